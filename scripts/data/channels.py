@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the networks see: conditions, three coordinates and a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..diffusion.degradations import Degradation
+from .intensity import IntensityRange, intensity_range
+
+
+def coordinates(shape: Sequence[int], start: Sequence[int] | None = None, size: Sequence[int] | None = None) -> Tensor:
+    """Coordinates in [-1, 1] over the full volume, for the patch `size` that begins at `start`; (3, *size)."""
+    start = start or [0] * len(shape)
+    size = size or shape
+    axes = [
+        torch.linspace(-1, 1, full)[first : first + length]
+        for full, first, length in zip(shape, start, size, strict=True)
+    ]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def conditions_and_mask(
+    image: Tensor, degradation: Degradation | None, interpolate: bool
+) -> tuple[Tensor, Tensor, IntensityRange]:
+    """Normalised conditions (B, C, H, W, D), a +-1 mask of voxels above background (B, 1, ...), and the range.
+
+    image: raw conditions (B, C, H, W, D); where there is a degradation the first one holds the measurement, constant over
+    each block. interpolate: show it to the networks as a smooth volume with the same block averages.
+    """
+    scale = intensity_range(image)
+    conditions = scale.normalize(image)
+    mask = torch.where(conditions[:, :1] > -1.0 + 1.0e-6, 1.0, -1.0)
+    if degradation is not None and interpolate:
+        smooth = degradation.interpolate(conditions[:, :1])
+        conditions = torch.cat([smooth, conditions[:, 1:]], dim=1)
+    return conditions, mask, scale

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training samples: patches of volumes or slices that know their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from ..diffusion.degradations import Degradation
+from .channels import conditions_and_mask, coordinates
+from .intensity import intensity_range
+
+PLANE_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+class PrepareTrainingd(MapTransform):
+    """Normalises a loaded case for training: `image` becomes conditions and mask (C + 1, H, W, D), `label` (1, H, W, D).
+
+    With a degradation the label shares the measurement's intensity range, which is all that is known at inference;
+    without one (another contrast) it has its own.
+    """
+
+    def __init__(self, degradation: Degradation | None = None, interpolate: bool = True) -> None:
+        super().__init__(("image", "label"))
+        self.degradation, self.interpolate = degradation, interpolate
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds the channels; plain tensors, so that a cache of them is small."""
+        image, label = (torch.as_tensor(data[key])[None] for key in ("image", "label"))
+        conditions, mask, scale = conditions_and_mask(image, self.degradation, self.interpolate)
+        target = scale.of_channel(0) if self.degradation is not None else intensity_range(label)
+        prepared = {"image": torch.cat([conditions, mask], dim=1)[0], "label": target.normalize(label)[0]}
+        return {**data, **{key: _plain(value).contiguous() for key, value in prepared.items()}}
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.as_subclass(Tensor)
+
+
+class Patch(Protocol):
+    """Cuts a sample from a prepared volume: image (C + 1, H, W, D), label (1, H, W, D), random numbers."""
+
+    def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Returns `image` (network input), `label` and `base` (the first condition), both with one channel."""
+
+
+class VolumePatch:
+    """A box of a volume; sides longer than the volume's are the volume's. `size` None takes full volumes.
+
+    The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d).
+    """
+
+    def __init__(self, size: Sequence[int] | None = None) -> None:
+        self.size = size
+
+    def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Cut at a uniformly drawn place."""
+        full = list(image.shape[1:])
+        size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
+        start = [int(rng.integers(length - side + 1)) for side, length in zip(size, full, strict=True)]
+        box = (slice(None), *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
+        part = image[box]
+        x = torch.cat([part[:-1], coordinates(full, start, size), part[-1:]])
+        return {"image": x, "label": label[box].contiguous(), "base": part[:1].contiguous()}
+
+
+class SlicePatch:
+    """A slice of one plane with its `slab - 1` neighbours' conditions, cut to `size` in-plane (None: whole slices).
+
+    The network input is `slab` groups of conditions from the lowest slice up, then coordinates and mask of the centre.
+    Beyond the ends the last slice repeats, as at inference.
+    """
+
+    def __init__(self, plane: str, size: Sequence[int] | None = None, slab: int = 1) -> None:
+        if plane not in PLANE_AXES:
+            raise ValueError(f"no plane '{plane}'; choose one of {', '.join(PLANE_AXES)}")
+        self.axis, self.size, self.reach = PLANE_AXES[plane], size, slab // 2
+
+    def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Cut at a uniformly drawn slice and place."""
+        axis, count = self.axis + 1, image.shape[self.axis + 1]
+        index = int(rng.integers(count))
+        neighbours = np.clip(np.arange(index - self.reach, index + self.reach + 1), 0, count - 1)
+        slab = image.index_select(axis, torch.as_tensor(neighbours)).movedim(axis, 0)
+        place = coordinates(image.shape[1:]).select(axis, index) if self.size is None else None
+        full = list(slab.shape[2:])
+        size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
+        start = [int(rng.integers(length - side + 1)) for side, length in zip(size, full, strict=True)]
+        if place is None:
+            place = self._place(list(image.shape[1:]), index, start, size)
+        box = (..., *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
+        centre = slab[self.reach][box]
+        x = torch.cat([slab[:, :-1][box].flatten(0, 1), place, centre[-1:]])
+        return {"image": x, "label": label.select(axis, index)[box].contiguous(), "base": centre[:1].contiguous()}
+
+    def _place(self, full: list[int], index: int, start: list[int], size: list[int]) -> Tensor:
+        """Coordinates of the cut slice, (3, h, w)."""
+        first, extent = list(start), list(size)
+        first.insert(self.axis, index)
+        extent.insert(self.axis, 1)
+        return coordinates(full, first, extent).squeeze(self.axis + 1)
+
+
+class PatchDataset(Dataset[dict[str, Any]]):
+    """Patches of cached volumes; sample `index` is the same whenever and wherever it is drawn.
+
+    data: cases; transform: deterministic, gives `image` and `label`; patch: cuts a sample; samples: length of an epoch.
+    Every case is drawn once before any is drawn again. Nothing random is kept, so that a resumed run continues exactly.
+    """
+
+    def __init__(
+        self, data: Sequence[Mapping[str, Any]], transform: Any, *, patch: Patch, samples: int, seed: int = 0
+    ) -> None:
+        self.data, self.transform, self.patch = data, transform, patch
+        self.samples, self.seed = samples, seed
+        self._volumes: dict[int, dict[str, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        turn, place = divmod(index, len(self.data))
+        case = int(np.random.default_rng((self.seed, 0, turn)).permutation(len(self.data))[place])
+        if case not in self._volumes:
+            loaded = self.transform(self.data[case])
+            self._volumes[case] = {key: loaded[key] for key in ("image", "label")}
+        rng = np.random.default_rng((self.seed, 1, index))
+        return {**self.patch(**self._volumes[case], rng=rng), "index": index}
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Counts samples through the whole training: epoch e yields e * n ... (e + 1) * n - 1, dealt out to the processes.
+
+    MONAI's engines tell a `DistributedSampler` its epoch, which is all the state there is.
+    """
+
+    def __init__(self, dataset: PatchDataset, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False, drop_last=True)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Any:
+        count = len(self.dataset)  # type: ignore[arg-type]
+        first = max(self.epoch - 1, 0) * count  # engines count epochs from 1
+        return iter(range(first + self.rank, first + self.num_replicas * self.num_samples, self.num_replicas))

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading volumes: every file is checked, turned to RAS and laid on one grid, or refused with a line that says why."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data.image_reader import NibabelReader
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.io.array import LoadImage
+from monai.transforms.spatial.array import Orientation
+from monai.transforms.transform import MapTransform
+from torch import Tensor
+
+from ..diffusion.degradations import Degradation
+from ..errors import BadInput
+
+orientations: Any = nib.orientations  # has no types
+
+SMALLEST_SIDE = 5
+GRID_TOLERANCE_MM = 1e-3
+
+
+class LoadVolumesd(MapTransform):
+    """Load the conditions of a case as channels of one volume, and the target (training only) on the same grid.
+
+    keys: the first holds the conditions, a path or a list of paths, any further one a single path. They become float32
+    MetaTensors (C, H, W, D) and (1, H, W, D) in RAS. Meta: `filename_or_obj` (the first file), `source_axcodes` (as
+    "LPS"), `source_affine` (4x4 float64, as on disk), `grid_shape` (three ints: the RAS output grid before padding).
+    degradation: what the first condition is a measurement by. With `simulate` it is measured here from a fine volume,
+    after every volume was padded at its far ends, with its own minimum, to a multiple of the factors. Without, the file
+    is the coarse measurement, and is repeated onto the fine grid, on which all other volumes must already lie.
+    Raises BadInput when a file is unusable or two grids do not match.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str] = ("image", "label"),
+        degradation: Degradation | None = None,
+        *,
+        simulate: bool = False,
+        allow_missing_keys: bool = True,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.degradation = degradation
+        self.simulate = simulate
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Paths in, volumes out; `case` is filled in from the first file's name when it is absent."""
+        d = dict(data)
+        image_key = self.keys[0]
+        paths = {key: _path_list(d[key]) for key in self.key_iterator(d)}
+        d.setdefault("case", _stem(paths[image_key][0]))
+        # The simulated condition and the target are often one file: read it once.
+        loaded = {path: read_volume(path) for path in dict.fromkeys(itertools.chain(*paths.values()))}
+        first = loaded[paths[image_key][0]]
+        grid = first if self.degradation is None or self.simulate else repeat_onto_fine_grid(first, self.degradation)
+        for key, files in paths.items():
+            on_grid = [grid if key == image_key and i == 0 else loaded[path] for i, path in enumerate(files)]
+            for volume in on_grid:
+                _check_same_grid(d["case"], grid, volume, first)
+            d[key] = self._stack(on_grid, degrade=key == image_key)
+        return d
+
+    def _stack(self, volumes: Sequence[MetaTensor], *, degrade: bool) -> MetaTensor:
+        channels = [volume.as_tensor() for volume in volumes]
+        if self.degradation is not None and self.simulate:
+            channels = [pad_to_multiple(channel, self.degradation.factors) for channel in channels]
+            if degrade:
+                channels[0] = self.degradation(channels[0])
+        return make_volume(torch.cat(channels), volumes[0].affine, volumes[0].meta)
+
+
+def read_volume(path: str | Path) -> MetaTensor:
+    """One NIfTI file as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
+
+    Raises BadInput when it is missing, unreadable, not 3D, smaller than 5 voxels a side, constant or not finite.
+    """
+    file = Path(path).expanduser()
+    affine = _checked_affine(file)
+    try:
+        volume = _loader()(str(file))
+    except Exception as error:  # a truncated file fails in as many ways as there are compressions
+        raise _unreadable(file, error) from error
+    _check_values(file, volume)
+    volume.affine = torch.as_tensor(affine)  # as on disk: MONAI "corrects" an affine that disagrees with pixdim
+    in_ras: Any = Orientation(axcodes="RAS", labels=None)(volume)
+    meta = {
+        "filename_or_obj": str(path),
+        "source_axcodes": "".join(orientations.aff2axcodes(affine)),
+        "source_affine": affine,
+        "grid_shape": list(in_ras.shape[1:]),
+    }
+    return make_volume(in_ras.as_tensor().contiguous(), in_ras.affine, meta)
+
+
+def make_volume(voxels: Tensor, affine: Tensor | np.ndarray, meta: Mapping[Any, Any]) -> MetaTensor:
+    """A MetaTensor of these voxels (C, H, W, D) and affine (4, 4), with a copy of the remaining meta."""
+    remaining = {key: value for key, value in meta.items() if key != "affine"}
+    return MetaTensor(voxels, affine=torch.as_tensor(affine, dtype=torch.float64), meta=remaining)
+
+
+def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> MetaTensor:
+    """A coarse measurement (C, H, W, D) repeated onto its fine grid (C, f_H H, f_W W, f_D D); voxel edges stay put."""
+    factors = np.array(degradation.factors, dtype=np.float64)
+    coarse_from_fine = np.diag([*(1 / factors), 1.0])
+    coarse_from_fine[:3, 3] = (1 / factors - 1) / 2
+    voxels = degradation.repeat(measurement.as_tensor())
+    affine = np.asarray(measurement.affine) @ coarse_from_fine
+    return make_volume(voxels, affine, {**measurement.meta, "grid_shape": list(voxels.shape[1:])})
+
+
+def pad_to_multiple(voxels: Tensor, factors: Sequence[int]) -> Tensor:
+    """(C, H, W, D) padded at the end of each axis, with its minimum, to the next multiple of the factors."""
+    margins = [-side % factor for side, factor in zip(voxels.shape[1:], factors, strict=True)]
+    pads = [pad for margin in reversed(margins) for pad in (0, margin)]  # torch counts from the last axis
+    return torch.nn.functional.pad(voxels, pads, value=float(voxels.min()))
+
+
+@cache
+def _loader() -> LoadImage:
+    reader = NibabelReader(squeeze_non_spatial_dims=True)
+    with warnings.catch_warnings():  # of the DICOM readers, which MONAI makes as well and nobody asks
+        warnings.simplefilter("ignore")
+        return LoadImage(reader, image_only=True, ensure_channel_first=True, dtype=np.float32)
+
+
+def _path_list(value: Any) -> list[str]:
+    return [str(value)] if isinstance(value, str | Path) else [str(path) for path in value]
+
+
+def _stem(path: str) -> str:
+    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _unreadable(file: Path, error: Exception) -> BadInput:
+    reason = str(error).strip().splitlines()[-1:] or [""]
+    fact = f"cannot be read as NIfTI ({type(error).__name__}: {reason[0][:120]})"
+    return BadInput(f"{file}: {fact}; copy or convert it again")
+
+
+def _checked_affine(file: Path) -> np.ndarray:
+    """The affine (4, 4) float64 of a file whose header promises a usable volume."""
+    if not file.is_file():
+        raise BadInput(f"{file}: there is no such file; check dataset_dir or the datalist")
+    try:
+        image: Any = nib.load(file)
+        affine, shape, dtype = np.array(image.affine, dtype=np.float64), list(image.shape), image.get_data_dtype()
+    except Exception as error:
+        raise _unreadable(file, error) from error
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if len(shape) != 3:
+        raise BadInput(f"{file}: is {_by(shape)} and so not a 3D volume; give one volume a file")
+    if min(shape) < SMALLEST_SIDE:
+        raise BadInput(f"{file}: is {_by(shape)}, but a volume needs at least {SMALLEST_SIDE} voxels a side")
+    if dtype.kind not in "biuf":
+        raise BadInput(f"{file}: holds {dtype} values; convert it to one real number a voxel")
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise BadInput(f"{file}: its affine does not place the voxels in space; repair sform or qform in the header")
+    return affine
+
+
+def _check_values(file: Path, volume: Tensor) -> None:
+    low, high = float(volume.min()), float(volume.max())
+    if not torch.isfinite(volume).all():
+        raise BadInput(f"{file}: holds NaN or infinite voxels; replace them, for example by the background value")
+    if low == high:
+        raise BadInput(f"{file}: every voxel is {low:g}; there is nothing to learn from or translate")
+
+
+def _check_same_grid(case: str, grid: MetaTensor, volume: MetaTensor, first: MetaTensor) -> None:
+    """Raise BadInput unless `volume` lies on `grid`, the (possibly refined) grid of the file `first`."""
+    name, other = (Path(v.meta["filename_or_obj"]).name for v in (first, volume))
+    remedy = "resample one to the other first (docs/your_data.md#grids)"
+    if grid.shape[1:] != volume.shape[1:]:
+        refined = "" if grid is first else f" and so {_by(grid.shape[1:])} on the fine grid"
+        sizes = f"{name} is {_by(first.shape[1:])}{refined} but {other} is {_by(volume.shape[1:])}"
+        raise BadInput(f"case {case}: {sizes}; {remedy}")
+    apart = float((_corners(grid) - _corners(volume)).norm(dim=0).max())
+    if apart > GRID_TOLERANCE_MM:
+        raise BadInput(f"case {case}: {name} and {other} lie up to {apart:.3g} mm apart in space; {remedy}")
+
+
+def _corners(volume: MetaTensor) -> Tensor:
+    """World coordinates (4, 8) in mm of the centres of the eight corner voxels."""
+    corners = itertools.product(*((0, side - 1) for side in volume.shape[1:]))
+    return volume.affine @ torch.tensor([(*corner, 1) for corner in corners], dtype=torch.float64).T
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(str(side) for side in shape)

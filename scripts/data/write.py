@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing volumes: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.transform import MapTransform
+
+from ..errors import BadInput
+
+Nifti1Image: Any = nib.Nifti1Image  # has no types
+
+
+class SaveVolumed(MapTransform):
+    """Write volumes as `{output_dir}/{case}/{case}_{suffix}.nii.gz`, float32, in millimetres of the scanner.
+
+    keys: MetaTensors (C, H, W, D); one channel becomes a 3D file, more a 4D one with the channels last. A key that is
+    missing is skipped: the uncertainty exists only with several samples. suffixes: one a key.
+    The data get the file's path as `{key}_path`. Raises BadInput when `output_dir` cannot be written.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        output_dir: str | Path,
+        *,
+        case_key: str = "case",
+        suffixes: Sequence[str],
+    ) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        if len(self.keys) != len(suffixes):
+            raise ValueError(f"{len(self.keys)} keys need as many suffixes, not {list(suffixes)}")
+        self.output_dir = Path(output_dir).expanduser()
+        self.case_key = case_key
+        self.suffixes = tuple(suffixes)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write every key that is there."""
+        d = dict(data)
+        case = str(d[self.case_key])
+        if case != Path(case).name or case.startswith("."):
+            raise BadInput(f"case {case}: this is not a file name, so no result can be named after it; rename the case")
+        check_output_dir(self.output_dir)
+        for key, suffix in self.key_iterator(d, self.suffixes):
+            path = self.output_dir / case / f"{case}_{suffix}.nii.gz"
+            write_volume(d[key], path)
+            d[f"{key}_path"] = str(path)
+        return d
+
+
+def check_output_dir(output_dir: str | Path) -> None:
+    """Raise BadInput unless results can be written there; creates nothing, so it may be asked before a long run."""
+    folder = Path(output_dir).expanduser().absolute()
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir():
+        raise BadInput(f"{output_dir}: {existing} is a file; give a folder as output_dir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BadInput(f"{output_dir}: you may not write in {existing}; give another folder as output_dir")
+
+
+def write_volume(volume: MetaTensor, path: Path) -> None:
+    """One volume (C, H, W, D) to one NIfTI file with sform and qform; an older one stays until it is whole."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # hidden: never taken for a case
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(_nifti(volume), part)
+        part.replace(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror or error}); give another output_dir") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.parent.rmdir()  # succeeds only when nothing was written in it
+
+
+def _nifti(volume: MetaTensor) -> Any:
+    channels_last = volume.as_tensor().detach().cpu().to(torch.float32).movedim(0, -1).numpy()
+    voxels = channels_last[..., 0] if channels_last.shape[-1] == 1 else channels_last
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    image = Nifti1Image(np.ascontiguousarray(voxels), affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    return image

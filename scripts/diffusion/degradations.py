@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Degradation operators `A` and the exact projection onto what was measured."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Degradation(ABC):
+    """A linear operator `A` on volumes with `A = A^2`, which relates a volume to what a scanner measured of it.
+
+    Volumes have three trailing spatial axes and any leading ones: (..., H, W, D).
+    """
+
+    factors: tuple[int, int, int]
+
+    @abstractmethod
+    def measure(self, volume: Tensor) -> Tensor:
+        """The measurement on its own, coarser grid: (..., H, W, D) -> (..., H / f_H, W / f_W, D / f_D)."""
+
+    @abstractmethod
+    def repeat(self, measurement: Tensor) -> Tensor:
+        """A coarse measurement laid out on the fine grid, inverse of `measure` on its range."""
+
+    @abstractmethod
+    def interpolate(self, measured: Tensor) -> Tensor:
+        """A smooth volume with the same measurement as `measured`, both (B, C, H, W, D) on the fine grid."""
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        """`A(volume)`: measured, then laid out on the fine grid again."""
+        return self.repeat(self.measure(volume))
+
+    def project(self, volume: Tensor, measured: Tensor) -> Tensor:
+        """The nearest volume that reproduces the measurement: `x - A(x) + A(y)`, Eq. 8 of Zhu et al. 2025."""
+        return volume + self(measured - volume)
+
+
+class BlockAverage(Degradation):
+    """Average over blocks of voxels, then repeat back: `A` of Eq. 8 in Zhu et al. 2025. `A` is its own pseudo-inverse.
+
+    factors: voxels per block along (H, W, D), e.g. (4, 4, 4), or (1, 1, 4) for thick slices.
+    Raises ValueError when a side of the volume is not a multiple of its factor.
+
+    >>> average = BlockAverage((1, 1, 2))
+    >>> average(torch.tensor([[[1.0, 3.0]]]))
+    tensor([[[2., 2.]]])
+    """
+
+    def __init__(self, factors: Sequence[int]) -> None:
+        if len(factors) != 3 or any(int(f) != f or f < 1 for f in factors):
+            raise ValueError(f"factors must be three whole numbers of at least 1, not {list(factors)}")
+        self.factors = (int(factors[0]), int(factors[1]), int(factors[2]))
+
+    def measure(self, volume: Tensor) -> Tensor:
+        height, width, depth = volume.shape[-3:]
+        if any(side % factor for side, factor in zip(volume.shape[-3:], self.factors, strict=True)):
+            raise ValueError(f"volume {height}x{width}x{depth} is not a multiple of the block {self.factors}")
+        f_h, f_w, f_d = self.factors
+        blocks = volume.reshape(*volume.shape[:-3], height // f_h, f_h, width // f_w, f_w, depth // f_d, f_d)
+        return blocks.mean(dim=(-5, -3, -1))
+
+    def repeat(self, measurement: Tensor) -> Tensor:
+        for axis, factor in zip((-3, -2, -1), self.factors, strict=True):
+            measurement = measurement.repeat_interleave(factor, dim=axis)
+        return measurement
+
+    def interpolate(self, measured: Tensor) -> Tensor:
+        """Cubic convolution (Keys 1981) along each axis, then projected: the strongest of the classical floors."""
+        coarse = self.measure(measured)
+        volume = coarse
+        for axis, factor in zip((-3, -2, -1), self.factors, strict=True):
+            volume = _cubic(volume, axis, factor)
+        return volume + self.repeat(coarse - self.measure(volume))
+
+
+def _cubic(volume: Tensor, axis: int, factor: int) -> Tensor:
+    """Refine one axis `factor` times by cubic convolution; voxel edges, not centres, stay where they were."""
+    if factor == 1:
+        return volume
+    lines = volume.movedim(axis, -1)
+    flat = lines.reshape(-1, 1, 1, lines.shape[-1])
+    fine = F.interpolate(flat, scale_factor=(1.0, float(factor)), mode="bicubic", align_corners=False)
+    return fine.reshape(*lines.shape[:-1], -1).movedim(-1, axis)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Half precision where the device computes it natively."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from monai.inferers import SimpleInferer
+from torch import Tensor, nn
+
+from .memory import keep_freed_memory
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; emulation is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
+
+
+def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[Any]:
+    """A context in which networks run in bfloat16 ("auto": where `has_bfloat16`). Raises ValueError for other names."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"no precision '{precision}'; choose one of {', '.join(PRECISIONS)}")
+    if precision == "float32" or (precision == "auto" and not has_bfloat16(device)):
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+class MixedPrecisionInferer(SimpleInferer):
+    """One call of the network in `precision`: what a trainer uses on every device (MONAI's `amp` is for CUDA only)."""
+
+    def __init__(self, precision: str = "auto") -> None:
+        super().__init__()
+        keep_freed_memory()
+        self.precision = precision
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Calls `network(inputs, *args, **kwargs)`; the output is float32."""
+        with autocast(inputs.device, self.precision):
+            return network(inputs, *args, **kwargs).float()

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building blocks of the 2D and 3D U-Nets; every one is TorchScript-able and takes any size of 17 and more."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+CONVOLUTIONS: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def convolution(dims: int, channels_in: int, channels_out: int, **options: Any) -> nn.Module:
+    """A 3-wide convolution that keeps the size, or, with `stride=2`, rounds half of it up."""
+    return CONVOLUTIONS[dims](channels_in, channels_out, 3, padding=1, **options)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """The module with all parameters zero, so that what it adds starts as nothing."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def cropped(x: Tensor, size: list[int]) -> Tensor:
+    """The first `size` voxels along each spatial axis of (B, C, ...)."""
+    for axis in range(len(size)):
+        x = x.narrow(axis + 2, 0, size[axis])
+    return x
+
+
+class GammaEmbedding(nn.Module):
+    """Embeds the noise level gamma = prod(1 - beta), so that networks work under any schedule.
+
+    The sinusoids see the angle 2/pi * arccos(sqrt(gamma)) in [0, 1], which is the time of a cosine schedule: gamma itself
+    is flat where most sampling steps lie. (B,) -> (B, channels_out).
+    """
+
+    def __init__(self, channels: int, channels_out: int) -> None:
+        super().__init__()
+        frequencies = torch.exp(-math.log(10000.0) * torch.arange(channels // 2) / (channels // 2))
+        self.register_buffer("frequencies", 1000.0 * frequencies, persistent=False)
+        self.layers = nn.Sequential(nn.Linear(channels, channels_out), nn.SiLU(), nn.Linear(channels_out, channels_out))
+
+    def forward(self, gamma: Tensor) -> Tensor:
+        time = gamma.float().clamp(0.0, 1.0).sqrt().arccos() * (2.0 / math.pi)
+        phase = time[:, None] * self.frequencies.float()[None]
+        return self.layers(torch.cat([phase.cos(), phase.sin()], dim=1).to(self.layers[0].weight.dtype))
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, [resample], convolution, embedding, norm, SiLU, dropout, zeroed convolution; added to the input.
+
+    resample: "down" halves the size (rounding up) and "up" doubles it (cropped to `size`) inside the block, as in
+    guided diffusion. scale_shift: the embedding scales and shifts the second norm; otherwise it is added before it.
+    """
+
+    def __init__(
+        self, dims: int, channels_in: int, channels_out: int, embedding: int, *, groups: int, dropout: float = 0.0,
+        scale_shift: bool = False, resample: str = "none",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.dims, self.resample, self.scale_shift = dims, resample, scale_shift
+        self.checkpointing = False  # True: recompute activations in the backward pass, for full volumes
+        self.norm_in = nn.GroupNorm(min(groups, channels_in), channels_in)
+        self.conv_in = convolution(dims, channels_in, channels_out)
+        self.embed = nn.Linear(embedding, channels_out * (2 if scale_shift else 1))
+        self.norm_out = nn.GroupNorm(min(groups, channels_out), channels_out)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_out = zeroed(convolution(dims, channels_out, channels_out))
+        same = channels_in == channels_out
+        self.skip = nn.Identity() if same else CONVOLUTIONS[dims](channels_in, channels_out, 1)
+
+    def _resampled(self, x: Tensor, size: list[int]) -> Tensor:
+        if self.resample == "down":
+            if self.dims == 2:
+                return F.avg_pool2d(x, 2, ceil_mode=True)
+            return F.avg_pool3d(x, 2, ceil_mode=True)
+        if self.resample == "up":
+            return cropped(F.interpolate(x, scale_factor=2.0, mode="nearest"), size)
+        return x
+
+    def forward(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
+        if self.checkpointing and self.training:
+            return self._checkpointed(x, embedding, size)
+        return self._compute(x, embedding, size)
+
+    @torch.jit.unused
+    def _checkpointed(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
+        return checkpoint(self._compute, x, embedding, size, use_reentrant=False)  # type: ignore[no-any-return]
+
+    def _compute(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
+        h = self.conv_in(self._resampled(F.silu(self.norm_in(x)), size))
+        e = self.embed(F.silu(embedding))
+        e = e[:, :, None, None] if self.dims == 2 else e[:, :, None, None, None]
+        if self.scale_shift:
+            scale, shift = e.chunk(2, dim=1)
+            h = self.norm_out(h) * (1.0 + scale) + shift
+        else:
+            h = self.norm_out(h + e)
+        h = self.conv_out(self.dropout(F.silu(h)))
+        return self.skip(self._resampled(x, size)) + h
+
+
+class StridedDown(nn.Module):
+    """Strided convolution: half the size, rounded up."""
+
+    def __init__(self, dims: int, channels: int) -> None:
+        super().__init__()
+        self.conv = convolution(dims, channels, channels, stride=2)
+
+    def forward(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
+        return self.conv(x)
+
+
+class LinearUp(nn.Module):
+    """Trilinear doubling, cropped to `size`, then a convolution."""
+
+    def __init__(self, dims: int, channels: int) -> None:
+        super().__init__()
+        self.conv = convolution(dims, channels, channels)
+
+    def forward(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
+        fine = F.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
+        return self.conv(cropped(fine, size))
+
+
+class Attention(nn.Module):
+    """Self-attention over all pixels of a coarse map, added to its input; (B, C, H, W) -> same."""
+
+    def __init__(self, channels: int, *, heads: int, groups: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(min(groups, channels), channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.project = zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels = x.shape[0], x.shape[1]
+        qkv = self.qkv(self.norm(x).flatten(2)).reshape(batch, self.heads, 3 * channels // self.heads, -1)
+        query, key, value = qkv.transpose(2, 3).chunk(3, dim=3)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return x + self.project(mixed.transpose(2, 3).reshape(batch, channels, -1)).reshape(x.shape)

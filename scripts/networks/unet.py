@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The U-Net of guided diffusion in 2D and of Med-DDPM in 3D: one skeleton."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import Attention, GammaEmbedding, LinearUp, ResidualBlock, StridedDown, convolution, zeroed
+from .presets import UNetSize
+
+
+class EncoderLevel(nn.Module):
+    """Comes down from the level above (but for the first), then residual blocks."""
+
+    def __init__(self, down: nn.Module, blocks: list[nn.Module]) -> None:
+        super().__init__()
+        self.down = down
+        self.blocks = nn.ModuleList(blocks)
+
+
+class DecoderLevel(nn.Module):
+    """Residual blocks, each fed one skip, then up to the level above (but for the last)."""
+
+    def __init__(self, blocks: list[nn.Module], up: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.up = up
+
+
+class Pass(nn.Module):
+    """Stands where a level has nothing to resample."""
+
+    def forward(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
+        return x
+
+
+class UNet(nn.Module):
+    """A denoising U-Net; every size of at least 17 a side works.
+
+    dims 2: residual up/down blocks, scale-shift norm, zero padding (guided diffusion). dims 3: strided convolutions,
+    trilinear upsampling, added embedding, first and last convolution padded by replication (Med-DDPM).
+    The last convolution starts at zero.
+    """
+
+    def __init__(self, dims: int, channels_in: int, channels_out: int, size: UNetSize) -> None:
+        super().__init__()
+        self.dims, self.size = dims, size
+        self.channels = [size.width * multiplier for multiplier in size.multipliers]
+        padding = "zeros" if dims == 2 else "replicate"
+        self.embed = GammaEmbedding(size.width, 4 * size.width)
+        self.first = convolution(dims, channels_in, self.channels[0], padding_mode=padding)
+        skips = self._build_encoder()
+        middle = self.channels[-1]
+        self.middle_in = self._block(middle, middle)
+        self.attention = Attention(middle, heads=size.heads, groups=size.groups) if size.heads else nn.Identity()
+        self.middle_out = self._block(middle, middle)
+        self._build_decoder(skips)
+        self.norm = nn.GroupNorm(min(size.groups, self.channels[0]), self.channels[0])
+        self.last = zeroed(convolution(dims, self.channels[0], channels_out, padding_mode=padding))
+        # Convolutions of bfloat16 in this layout run two to five times as fast, on CPUs and GPUs alike.
+        self.layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+        self.to(memory_format=self.layout)
+
+    def _block(self, channels_in: int, channels_out: int, resample: str = "none") -> nn.Module:
+        return ResidualBlock(
+            self.dims, channels_in, channels_out, 4 * self.size.width, groups=self.size.groups,
+            dropout=self.size.dropout, scale_shift=self.dims == 2, resample=resample,
+        )  # fmt: skip
+
+    def _build_encoder(self) -> list[int]:
+        levels, skips, channels = [], [self.channels[0]], self.channels[0]
+        for index, wanted in enumerate(self.channels):
+            down: nn.Module = Pass()
+            if index > 0:
+                down = self._block(channels, channels, "down") if self.dims == 2 else StridedDown(self.dims, channels)
+                skips.append(channels)
+            blocks = [self._block(channels if j == 0 else wanted, wanted) for j in range(self.size.blocks)]
+            levels.append(EncoderLevel(down, blocks))
+            skips += [wanted] * self.size.blocks
+            channels = wanted
+        self.encoder = nn.ModuleList(levels)
+        return skips
+
+    def _build_decoder(self, skips: list[int]) -> None:
+        levels, channels = [], self.channels[-1]
+        for index in reversed(range(len(self.channels))):
+            wanted, blocks = self.channels[index], []
+            for _ in range(self.size.blocks + 1):
+                blocks.append(self._block(channels + skips.pop(), wanted))
+                channels = wanted
+            up: nn.Module = Pass()
+            if index > 0:
+                up = self._block(channels, channels, "up") if self.dims == 2 else LinearUp(self.dims, channels)
+            levels.append(DecoderLevel(blocks, up))
+        self.decoder = nn.ModuleList(levels)
+
+    def forward(self, x: Tensor, gamma: Tensor, injected: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Denoise.
+
+        x: (B, C, ...); gamma: (B,); injected: nothing, or one map per level in that level's size, added after the first
+        residual block (before the first on the deepest level, where 2D features arrive at their own width).
+        Returns (B, C_out, ...) and the decoder's last map of every level, finest first.
+        """
+        embedding = self.embed(gamma)
+        h = self.first(x.contiguous(memory_format=self.layout))
+        skips, deepest = [h], len(self.channels) - 1
+        for index, level in enumerate(self.encoder):
+            if index > 0:
+                h = level.down(h, embedding, h.shape[2:])
+                skips.append(h)
+            for j, block in enumerate(level.blocks):
+                if len(injected) > 0 and j == 0 and index == deepest:
+                    h = h + injected[index]
+                h = block(h, embedding, h.shape[2:])
+                if len(injected) > 0 and j == 0 and index < deepest:
+                    h = h + injected[index]
+                skips.append(h)
+        h = self.middle_in(h, embedding, h.shape[2:])
+        h = self.middle_out(self.attention(h), embedding, h.shape[2:])
+        maps: list[Tensor] = []
+        for index, level in enumerate(self.decoder):
+            for block in level.blocks:
+                h = block(torch.cat([h, skips.pop()], dim=1), embedding, h.shape[2:])
+            maps.insert(0, h)
+            if index < deepest:
+                h = level.up(h, embedding, skips[-1].shape[2:])
+        return self.last(F.silu(self.norm(h))), maps

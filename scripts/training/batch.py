@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From clean samples to what a denoiser is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion import Diffusion
+
+Batch = tuple[Tensor, Tensor, tuple[()], dict[str, Tensor]]
+
+
+class NoisyBatch:
+    """Adds noise: Algorithm 1 of Zhu et al. 2025 up to the network. The `prepare_batch` of a MONAI trainer.
+
+    Noise and noise level of a sample depend on its index alone, so that a resumed or distributed run sees the same.
+    """
+
+    def __init__(self, diffusion: Diffusion, seed: int = 0) -> None:
+        self.diffusion, self.seed = diffusion, seed
+
+    def __call__(
+        self, batchdata: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
+    ) -> Batch:
+        """Batch of `image`, `label`, `base`, `index` -> network input, target, (), {x_t, timesteps = gamma}."""
+        image, label, base = (batchdata[key].to(device, non_blocking=non_blocking) for key in ("image", "label", "base"))
+        x_0 = self.diffusion.encode(label, base)
+        draws = [self._draw(int(index), x_0.shape[1:]) for index in batchdata["index"]]
+        epsilon = torch.stack([noise for noise, _ in draws]).to(device)
+        gamma = self.diffusion.draw_gamma(torch.tensor([uniform for _, uniform in draws])).to(device)
+        x_t = self.diffusion.noised(x_0, epsilon, gamma)
+        return image, self.diffusion.target(x_0, epsilon, gamma), (), {"x_t": x_t, "timesteps": gamma}
+
+    def _draw(self, index: int, shape: torch.Size) -> tuple[Tensor, float]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+        uniform = float(torch.rand((), generator=generator))
+        return torch.randn(shape, generator=generator), uniform

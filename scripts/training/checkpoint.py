@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: saved atomically, resumed exactly; and weights alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from ..networks import ScoreFusion
+
+logger = logging.getLogger(__name__)
+
+
+class LatestCheckpoint:
+    """Saves everything with a state after every epoch and, when the file is there at the start, continues from it.
+
+    path: file, replaced atomically; objects: name -> anything with `state_dict` and `load_state_dict`.
+    The data order and the noise depend on the step alone, so the step is the only other thing to keep.
+    """
+
+    def __init__(self, path: str, objects: Mapping[str, Any], *, resume: bool = True) -> None:
+        self.path, self.objects, self.resume = Path(path), objects, resume
+
+    def attach(self, engine: Engine) -> None:
+        """Resume when the engine starts, save when an epoch ends."""
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def load(self, engine: Engine) -> None:
+        """Restore objects, random state and step from the file, if it exists and resuming is wanted."""
+        if not (self.resume and self.path.is_file()):
+            return
+        saved = _read(self.path)
+        try:
+            for name, item in self.objects.items():
+                item.load_state_dict(saved["objects"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise BadInput(f"{self.path}: checkpoint of another network or setting; give --ckpt_dir another folder") from error
+        torch.set_rng_state(saved["rng"])
+        engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
+        logger.info(f"resumed {self.path} at step {engine.state.iteration}")
+
+    def save(self, engine: Engine) -> None:
+        """Write the file; a kill at any moment leaves the old or the new one whole."""
+        state = {
+            "objects": {name: item.state_dict() for name, item in self.objects.items()},
+            "rng": torch.get_rng_state(),
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+        }
+        save_atomically(state, self.path)
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """`torch.save` to a temporary name beside `path`, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def _read(path: Path) -> Any:
+    """A file of tensors and plain values. Raises BadInput when it is missing or broken."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such weights file; train them first or give another path") from error
+    except Exception as error:
+        raise BadInput(f"{path}: not a weights file of plain tensors ({type(error).__name__})") from error
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load a state dict strictly (float16 files into the network's own type); returns the network.
+
+    path: a plain state dict, or a checkpoint of this package, of which the averaged weights are taken.
+    Raises BadInput when the file is missing, broken or belongs to another size of network.
+    """
+    state = _read(Path(path))
+    if "objects" in state:
+        state = {key: value for key, value in state["objects"]["ema"].items()}
+    own = network.state_dict()
+    differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
+    differing += [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    if differing:
+        raise BadInput(
+            f"{path}: weights of another network ({len(differing)} tensors differ, first {sorted(differing)[0]}); "
+            "use the size, planes and task overlays they were trained with"
+        )
+    network.load_state_dict(state)
+    return network
+
+
+def load_members(network: ScoreFusion, paths: Sequence[str]) -> ScoreFusion:
+    """Give each member of a fusion the weights of a plane trained alone, in the order of its planes.
+
+    paths: one file a plane, as written by `train_2d.yaml`. Raises BadInput when their number or shapes do not fit.
+    """
+    if len(paths) != len(network.members):
+        raise BadInput(f"{len(paths)} plane weights for {len(network.members)} planes; give one file per plane")
+    for member, path in zip(network.members, paths, strict=True):
+        single = nn.Module()
+        single.denoiser = member.denoiser  # type: ignore[assignment]
+        wrapped = nn.Module()
+        wrapped.members = nn.ModuleList([single])
+        load_weights(wrapped, path)
+    return network
+
+
+def export_weights(source: str, target: str, half: bool = True) -> None:
+    """Write the averaged weights of a checkpoint as a plain state dict, in float16 unless told otherwise."""
+    state: dict[str, Tensor] = _read(Path(source))["objects"]["ema"]
+    save_atomically({key: value.half() if half and value.is_floating_point() else value for key, value in state.items()}, Path(target))

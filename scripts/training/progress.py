@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a training is and how long it will take."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ignite.engine import Engine, Events
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """Logs the mean loss, seconds a step and the time left, every `interval` steps."""
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+        self._losses: list[float] = []
+        self._since = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an engine whose output holds `loss`."""
+        engine.add_event_handler(Events.STARTED | Events.EPOCH_STARTED, self._restart)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _restart(self, engine: Engine) -> None:
+        self._losses, self._since = [], time.monotonic()
+
+    def __call__(self, engine: Engine) -> None:
+        """Note the step."""
+        self._losses.append(engine.state.output["loss"].item())  # type: ignore[index,call-overload,union-attr]
+        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
+        done = engine.state.iteration
+        if done % self.interval and done != total:
+            return
+        seconds = (time.monotonic() - self._since) / len(self._losses)
+        loss = sum(self._losses) / len(self._losses)
+        left = time.strftime("%H:%M:%S", time.gmtime(seconds * (total - done)))
+        logger.info(f"step {done}/{total}: loss {loss:.5f}, {seconds:.2f} s a step, {left} left")
+        self._restart(engine)
