@@ -1,6 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one error a user can mend."""
 
+from __future__ import annotations
+
 
 class BadInput(ValueError):
     """Something the user gave cannot be used; the message is one line that names it, the fact and the remedy."""
+
+
+def root_cause(error: BaseException | None) -> BadInput | None:
+    """The `BadInput` behind an error that a framework has wrapped, or None when there is none."""
+    while error is not None and not isinstance(error, BadInput):
+        error = error.__cause__ or error.__context__
+    return error

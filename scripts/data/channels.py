@@ -23,18 +23,15 @@ def coordinates(shape: Sequence[int], start: Sequence[int] | None = None, size: 
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
-def conditions_and_mask(
-    image: Tensor, degradation: Degradation | None, interpolate: bool
-) -> tuple[Tensor, Tensor, IntensityRange]:
+def conditions_and_mask(image: Tensor, degradation: Degradation | None) -> tuple[Tensor, Tensor, IntensityRange]:
     """Normalised conditions (B, C, H, W, D), a +-1 mask of voxels above background (B, 1, ...), and the range.
 
     image: raw conditions (B, C, H, W, D); where there is a degradation the first one holds the measurement, constant over
-    each block. interpolate: show it to the networks as a smooth volume with the same block averages.
+    each block, and is returned as the networks see it.
     """
     scale = intensity_range(image)
     conditions = scale.normalize(image)
     mask = torch.where(conditions[:, :1] > -1.0 + 1.0e-6, 1.0, -1.0)
-    if degradation is not None and interpolate:
-        smooth = degradation.interpolate(conditions[:, :1])
-        conditions = torch.cat([smooth, conditions[:, 1:]], dim=1)
+    if degradation is not None:
+        conditions = torch.cat([degradation.shown(conditions[:, :1]), conditions[:, 1:]], dim=1)
     return conditions, mask, scale

@@ -26,14 +26,14 @@ class PrepareTrainingd(MapTransform):
     without one (another contrast) it has its own.
     """
 
-    def __init__(self, degradation: Degradation | None = None, interpolate: bool = True) -> None:
+    def __init__(self, degradation: Degradation | None = None) -> None:
         super().__init__(("image", "label"))
-        self.degradation, self.interpolate = degradation, interpolate
+        self.degradation = degradation
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Adds the channels; plain tensors, so that a cache of them is small."""
         image, label = (torch.as_tensor(data[key])[None] for key in ("image", "label"))
-        conditions, mask, scale = conditions_and_mask(image, self.degradation, self.interpolate)
+        conditions, mask, scale = conditions_and_mask(image, self.degradation)
         target = scale.of_channel(0) if self.degradation is not None else intensity_range(label)
         prepared = {"image": torch.cat([conditions, mask], dim=1)[0], "label": target.normalize(label)[0]}
         return {**data, **{key: _plain(value).contiguous() for key, value in prepared.items()}}

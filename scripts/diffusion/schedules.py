@@ -17,16 +17,20 @@ class NoiseSchedule(nn.Module):
     kind: "linear" (beta from `beta_start` to `beta_end`), "scaled_linear" (its square root is linear) or "cosine"
     (gamma = cos^2(pi t / 2T), ends at exactly zero; only for prediction of x_0 or v). The table `gammas` (T,) is float32
     and never follows the network to half precision: on 1e-4 -> 0.09 gamma ends at 6.6e-21.
-    Raises ValueError for an unknown kind.
+    spacing: where a sampler's steps lie: "time", even in time as in the paper, or "log_snr", even in
+    log(gamma / (1 - gamma)). Raises ValueError for an unknown kind or spacing.
     """
 
     gammas: Tensor
 
     def __init__(
-        self, kind: str = "cosine", *, beta_start: float = 1.0e-4, beta_end: float = 0.09, times: int = 1000
-    ) -> None:
+        self, kind: str = "cosine", *, beta_start: float = 1.0e-4, beta_end: float = 0.09, times: int = 1000,
+        spacing: str = "time",
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.kind = kind
+        if spacing not in ("time", "log_snr"):
+            raise ValueError(f"no spacing '{spacing}'; choose time or log_snr")
+        self.kind, self.spacing = kind, spacing
         time = torch.arange(1, times + 1, dtype=torch.float64) / times
         if kind == "linear":
             gammas = (1 - torch.linspace(beta_start, beta_end, times, dtype=torch.float64)).cumprod(0)
@@ -41,9 +45,10 @@ class NoiseSchedule(nn.Module):
         self.register_buffer("gammas", gammas.float(), persistent=False)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        """Moves between devices keep float32."""
+        """Moves between devices keep the table as it is; half precision would round its end to zero."""
+        table = self.gammas
         super()._apply(fn, recurse)
-        self.gammas = self.gammas.float()
+        self.gammas = table.to(self.gammas.device)
         return self
 
     def at(self, time: Tensor) -> Tensor:
@@ -53,22 +58,19 @@ class NoiseSchedule(nn.Module):
         below = place.floor().clamp(max=len(table) - 2)
         return torch.lerp(table[below.long()], table[below.long() + 1], place - below)
 
-    def steps(self, count: int, spacing: str = "time", *, skip_noise: bool = True) -> Tensor:
+    def steps(self, count: int, *, skip_noise: bool = True) -> Tensor:
         """Noise levels of a sampler with `count` steps: (count + 1,) from pure noise to gamma = 1, float32.
 
-        spacing: "time", even in time as in the paper, or "log_snr", even in log(gamma / (1 - gamma)).
         skip_noise: leave out leading steps that start and end below gamma = 1e-4, where nothing but noise is seen; fewer
-        than `count` steps remain then. Raises ValueError for an unknown spacing or no step.
+        than `count` steps remain then. Raises ValueError when there is no step.
         """
         if count < 1:
             raise ValueError(f"a sampler needs at least 1 step, not {count}")
-        if spacing == "time":
+        if self.spacing == "time":
             gammas = self.at(torch.linspace(1, 0, count + 1))
-        elif spacing == "log_snr":
+        else:
             ends = torch.stack([self.gammas[-1].clamp(min=START), self.gammas[0]]).double().cpu()
             inner = torch.linspace(*torch.logit(ends).tolist(), count, dtype=torch.float64).sigmoid()
             gammas = torch.cat([self.gammas[-1:].cpu(), inner[1:].float(), torch.ones(1)])
-        else:
-            raise ValueError(f"no spacing '{spacing}'; choose time or log_snr")
         noise_only = int((gammas < START).sum()) - 1
         return gammas[max(noise_only, 0) :] if skip_noise else gammas

@@ -3,5 +3,6 @@
 
 from .fused_score_inferer import FusedScoreInferer
 from .precision import MixedPrecisionInferer
+from .uncertainty import SplitUncertaintyd
 
-__all__ = ["FusedScoreInferer", "MixedPrecisionInferer"]
+__all__ = ["FusedScoreInferer", "MixedPrecisionInferer", "SplitUncertaintyd"]

@@ -23,22 +23,22 @@ SMALLEST = 17  # voxels a side that the networks can halve three times
 class FusedScoreInferer(Inferer):
     """Samples a volume with fused plane denoisers: Algorithm 2 of Zhu et al. 2025.
 
-    diffusion: the process the network was trained on; sampler: a function of `scripts.diffusion.samplers`; steps and
-    spacing: its noise levels; degradation: how the first condition was measured, None when nothing of the target was;
-    interpolate: show the measurement to the networks smoothly; samples: runs with different noise; seed: of the first.
-    precision: "auto", "float32" or "bfloat16".
+    diffusion: the process the network was trained on; sampler: a function of `scripts.diffusion.samplers`; steps: how
+    many; degradation: how the first condition was measured, None when nothing of the target was; consistency: keep the
+    measurement exactly, at every step; samples: runs with different noise; seed: of the first; precision: "auto",
+    "float32" or "bfloat16".
     """
 
     def __init__(
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
-        spacing: str = "time", degradation: Degradation | None = None, interpolate: bool = True, samples: int = 1,
-        seed: int = 0, precision: str = "auto",
+        degradation: Degradation | None = None, consistency: bool = True, samples: int = 1, seed: int = 0,
+        precision: str = "auto",
     ) -> None:  # fmt: skip
         super().__init__()
         keep_freed_memory()
         self.diffusion, self.sampler = diffusion, sampler
-        self.gammas = diffusion.schedule.steps(steps, spacing)
-        self.degradation, self.interpolate = degradation, interpolate
+        self.gammas = diffusion.schedule.steps(steps)
+        self.degradation, self.consistency = degradation, consistency
         self.samples, self.seed, self.precision = samples, seed, precision
 
     @property
@@ -79,7 +79,7 @@ class FusedScoreInferer(Inferer):
             raise BadInput(f"volume of {shape} is not a multiple of the block {self.degradation.factors}; pad it first")
 
     def _sample(self, inputs: Tensor, network: nn.Module, seed: int) -> Tensor:
-        conditions, mask, scale = conditions_and_mask(inputs, self.degradation, self.interpolate)
+        conditions, mask, scale = conditions_and_mask(inputs, self.degradation)
         place = coordinates(inputs.shape[2:]).to(conditions).expand(len(conditions), -1, -1, -1, -1)
         x = torch.cat([conditions, place, mask], dim=1)
         base = conditions[:, :1]
@@ -94,11 +94,12 @@ class FusedScoreInferer(Inferer):
 
         generator = Generator().manual_seed(seed)
         x_0 = self.sampler(denoise, noise_like(base, generator), self.gammas, generator=generator)
-        return scale.of_channel(0).restore(self.diffusion.decode(x_0, base))
+        result = scale.of_channel(0).restore(self.diffusion.decode(x_0, base))
+        return result.where(mask > 0, inputs[:, :1].float())  # rounding would leave the background at 1e-5
 
     def _projected(self, image: Tensor, measured: Tensor | None, mask: Tensor) -> Tensor:
         """Background as it was, then the measurement (Eq. 8): whole blocks are background, so one keeps the other."""
         if measured is None:
             return image.where(mask > 0, -1.0)
-        assert self.degradation is not None
-        return self.degradation.project(image.where(mask > 0, measured), measured)
+        image = image.where(mask > 0, measured)
+        return self.degradation.project(image, measured) if self.degradation and self.consistency else image

@@ -45,7 +45,7 @@ class Member(nn.Module):
 
     def __init__(self, plane: str, conditions: int, size: str, *, slab: int, features: bool) -> None:
         super().__init__()
-        self.axis = axis_of(plane) + 2
+        self.plane, self.axis = plane, axis_of(plane) + 2
         self.conditions, self.slab = conditions, slab
         self.denoiser = PlaneDenoiser(conditions, size, slab=slab)
         shape = size_named(size)

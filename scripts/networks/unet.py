@@ -58,8 +58,7 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(min(size.groups, self.channels[0]), self.channels[0])
         self.last = zeroed(convolution(dims, self.channels[0], channels_out, padding_mode=padding))
         # Convolutions of bfloat16 in this layout run two to five times as fast, on CPUs and GPUs alike.
-        self.layout = torch.channels_last if dims == 2 else torch.channels_last_3d
-        self.to(memory_format=self.layout)
+        self.to(memory_format=torch.channels_last if dims == 2 else torch.channels_last_3d)
 
     def _block(self, channels_in: int, channels_out: int, resample: str = "none") -> nn.Module:
         return ResidualBlock(
@@ -102,7 +101,11 @@ class UNet(nn.Module):
         Returns (B, C_out, ...) and the decoder's last map of every level, finest first.
         """
         embedding = self.embed(gamma)
-        h = self.first(x.contiguous(memory_format=self.layout))
+        if self.dims == 2:  # no attribute for the layout: TorchScript takes only literal ones
+            x = x.contiguous(memory_format=torch.channels_last)
+        else:
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+        h = self.first(x)
         skips, deepest = [h], len(self.channels) - 1
         for index, level in enumerate(self.encoder):
             if index > 0:

@@ -2,8 +2,20 @@
 """Training: noisy batches, losses, averaged weights, checkpoints with exact resume, progress."""
 
 from .batch import NoisyBatch
-from .checkpoint import LatestCheckpoint, export_weights, load_members, load_weights
+from .checkpoint import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights
 from .losses import NoiseLoss
-from .progress import Progress
+from .processes import join_processes
+from .progress import Progress, SampleImages
 
-__all__ = ["LatestCheckpoint", "NoiseLoss", "NoisyBatch", "Progress", "export_weights", "load_members", "load_weights"]
+__all__ = [
+    "LatestCheckpoint",
+    "NoiseLoss",
+    "NoisyBatch",
+    "Progress",
+    "SampleImages",
+    "export_weights",
+    "fusion_to_train",
+    "join_processes",
+    "load_members",
+    "load_weights",
+]

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..networks import ScoreFusion
+from ..networks.blocks import ResidualBlock
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class LatestCheckpoint:
         """Restore objects, random state and step from the file, if it exists and resuming is wanted."""
         if not (self.resume and self.path.is_file()):
             return
-        saved = _read(self.path)
+        saved = read(self.path)
         try:
             for name, item in self.objects.items():
                 item.load_state_dict(saved["objects"][name])
@@ -49,7 +51,9 @@ class LatestCheckpoint:
         logger.info(f"resumed {self.path} at step {engine.state.iteration}")
 
     def save(self, engine: Engine) -> None:
-        """Write the file; a kill at any moment leaves the old or the new one whole."""
+        """Write the file, in the first process; a kill at any moment leaves the old or the new one whole."""
+        if idist.get_rank() > 0:
+            return
         state = {
             "objects": {name: item.state_dict() for name, item in self.objects.items()},
             "rng": torch.get_rng_state(),
@@ -67,7 +71,7 @@ def save_atomically(content: Any, path: Path) -> None:
     temporary.replace(path)
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
     """A file of tensors and plain values. Raises BadInput when it is missing or broken."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -83,7 +87,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     path: a plain state dict, or a checkpoint of this package, of which the averaged weights are taken.
     Raises BadInput when the file is missing, broken or belongs to another size of network.
     """
-    state = _read(Path(path))
+    state = read(Path(path))
     if "objects" in state:
         state = {key: value for key, value in state["objects"]["ema"].items()}
     own = network.state_dict()
@@ -98,23 +102,46 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     return network
 
 
-def load_members(network: ScoreFusion, paths: Sequence[str]) -> ScoreFusion:
-    """Give each member of a fusion the weights of a plane trained alone, in the order of its planes.
+def load_members(network: ScoreFusion, pattern: str) -> ScoreFusion:
+    """Give each member of a fusion the weights of its plane trained alone by `train_2d.yaml`.
 
-    paths: one file a plane, as written by `train_2d.yaml`. Raises BadInput when their number or shapes do not fit.
+    pattern: a path with `{plane}` where the plane's name goes. Raises BadInput when a file is missing or does not fit.
     """
-    if len(paths) != len(network.members):
-        raise BadInput(f"{len(paths)} plane weights for {len(network.members)} planes; give one file per plane")
-    for member, path in zip(network.members, paths, strict=True):
-        single = nn.Module()
-        single.denoiser = member.denoiser  # type: ignore[assignment]
-        wrapped = nn.Module()
-        wrapped.members = nn.ModuleList([single])
-        load_weights(wrapped, path)
+    for member in network.members:
+        load_weights(_alone(member), pattern.format(plane=member.plane))
     return network
+
+
+def _alone(member: nn.Module) -> nn.Module:
+    """A view of one member with the parameter names that a network of this plane alone has."""
+    inner, outer = nn.Module(), nn.Module()
+    inner.add_module("denoiser", member.get_submodule("denoiser"))
+    outer.add_module("members", nn.ModuleList([inner]))
+    return outer
+
+
+def fusion_to_train(
+    network: ScoreFusion, plane_weights: str, fusion_weights: str | None = None, *, checkpointing: bool = False,
+    device: torch.device | str = "cpu",
+) -> ScoreFusion:  # fmt: skip
+    """A fusion network ready for training: frozen trained planes, and the fusion of an earlier phase when one is given.
+
+    plane_weights: pattern of `load_members`; fusion_weights: a checkpoint of the same planes, whose features, if it had
+    none, start at zero; checkpointing: recompute the 3D network's activations in the backward pass.
+    """
+    load_members(network, plane_weights)
+    if fusion_weights is not None:
+        saved = read(Path(fusion_weights))["objects"]["ema"]
+        missing = network.load_state_dict(saved, strict=False).missing_keys
+        if any(".alignments." not in key for key in missing):
+            raise BadInput(f"{fusion_weights}: a fusion of other planes or another size; use the overlays it was trained with")
+    for module in network.fusion.modules():
+        if isinstance(module, ResidualBlock):
+            module.checkpointing = checkpointing
+    return network.to(device)
 
 
 def export_weights(source: str, target: str, half: bool = True) -> None:
     """Write the averaged weights of a checkpoint as a plain state dict, in float16 unless told otherwise."""
-    state: dict[str, Tensor] = _read(Path(source))["objects"]["ema"]
-    save_atomically({key: value.half() if half and value.is_floating_point() else value for key, value in state.items()}, Path(target))
+    state: dict[str, Tensor] = read(Path(source))["objects"]["ema"]
+    save_atomically({key: value.half() if half else value for key, value in state.items()}, Path(target))

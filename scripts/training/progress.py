@@ -6,7 +6,10 @@ from __future__ import annotations
 import logging
 import time
 
+import torch
 from ignite.engine import Engine, Events
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -39,3 +42,30 @@ class Progress:
         left = time.strftime("%H:%M:%S", time.gmtime(seconds * (total - done)))
         logger.info(f"step {done}/{total}: loss {loss:.5f}, {seconds:.2f} s a step, {left} left")
         self._restart(engine)
+
+
+class SampleImages:
+    """Writes each validation case's middle slices to TensorBoard: input, result and truth side by side, plane by plane."""
+
+    def __init__(self, log_dir: str) -> None:
+        self.log_dir = log_dir
+
+    def attach(self, engine: Engine) -> None:
+        """Follow an evaluator whose output holds `image`, `pred` and `label`, decollated."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the pictures of one case."""
+        with SummaryWriter(self.log_dir) as writer:  # type: ignore[no-untyped-call]
+            for output in engine.state.output:  # type: ignore[union-attr]
+                for axis, plane in enumerate(("sagittal", "coronal", "axial")):
+                    row = torch.cat([_middle(output[key], axis) for key in ("image", "pred", "label")], dim=1)  # type: ignore[index]
+                    tag = f"{plane}/{engine.state.iteration}"
+                    writer.add_image(tag, row, engine.state.epoch, dataformats="HW")  # type: ignore[no-untyped-call]
+
+
+def _middle(volume: Tensor, axis: int) -> Tensor:
+    """The middle slice of the first channel, upright, in [0, 1]."""
+    slice_ = volume[0].select(axis, volume.shape[axis + 1] // 2).T.flip(0).float().cpu()
+    low, high = slice_.min(), slice_.max()
+    return (slice_ - low) / (high - low).clamp(min=1e-6)

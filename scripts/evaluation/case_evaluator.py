@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a folder of cases; a bad one stops nothing but itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai.engines import SupervisedEvaluator
+from torch.utils.data import Dataset
+
+from ..errors import root_cause
+
+logger = logging.getLogger(__name__)
+ERROR = "error"
+
+
+class TolerantDataset(Dataset[dict[str, Any]]):
+    """Cases through a transform; one that cannot be loaded becomes `{case, error}` instead of an exception."""
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Any) -> None:
+        self.data, self.transform = data, transform
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        case = dict(self.data[index])
+        try:
+            return dict(self.transform(case))
+        except Exception as error:
+            return {"case": case.get("case", str(index)), ERROR: one_line(error)}
+
+
+def one_line(error: BaseException) -> str:
+    """What to tell a user: the `BadInput` behind an error, or its kind and first line."""
+    known = root_cause(error)
+    return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+class CaseEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator over a `TolerantDataset` in batches of one; reports per case, and ends with a summary.
+
+    `run` raises SystemExit with 1 when every case failed and with 2 when some did.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.failures: dict[str, str] = {}
+        self.done: list[str] = []
+        self.seconds: dict[str, float] = {}
+
+    def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
+        case = str(batchdata["case"][0])
+        start = time.monotonic()
+        try:
+            if ERROR in batchdata:
+                self._fail(case, str(batchdata[ERROR][0]))
+                return {}
+            output: dict[str, Any] = super()._iteration(engine, batchdata)
+        except (ValueError, OSError, RuntimeError) as error:
+            self._fail(case, one_line(error))
+            return {}
+        self.done.append(case)
+        self.seconds[case] = time.monotonic() - start
+        logger.info(f"case {case}: done in {self.seconds[case]:.1f} s")
+        return output
+
+    def _fail(self, case: str, line: str) -> None:
+        self.failures[case] = line
+        logger.error(line if case in line else f"case {case}: {line}")
+
+    def run(self, global_epoch: int = 1) -> None:
+        """Run every case, then say how many were done."""
+        self.failures, self.done, self.seconds = {}, [], {}
+        super().run(global_epoch)
+        logger.info(f"{len(self.done)} of {len(self.done) + len(self.failures)} cases done")
+        for case, line in self.failures.items():
+            logger.info(f"  failed: {line if case in line else f'{case}: {line}'}")
+        if self.failures:
+            raise SystemExit(2 if self.done else 1)

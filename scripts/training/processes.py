@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes, one training."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+
+
+def join_processes() -> torch.device:
+    """Join the process group that `torchrun` describes (nccl with GPUs, else gloo); this process's device."""
+    cuda = torch.cuda.is_available()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    if not cuda:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
