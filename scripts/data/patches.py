@@ -94,7 +94,7 @@ class SlicePatch:
         start = [int(rng.integers(length - side + 1)) for side, length in zip(size, full, strict=True)]
         if place is None:
             place = self._place(list(image.shape[1:]), index, start, size)
-        box = (..., *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
+        box: Any = (..., *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
         centre = slab[self.reach][box]
         x = torch.cat([slab[:, :-1][box].flatten(0, 1), place, centre[-1:]])
         return {"image": x, "label": label.select(axis, index)[box].contiguous(), "base": centre[:1].contiguous()}
@@ -141,7 +141,7 @@ class EpochSampler(DistributedSampler[Any]):
     """
 
     def __init__(self, dataset: PatchDataset, num_replicas: int = 1, rank: int = 0) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False, drop_last=True)  # type: ignore[arg-type]
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False, drop_last=True)
 
     def __iter__(self) -> Any:
         count = len(self.dataset)  # type: ignore[arg-type]

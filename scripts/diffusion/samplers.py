@@ -57,11 +57,11 @@ def sample_dpm_solver_pp_2m(
     denoise: Denoise, x_t: Tensor, gammas: Tensor, *, generator: Generator | None = None
 ) -> Tensor:
     """DPM-Solver++(2M), Algorithm 2 of Lu et al. 2022; the first and the last step are of first order."""
-    previous, h_previous = None, math.inf
+    previous, h_previous = x_t, math.inf  # an infinite step before the first: no correction
     for gamma, gamma_next in pairwise(gammas.double().tolist()):
         x_0 = denoise(x_t, gamma)
         h = _half_log_snr(gamma_next) - _half_log_snr(gamma)
-        correction = h / (2 * h_previous) if previous is not None and math.isfinite(h) else 0.0
+        correction = h / (2 * h_previous) if math.isfinite(h) else 0.0
         data = x_0 if correction == 0 else (1 + correction) * x_0 - correction * previous
         x_t = math.sqrt((1 - gamma_next) / (1 - gamma)) * x_t - math.sqrt(gamma_next) * math.expm1(-h) * data
         previous, h_previous = x_0, h

@@ -47,7 +47,7 @@ class NoiseSchedule(nn.Module):
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         """Moves between devices keep the table as it is; half precision would round its end to zero."""
         table = self.gammas
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.gammas = table.to(self.gammas.device)
         return self
 
@@ -69,8 +69,8 @@ class NoiseSchedule(nn.Module):
         if self.spacing == "time":
             gammas = self.at(torch.linspace(1, 0, count + 1))
         else:
-            ends = torch.stack([self.gammas[-1].clamp(min=START), self.gammas[0]]).double().cpu()
-            inner = torch.linspace(*torch.logit(ends).tolist(), count, dtype=torch.float64).sigmoid()
+            first, last = torch.stack([self.gammas[-1].clamp(min=START), self.gammas[0]]).double().logit().tolist()
+            inner = torch.linspace(first, last, count, dtype=torch.float64).sigmoid()
             gammas = torch.cat([self.gammas[-1:].cpu(), inner[1:].float(), torch.ones(1)])
         noise_only = int((gammas < START).sum()) - 1
         return gammas[max(noise_only, 0) :] if skip_noise else gammas

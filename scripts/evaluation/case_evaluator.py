@@ -72,7 +72,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.failures[case] = line
         logger.error(line if case in line else f"case {case}: {line}")
 
-    def run(self, global_epoch: int = 1) -> None:
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Run every case, then say how many were done."""
         self.failures, self.done, self.seconds = {}, [], {}
         super().run(global_epoch)

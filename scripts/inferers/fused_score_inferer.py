@@ -47,7 +47,7 @@ class FusedScoreInferer(Inferer):
         return len(self.gammas) - 1
 
     @torch.no_grad()
-    def __call__(
+    def __call__(  # type: ignore[override]
         self, inputs: Tensor, network: nn.Module, *args: Any, seed: int | None = None, samples: int | None = None,
         **kwargs: Any,
     ) -> Tensor:  # fmt: skip

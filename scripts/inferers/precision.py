@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from monai.inferers import SimpleInferer
-from torch import Tensor, nn
+from torch import Tensor
 
 from .memory import keep_freed_memory
 
@@ -39,7 +40,7 @@ class MixedPrecisionInferer(SimpleInferer):
         keep_freed_memory()
         self.precision = precision
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls `network(inputs, *args, **kwargs)`; the output is float32."""
         with autocast(inputs.device, self.precision):
             return network(inputs, *args, **kwargs).float()

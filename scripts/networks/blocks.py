@@ -38,6 +38,8 @@ class GammaEmbedding(nn.Module):
     is flat where most sampling steps lie. (B,) -> (B, channels_out).
     """
 
+    frequencies: Tensor
+
     def __init__(self, channels: int, channels_out: int) -> None:
         super().__init__()
         frequencies = torch.exp(-math.log(10000.0) * torch.arange(channels // 2) / (channels // 2))
@@ -46,8 +48,8 @@ class GammaEmbedding(nn.Module):
 
     def forward(self, gamma: Tensor) -> Tensor:
         time = gamma.float().clamp(0.0, 1.0).sqrt().arccos() * (2.0 / math.pi)
-        phase = time[:, None] * self.frequencies.float()[None]
-        return self.layers(torch.cat([phase.cos(), phase.sin()], dim=1).to(self.layers[0].weight.dtype))
+        phase = time[:, None] * self.frequencies.float()[None, :]
+        return self.layers(torch.cat([phase.cos(), phase.sin()], dim=1).to(self.frequencies.dtype))
 
 
 class ResidualBlock(nn.Module):
@@ -89,7 +91,7 @@ class ResidualBlock(nn.Module):
 
     @torch.jit.unused
     def _checkpointed(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
-        return checkpoint(self._compute, x, embedding, size, use_reentrant=False)  # type: ignore[no-any-return]
+        return checkpoint(self._compute, x, embedding, size, use_reentrant=False)
 
     def _compute(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
         h = self.conv_in(self._resampled(F.silu(self.norm_in(x)), size))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 3D network that predicts voxel-wise weights and a residual."""
 
-from torch import Tensor, nn
-
 import torch
+from torch import Tensor, nn
 
 from .plane_denoiser import POSITION_CHANNELS
 from .presets import size_named

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 2D (or 2.5D) denoiser of one plane."""
 
-from torch import Tensor, nn
-
 import torch
+from torch import Tensor, nn
 
 from .presets import size_named
 from .unet import UNet

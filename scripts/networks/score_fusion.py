@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import cropped, zeroed
@@ -64,7 +63,8 @@ class Member(nn.Module):
         index = torch.arange(-reach, total + reach, device=x.device).clamp(0, count - 1)
         centre = index[reach : reach + total]
         groups = [stack[:, index[offset : offset + total], : self.conditions] for offset in range(self.slab)]
-        return torch.cat(groups + [stack[:, centre, self.conditions :]], dim=2)
+        groups.append(stack[:, centre, self.conditions :])
+        return torch.cat(groups, dim=2)
 
     def forward(self, x: Tensor, x_t: Tensor, gamma: Tensor, slice_batch: int) -> tuple[Tensor, list[Tensor]]:
         """The estimate (B, 1, H, W, D) and one aligned feature map a level (none when features are off)."""
@@ -83,7 +83,7 @@ class Member(nn.Module):
             for level, alignment in enumerate(self.alignments):
                 features[level].append(alignment(maps[level]))
         aligned: list[Tensor] = []
-        size = x.shape[2:]
+        size: list[int] = x.shape[2:]  # type: ignore[assignment]
         for maps in features:
             aligned.append(cropped(self._stacked(maps, batch), size))
             size = [(side + 1) // 2 for side in size]
@@ -137,7 +137,7 @@ class ScoreFusion(nn.Module):
         super().train(mode)
         if self.fused:
             for member in self.members:
-                member.denoiser.eval()
+                member.get_submodule("denoiser").eval()
         return self
 
     def forward(self, x: Tensor, x_t: Tensor | None = None, timesteps: Tensor | None = None) -> Tensor:

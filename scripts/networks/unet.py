@@ -58,7 +58,7 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(min(size.groups, self.channels[0]), self.channels[0])
         self.last = zeroed(convolution(dims, self.channels[0], channels_out, padding_mode=padding))
         # Convolutions of bfloat16 in this layout run two to five times as fast, on CPUs and GPUs alike.
-        self.to(memory_format=torch.channels_last if dims == 2 else torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last if dims == 2 else torch.channels_last_3d)  # type: ignore[call-overload]
 
     def _block(self, channels_in: int, channels_out: int, resample: str = "none") -> nn.Module:
         return ResidualBlock(
@@ -109,9 +109,9 @@ class UNet(nn.Module):
         skips, deepest = [h], len(self.channels) - 1
         for index, level in enumerate(self.encoder):
             if index > 0:
-                h = level.down(h, embedding, h.shape[2:])
+                h = level.down(h, embedding, h.shape[2:])  # type: ignore[operator]
                 skips.append(h)
-            for j, block in enumerate(level.blocks):
+            for j, block in enumerate(level.blocks):  # type: ignore[arg-type]
                 if len(injected) > 0 and j == 0 and index == deepest:
                     h = h + injected[index]
                 h = block(h, embedding, h.shape[2:])
@@ -122,9 +122,9 @@ class UNet(nn.Module):
         h = self.middle_out(self.attention(h), embedding, h.shape[2:])
         maps: list[Tensor] = []
         for index, level in enumerate(self.decoder):
-            for block in level.blocks:
+            for block in level.blocks:  # type: ignore[union-attr]
                 h = block(torch.cat([h, skips.pop()], dim=1), embedding, h.shape[2:])
             maps.insert(0, h)
             if index < deepest:
-                h = level.up(h, embedding, skips[-1].shape[2:])
+                h = level.up(h, embedding, skips[-1].shape[2:])  # type: ignore[operator]
         return self.last(F.silu(self.norm(h))), maps

@@ -44,7 +44,7 @@ class LatestCheckpoint:
         try:
             for name, item in self.objects.items():
                 item.load_state_dict(saved["objects"][name])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise BadInput(f"{self.path}: checkpoint of another network or setting; give --ckpt_dir another folder") from error
         torch.set_rng_state(saved["rng"])
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
@@ -81,6 +81,15 @@ def read(path: Path) -> Any:
         raise BadInput(f"{path}: not a weights file of plain tensors ({type(error).__name__})") from error
 
 
+def averaged(path: str | Path) -> dict[str, Tensor]:
+    """The averaged weights of a checkpoint. Raises BadInput when the file is something else."""
+    try:
+        weights: dict[str, Tensor] = read(Path(path))["objects"]["ema"]
+    except (KeyError, TypeError, IndexError) as error:
+        raise BadInput(f"{path}: not a checkpoint of a training; give its latest.pt") from error
+    return weights
+
+
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     """Load a state dict strictly (float16 files into the network's own type); returns the network.
 
@@ -89,7 +98,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     """
     state = read(Path(path))
     if "objects" in state:
-        state = {key: value for key, value in state["objects"]["ema"].items()}
+        state = averaged(path)
     own = network.state_dict()
     differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
     differing += [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
@@ -131,10 +140,11 @@ def fusion_to_train(
     """
     load_members(network, plane_weights)
     if fusion_weights is not None:
-        saved = read(Path(fusion_weights))["objects"]["ema"]
-        missing = network.load_state_dict(saved, strict=False).missing_keys
-        if any(".alignments." not in key for key in missing):
+        own, saved = network.state_dict(), averaged(fusion_weights)
+        differing = [key for key in own.keys() & saved.keys() if own[key].shape != saved[key].shape]
+        if differing or any(".alignments." not in key for key in own.keys() ^ saved.keys()):
             raise BadInput(f"{fusion_weights}: a fusion of other planes or another size; use the overlays it was trained with")
+        network.load_state_dict(saved, strict=False)
     for module in network.fusion.modules():
         if isinstance(module, ResidualBlock):
             module.checkpointing = checkpointing
@@ -143,5 +153,5 @@ def fusion_to_train(
 
 def export_weights(source: str, target: str, half: bool = True) -> None:
     """Write the averaged weights of a checkpoint as a plain state dict, in float16 unless told otherwise."""
-    state: dict[str, Tensor] = read(Path(source))["objects"]["ema"]
+    state = averaged(source)
     save_atomically({key: value.half() if half else value for key, value in state.items()}, Path(target))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -32,7 +33,7 @@ class Progress:
 
     def __call__(self, engine: Engine) -> None:
         """Note the step."""
-        self._losses.append(engine.state.output["loss"].item())  # type: ignore[index,call-overload,union-attr]
+        self._losses.append(engine.state.output["loss"].item())  # type: ignore[index]
         total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
         done = engine.state.iteration
         if done % self.interval and done != total:
@@ -54,14 +55,14 @@ class SampleImages:
         """Follow an evaluator whose output holds `image`, `pred` and `label`, decollated."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Write the pictures of one case."""
-        with SummaryWriter(self.log_dir) as writer:  # type: ignore[no-untyped-call]
-            for output in engine.state.output:  # type: ignore[union-attr]
+        with SummaryWriter(self.log_dir) as writer:
+            for output in engine.state.output:
                 for axis, plane in enumerate(("sagittal", "coronal", "axial")):
-                    row = torch.cat([_middle(output[key], axis) for key in ("image", "pred", "label")], dim=1)  # type: ignore[index]
+                    row = torch.cat([_middle(output[key], axis) for key in ("image", "pred", "label")], dim=1)
                     tag = f"{plane}/{engine.state.iteration}"
-                    writer.add_image(tag, row, engine.state.epoch, dataformats="HW")  # type: ignore[no-untyped-call]
+                    writer.add_image(tag, row, engine.state.epoch, dataformats="HW")
 
 
 def _middle(volume: Tensor, axis: int) -> Tensor:

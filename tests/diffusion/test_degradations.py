@@ -79,13 +79,6 @@ def test_interpolation_is_cubic_with_the_measurement_of_the_blocks(factors, rng)
     torch.testing.assert_close(smooth, expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("smooth", [True, False])
-def test_networks_are_shown_what_was_asked_for(smooth, rng):
-    average = BlockAverage((2, 2, 2), smooth=smooth)
-    blocks = average(draw_volume(rng, (2, 2, 2)))
-    assert torch.equal(average.shown(blocks), average.interpolate(blocks) if smooth else blocks)
-
-
 @pytest.mark.parametrize("factors", [(4, 4), (0, 1, 1), (2, 2.5, 1), (-1, 1, 1)])
 def test_blocks_that_are_none_are_refused(factors):
     with pytest.raises(ValueError, match="three whole numbers of at least 1"):

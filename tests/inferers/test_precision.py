@@ -16,5 +16,5 @@ def test_trainer_sees_float32_whatever_the_network_runs_in(seed):
 
 
 def test_an_unknown_precision_is_answered_by_the_known_ones():
-    with pytest.raises(ValueError, match="'float16'.*auto, float32, bfloat16"):
+    with pytest.raises(ValueError, match=r"'float16'.*auto, float32, bfloat16"):
         MixedPrecisionInferer("float16")(torch.zeros(1), nn.Identity())

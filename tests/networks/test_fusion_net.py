@@ -35,7 +35,7 @@ def test_fusion_follows_equation_6(members, residual_scale, seed):
 
 @pytest.mark.parametrize(
     ("prediction", "residual_factor"),
-    [("epsilon", lambda gamma: -math.sqrt((1 - gamma) / gamma)), ("x_0", lambda _: 1.0), ("v", lambda gamma: -math.sqrt(1 - gamma))],
+    [("epsilon", lambda g: -math.sqrt((1 - g) / g)), ("x_0", lambda g: 1.0), ("v", lambda g: -math.sqrt(1 - g))],
 )
 def test_fusing_estimates_is_fusing_what_they_say_of_x_0(prediction, residual_factor, rng):
     network, estimates, raw = draw_fusion(3)

@@ -14,7 +14,7 @@ from scripts.networks.presets import SIZES, Size, UNetSize
 from scripts.networks.score_fusion import Alignment, Member
 
 AXES = {"sagittal": 2, "coronal": 3, "axial": 4}  # of (B, C, R, A, S): a sagittal slice has one left-right place
-FLOAT32 = {"rtol": 1e-4, "atol": 1e-5}  # sums of some hundred products in another order
+FLOAT32 = {"rtol": 1e-3, "atol": 1e-4}  # sums in another order, made larger by norms over small maps; a fault is 1e-1
 
 
 @pytest.fixture

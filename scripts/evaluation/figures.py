@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Volume = npt.NDArray[np.floating]
+PLANES = ("sagittal", "coronal", "axial")
+SIGNED = {"error"}
+MAPS = {"uncertainty": "magma", "error": "RdBu_r"}
+
+
+def planes_figure(volumes: Mapping[str, Volume], path: Path, title: str = "") -> None:
+    """Three planes (rows) of several volumes (columns) as a PNG.
+
+    volumes: name -> (H, W, D) in RAS with 1 mm-like isotropic voxels. Images share the grey scale of "truth" (or of the
+    first volume); "error" is signed, blue where the result is too dark; "uncertainty" starts at zero.
+    """
+    reference = volumes.get("truth", next(iter(volumes.values())))
+    centre = [int(np.mean(np.nonzero(reference.max(axis=tuple({0, 1, 2} - {axis})) > 0))) for axis in range(3)]
+    figure = Figure(figsize=(2.6 * len(volumes), 8.2), facecolor="black", layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(PLANES), len(volumes), squeeze=False)
+    for column, (name, volume) in enumerate(volumes.items()):
+        low, high = _limits(name, volume, reference)
+        for row, plane in enumerate(PLANES):
+            axes = grid[row, column]
+            slice_ = np.take(volume, centre[row], axis=row).T
+            shown = axes.imshow(slice_, origin="lower", cmap=MAPS.get(name, "gray"), vmin=low, vmax=high)
+            axes.set_axis_off()
+            if column == 0:
+                axes.text(0.02, 0.97, plane, color="w", fontsize=9, va="top", transform=axes.transAxes)
+        grid[0, column].set_title(name, color="w", fontsize=11)
+        if name in MAPS:
+            bar = figure.colorbar(shown, ax=grid[-1, column], orientation="horizontal", shrink=0.8)
+            bar.ax.tick_params(colors="w", labelsize=7)
+    figure.suptitle(title, color="w", fontsize=10)
+    figure.savefig(path, dpi=110)
+
+
+def _limits(name: str, volume: Volume, reference: Volume) -> tuple[float, float]:
+    if name in SIGNED:
+        bound = float(np.quantile(np.abs(volume[reference > 0]), 0.99))
+        return -bound, bound
+    if name in MAPS:
+        return 0.0, float(np.quantile(volume[reference > 0], 0.99))
+    return float(reference.min()), float(np.quantile(reference[reference > 0], 0.999))

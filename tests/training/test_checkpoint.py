@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from ignite.engine import Engine
+from torch import nn
+
+from scripts.errors import BadInput
+from scripts.networks import ScoreFusion
+from scripts.training import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights
+
+
+@pytest.fixture
+def engine():
+    engine = Engine(lambda engine, batch: None)
+    engine.state.epoch, engine.state.iteration = 3, 60
+    return engine
+
+
+def plane(name="coronal", size="tiny"):
+    """A plane as `train_2d.yaml` trains it."""
+    return ScoreFusion([name], size=size, fusion=False)
+
+
+def save(engine, path, network):
+    LatestCheckpoint(str(path), {"network": network, "ema": network}).save(engine)
+    return str(path)
+
+
+def one_line(raised):
+    return "\n" not in str(raised.value)
+
+
+def test_step_and_random_state_come_back(engine, seed, tmp_path):
+    path = save(engine, tmp_path / "new" / "latest.pt", plane())
+    expected = torch.rand(3)
+    other, network = Engine(lambda engine, batch: None), plane()
+    LatestCheckpoint(path, {"network": network}).load(other)
+    assert (other.state.epoch, other.state.iteration) == (3, 60)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: torch.save(plane().state_dict(), path),
+        lambda path: torch.save([torch.zeros(3)], path),
+        lambda path: torch.save(plane(), path),
+    ],
+    ids=["empty", "cut off", "weights alone", "a list", "a pickled network"],
+)
+@pytest.mark.parametrize("use", ["resume", "export"])
+def test_a_broken_or_foreign_checkpoint_is_named_in_one_line(write, use, engine, tmp_path):
+    network, path = plane(), tmp_path / "latest.pt"
+    save(engine, path, network)
+    write(path)
+    with pytest.raises(BadInput, match=r"latest\.pt") as raised:
+        if use == "resume":
+            LatestCheckpoint(str(path), {"network": network}).load(engine)
+        else:
+            export_weights(str(path), str(tmp_path / "model.pt"))
+    assert one_line(raised)
+
+
+def test_a_checkpoint_of_another_network_is_named_in_one_line(engine, tmp_path):
+    path = save(engine, tmp_path / "latest.pt", plane(size="compact"))
+    with pytest.raises(BadInput, match="another network or setting") as raised:
+        LatestCheckpoint(path, {"network": plane()}).load(engine)
+    assert one_line(raised)
+
+
+def test_an_interrupted_save_leaves_the_old_file(engine, tmp_path, monkeypatch):
+    path = save(engine, tmp_path / "latest.pt", plane())
+    before = (tmp_path / "latest.pt").read_bytes()
+
+    def interrupted(content, target):
+        target.write_bytes(b"half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(engine, path, plane())
+    assert (tmp_path / "latest.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_exported_weights_are_a_plain_state_dict_of_the_averaged_network(half, engine, tmp_path, awaken):
+    averaged, network = awaken(plane()), plane()
+    LatestCheckpoint(str(tmp_path / "latest.pt"), {"network": plane(), "ema": averaged}).save(engine)
+    export_weights(str(tmp_path / "latest.pt"), str(tmp_path / "model.pt"), half=half)
+    dtype = torch.float16 if half else torch.float32
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert {value.dtype for value in saved.values()} == {dtype}
+    network.load_state_dict(saved, strict=True)
+    for (name, wanted), loaded in zip(averaged.state_dict().items(), network.state_dict().values(), strict=True):
+        assert loaded.dtype == torch.float32
+        assert torch.equal(loaded, wanted.to(dtype).float()), name
+
+
+def test_weights_load_from_an_export_and_from_a_checkpoint_alike(engine, tmp_path, awaken):
+    source = awaken(plane())
+    checkpoint = save(engine, tmp_path / "latest.pt", source)
+    export_weights(checkpoint, str(tmp_path / "model.pt"), half=False)
+    for path in (checkpoint, str(tmp_path / "model.pt")):
+        loaded = load_weights(plane(), path).state_dict()
+        assert all(torch.equal(value, loaded[name]) for name, value in source.state_dict().items())
+
+
+@pytest.mark.parametrize("wanted", [plane(size="compact"), ScoreFusion(["coronal"], size="tiny"), nn.Linear(2, 2)])
+def test_weights_of_another_network_are_named_in_one_line(wanted, tmp_path):
+    torch.save(plane().state_dict(), tmp_path / "model.pt")
+    with pytest.raises(BadInput, match=r"model\.pt: weights of another network.*overlays") as raised:
+        load_weights(wanted, tmp_path / "model.pt")
+    assert one_line(raised)
+
+
+def test_missing_weights_are_named_in_one_line(tmp_path):
+    with pytest.raises(BadInput, match=r"model\.pt: no such weights file") as raised:
+        load_weights(plane(), tmp_path / "model.pt")
+    assert one_line(raised)
+
+
+def test_every_member_gets_the_weights_of_its_plane(engine, tmp_path, awaken):
+    alone = {name: awaken(plane(name)) for name in ("axial", "coronal", "sagittal")}
+    for name, network in alone.items():
+        save(engine, tmp_path / name / "latest.pt", network)
+    order = ["coronal", "sagittal", "axial"]
+    fusion = load_members(ScoreFusion(order, size="tiny"), str(tmp_path / "{plane}" / "latest.pt"))
+    for name, member in zip(order, fusion.members, strict=True):
+        wanted = alone[name].members[0].denoiser.state_dict()
+        assert all(torch.equal(value, wanted[key]) for key, value in member.denoiser.state_dict().items())
+
+
+def test_a_second_phase_starts_where_the_first_ended(engine, rng, tmp_path, awaken):
+    save(engine, tmp_path / "coronal.pt", awaken(plane()))
+    first = awaken(load_members(ScoreFusion(["coronal"], size="tiny", features=False), str(tmp_path / "{plane}.pt")))
+    earlier = save(engine, tmp_path / "first.pt", first)
+    second = ScoreFusion(["coronal"], size="tiny", features=True)
+    fusion_to_train(second, str(tmp_path / "{plane}.pt"), earlier, checkpointing=True)
+    x = torch.randn(1, 5, 17, 18, 19)
+    with torch.no_grad():
+        torch.testing.assert_close(second.eval()(x), first.eval()(x), rtol=1e-4, atol=1e-5)  # float32 in another order
+
+
+def test_a_first_phase_of_another_size_is_named_in_one_line(engine, tmp_path):
+    save(engine, tmp_path / "coronal.pt", plane())
+    earlier = save(engine, tmp_path / "first.pt", ScoreFusion(["coronal"], size="compact"))
+    with pytest.raises(BadInput, match=r"first\.pt") as raised:
+        fusion_to_train(ScoreFusion(["coronal"], size="tiny"), str(tmp_path / "{plane}.pt"), earlier)
+    assert one_line(raised)

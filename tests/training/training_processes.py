@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests run in processes of its own: a training that can be killed, and replicas of one step."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.handlers import EMAHandler
+from monai.engines import IterationEvents, SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from scripts.data.patches import EpochSampler, PatchDataset, PrepareTrainingd, SlicePatch
+from scripts.diffusion import BlockAverage, Diffusion
+from scripts.networks import PlaneDenoiser, ScoreFusion
+from scripts.networks.presets import SIZES
+from scripts.training import LatestCheckpoint, NoiseLoss, NoisyBatch
+
+STEPS, BATCH = 5, 2  # per epoch, per step
+DIFFUSION = Diffusion(sigma_data=0.1, regression_share=0.3)
+
+
+def draw_cases(seed, count=3, sides=(20, 24, 20)):
+    """Measured and true volumes (1, H, W, D) with noise in a box."""
+    rng, average = np.random.default_rng(seed), BlockAverage((4, 4, 4))
+    cases = []
+    for _ in range(count):
+        label = torch.zeros(1, *sides)
+        label[:, 4:-4, 4:-4, 4:-4] = torch.from_numpy(rng.uniform(0.7, 1.2, [side - 8 for side in sides]))
+        cases.append({"image": average(label), "label": label})
+    return cases
+
+
+def slices_of(cases, samples, seed):
+    """A data set of coronal slices."""
+    transform = PrepareTrainingd(BlockAverage((4, 4, 4)))
+    return PatchDataset(cases, transform, patch=SlicePatch("coronal", (17, 18)), samples=samples, seed=seed)
+
+
+def train(folder, name, seed, *, epochs=4, kill_at=None, start=0):
+    """Train a plane as `train_2d.yaml` does; the end goes to `name`.end, checkpoints to `name`.pt.
+
+    kill_at: the step inside which the process dies; start: changes what a resumed run must not depend on.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(seed + start)
+    SIZES["dropout"] = SIZES["tiny"]._replace(plane=SIZES["tiny"].plane._replace(dropout=0.2))
+    network = ScoreFusion(["coronal"], size="dropout", fusion=False)
+    denoiser = network.members[0].denoiser
+    optimizer = torch.optim.Adam(denoiser.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * STEPS)
+    ema = EMAHandler(network, momentum=0.1)
+    objects = {"network": network, "ema": ema.ema_model, "optimizer": optimizer, "lr_scheduler": scheduler}
+    dataset = slices_of(draw_cases(seed), STEPS * BATCH, seed)
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=BATCH),
+        network=denoiser,
+        optimizer=optimizer,
+        loss_function=NoiseLoss(),
+        prepare_batch=NoisyBatch(DIFFUSION, seed),
+        train_handlers=[
+            LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
+            ema,
+            LatestCheckpoint(str(Path(folder, f"{name}.pt")), objects),
+        ],
+        decollate=False,
+    )
+
+    def die(engine):
+        if engine.state.iteration == kill_at:
+            os._exit(9)
+
+    trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, die)
+    trainer.run()
+    torch.save({key: item.state_dict() for key, item in objects.items()}, Path(folder, f"{name}.end"))
+
+
+def gradients(seed, replicas=1, rank=0):
+    """Gradients of one step with four samples, by one process or dealt out to several."""
+    torch.manual_seed(seed)
+    denoiser = PlaneDenoiser(size="tiny").double()
+    with torch.no_grad():
+        for parameter in denoiser.parameters():  # new ones say zero, and most gradients are zero too
+            parameter.normal_(std=0.1)
+    network = DistributedDataParallel(denoiser) if replicas > 1 else denoiser
+    dataset = slices_of(draw_cases(seed), 4, seed)
+    loader = DataLoader(dataset, sampler=EpochSampler(dataset, replicas, rank), batch_size=4 // replicas)
+    x, target, _, noisy = NoisyBatch(DIFFUSION, seed)(next(iter(loader)), "cpu")
+    NoiseLoss()(network(x.double(), noisy["x_t"].double(), noisy["timesteps"]), target).backward()
+    return {name: parameter.grad for name, parameter in denoiser.named_parameters()}
+
+
+def replica(rank, folder, seed):
+    """One of two processes that share a step; its gradients go to `rank`.pt."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.save(gradients(seed, 2, rank), Path(folder, f"{rank}.pt"))
+    dist.destroy_process_group()
+
+
+def exit_codes(*calls):
+    """Run (function, arguments, options) each in a process of its own, side by side."""
+    context = multiprocessing.get_context("forkserver")  # imports torch and MONAI once for all of them
+    context.set_forkserver_preload(["torch", "monai.engines", "monai.handlers", "ignite.handlers", "scripts.training"])
+    processes = [context.Process(target=run, args=args, kwargs=options) for run, args, options in calls]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
