@@ -13,10 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from ..diffusion.degradations import Degradation
+from ..planes import axis_of
 from .channels import conditions_and_mask, coordinates
 from .intensity import intensity_range
-
-PLANE_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 class PrepareTrainingd(MapTransform):
@@ -78,9 +77,7 @@ class SlicePatch:
     """
 
     def __init__(self, plane: str, size: Sequence[int] | None = None, slab: int = 1) -> None:
-        if plane not in PLANE_AXES:
-            raise ValueError(f"no plane '{plane}'; choose one of {', '.join(PLANE_AXES)}")
-        self.axis, self.size, self.reach = PLANE_AXES[plane], size, slab // 2
+        self.axis, self.size, self.reach = axis_of(plane), size, slab // 2
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn slice and place."""

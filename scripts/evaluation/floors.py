@@ -21,7 +21,7 @@ def floors(dataset_dir: str, *, modality: str = "t1", block: Sequence[int] = (4,
     cases = find_cases(dataset_dir, [modality], target=modality, split=split)
     scores: dict[str, list[tuple[float, float]]] = {}
     for case in cases:
-        loaded: dict[Any, Any] = load({**case})
+        loaded = load(dict[Any, Any](case))
         measured, truth = (loaded[key].as_tensor()[None] for key in ("image", "label"))
         inside = tuple(slice(0, side) for side in loaded["label"].meta["grid_shape"])
         low, high = truth[0, 0][inside].min(), truth[0, 0][inside].max()

@@ -70,8 +70,10 @@ class FusedScoreInferer(Inferer):
         return torch.cat([stack.mean(dim=0), stack.std(dim=0)], dim=1)
 
     def _check(self, inputs: Tensor) -> None:
+        if inputs.dim() != 5:
+            raise BadInput(f"input of shape {list(inputs.shape)}; give a batch of volumes (B, C, H, W, D)")
         shape = "x".join(str(side) for side in inputs.shape[2:])
-        if inputs.dim() != 5 or min(inputs.shape[2:]) < SMALLEST:
+        if min(inputs.shape[2:]) < SMALLEST:
             raise BadInput(f"volume of {shape}: every side needs at least {SMALLEST} voxels; pad it first")
         if self.degradation is None:
             return

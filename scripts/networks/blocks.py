@@ -38,18 +38,18 @@ class GammaEmbedding(nn.Module):
     is flat where most sampling steps lie. (B,) -> (B, channels_out).
     """
 
-    frequencies: Tensor
-
     def __init__(self, channels: int, channels_out: int) -> None:
         super().__init__()
-        frequencies = torch.exp(-math.log(10000.0) * torch.arange(channels // 2) / (channels // 2))
-        self.register_buffer("frequencies", 1000.0 * frequencies, persistent=False)
+        self.waves = channels // 2
         self.layers = nn.Sequential(nn.Linear(channels, channels_out), nn.SiLU(), nn.Linear(channels_out, channels_out))
 
     def forward(self, gamma: Tensor) -> Tensor:
         time = gamma.float().clamp(0.0, 1.0).sqrt().arccos() * (2.0 / math.pi)
-        phase = time[:, None] * self.frequencies.float()[None, :]
-        return self.layers(torch.cat([phase.cos(), phase.sin()], dim=1).to(self.frequencies.dtype))
+        # Made here, because a buffer would follow the network to half precision, where 1000 has no decimals.
+        exponents = torch.arange(self.waves, device=gamma.device) / self.waves
+        phase = time[:, None] * 1000.0 * torch.exp(-math.log(10000.0) * exponents)[None, :]
+        features = torch.cat([phase.cos(), phase.sin()], dim=1)
+        return self.layers(features.to(self.layers[0].weight.dtype))  # type: ignore[arg-type]
 
 
 class ResidualBlock(nn.Module):

@@ -6,19 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..planes import axis_of
 from .blocks import cropped, zeroed
 from .fusion_net import FusionNet
 from .plane_denoiser import PlaneDenoiser
 from .presets import Size, size_named
-
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # spatial axis along which slices of a RAS volume are cut
-
-
-def axis_of(plane: str) -> int:
-    """The spatial axis a plane is sliced along. Raises ValueError when there is no such plane."""
-    if plane not in PLANES:
-        raise ValueError(f"no plane '{plane}'; choose one of {', '.join(PLANES)}")
-    return PLANES[plane]
 
 
 class Alignment(nn.Module):
@@ -116,6 +108,8 @@ class ScoreFusion(nn.Module):
     >>> network(torch.zeros(1, 5, 20, 20, 20)).shape
     torch.Size([1, 1, 20, 20, 20])
     """
+
+    __constants__ = ["fused"]  # TorchScript drops the branch that is not taken: an Identity cannot fuse
 
     def __init__(
         self, planes: Sequence[str] = ("coronal", "sagittal"), conditions: int = 1, size: str = "compact", *,

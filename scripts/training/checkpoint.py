@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from ..networks import ScoreFusion
 from ..networks.blocks import ResidualBlock
 
 logger = logging.getLogger(__name__)
+CHECKSUMS = "checksums.json"
 
 
 class LatestCheckpoint:
@@ -94,8 +97,10 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     """Load a state dict strictly (float16 files into the network's own type); returns the network.
 
     path: a plain state dict, or a checkpoint of this package, of which the averaged weights are taken.
-    Raises BadInput when the file is missing, broken or belongs to another size of network.
+    Raises BadInput when the file is missing, broken, not the one listed in `checksums.json` beside it, or belongs to
+    another size of network.
     """
+    check_sum(Path(path))
     state = read(Path(path))
     if "objects" in state:
         state = averaged(path)
@@ -152,6 +157,28 @@ def fusion_to_train(
 
 
 def export_weights(source: str, target: str, half: bool = True) -> None:
-    """Write the averaged weights of a checkpoint as a plain state dict, in float16 unless told otherwise."""
-    state = averaged(source)
-    save_atomically({key: value.half() if half else value for key, value in state.items()}, Path(target))
+    """Write the averaged weights of a checkpoint as a plain state dict, in float16 unless told otherwise.
+
+    The file's sha256 is listed in `checksums.json` beside it.
+    """
+    state, path = averaged(source), Path(target)
+    save_atomically({key: value.half() if half else value for key, value in state.items()}, path)
+    listed = path.with_name(CHECKSUMS)
+    sums = json.loads(listed.read_text()) if listed.is_file() else {}
+    sums[path.name] = _sha256(path)
+    listed.write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n")
+
+
+def check_sum(path: Path) -> None:
+    """Raise BadInput when the file differs from what `checksums.json` beside it lists; unlisted files pass."""
+    listed = path.with_name(CHECKSUMS)
+    if not (path.is_file() and listed.is_file()):
+        return
+    wanted = json.loads(listed.read_text()).get(path.name)
+    if wanted is not None and wanted != _sha256(path):
+        raise BadInput(f"{path}: not the file listed in {CHECKSUMS}; fetch it again, or export your own under another name")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,7 @@ from torch import nn
 from scripts.errors import BadInput
 from scripts.networks import ScoreFusion
 from scripts.training import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights
+from scripts.training.checkpoint import save_atomically
 
 
 @pytest.fixture
@@ -149,3 +150,16 @@ def test_a_first_phase_of_another_size_is_named_in_one_line(engine, tmp_path):
     with pytest.raises(BadInput, match=r"first\.pt") as raised:
         fusion_to_train(ScoreFusion(["coronal"], size="tiny"), str(tmp_path / "{plane}.pt"), earlier)
     assert one_line(raised)
+
+
+def test_a_wrong_byte_in_listed_weights_is_refused(tmp_path):
+    network = ScoreFusion(size="tiny", features=False)
+    save_atomically({"objects": {"ema": network.state_dict()}}, tmp_path / "latest.pt")
+    weights = tmp_path / "model.pt"
+    export_weights(str(tmp_path / "latest.pt"), str(weights))
+    load_weights(network, weights)
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(BadInput, match=r"checksums\.json"):
+        load_weights(network, weights)

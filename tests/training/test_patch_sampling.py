@@ -26,7 +26,6 @@ def numbered():
         (SlicePatch("axial", None, slab=5), (7, 8)),
         (SlicePatch("axial", (5, 5), slab=3), (5, 5)),
     ],
-    ids=str,
 )
 def test_patches_carry_the_coordinates_of_their_place_in_the_full_volume(patch, size, rng):
     image, label = numbered()

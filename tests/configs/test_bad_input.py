@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cannot be used ends in one line that says so, and leaves nothing behind."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from test_runs import FINE, ONE_STEP, block_averages, draw, launch, save
+
+from scripts import bundle_root
+from scripts.errors import BadInput, root_cause
+from scripts.networks import ScoreFusion
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+COARSE = FINE @ np.array([[4, 0, 0, 1.5], [0, 4, 0, 1.5], [0, 0, 4, 1.5], [0, 0, 0, 1]])
+
+
+@pytest.fixture(autouse=True)
+def excepthook(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a run sets its own; restored after the test
+
+
+@pytest.fixture
+def weights(tmp_path, seed):
+    """A function that writes weights of a tiny network."""
+
+    def weights(**options):
+        path = tmp_path / "weights.pt"
+        torch.save(ScoreFusion(**{"size": "tiny", "features": False, **options}).state_dict(), path)
+        return path
+
+    return weights
+
+
+@pytest.fixture
+def refusal(capsys):
+    """A function that runs a config and returns the one line on the terminal with which it ends."""
+
+    def refusal(*arguments, **overrides):
+        with pytest.raises(Exception) as caught:  # MONAI wraps what happens in a config
+            launch(*arguments, **overrides)
+        capsys.readouterr()
+        sys.excepthook(caught.type, caught.value, caught.tb)
+        line = capsys.readouterr().err
+        assert line.startswith("error: ")
+        assert line.count("\n") == 1
+        return line
+
+    return refusal
+
+
+def save_both(folder, case, rng, **changed):
+    """A case of `task_both`: a coarse flair and a fine t1ce."""
+    flair, t1ce = block_averages(draw(rng)).astype(np.float32), draw(rng)
+    save(folder / f"{case}_flair.nii.gz", changed.get("flair", flair), COARSE)
+    save(folder / f"{case}_t1ce.nii.gz", changed.get("t1ce", t1ce))
+
+
+def save_bad_cases(folder, rng):
+    """Five cases that cannot be used, and what is to be said of each."""
+    holed = draw(rng)
+    holed[3, 4, 5] = np.nan
+    save_both(folder, "nan", rng, t1ce=holed)
+    save_both(folder, "constant", rng, flair=np.full((8, 9, 10), 7, dtype=np.float32))
+    save_both(folder, "fourth", rng, t1ce=np.repeat(draw(rng)[..., None], 2, axis=3))
+    save_both(folder, "grids", rng, t1ce=draw(rng, (32, 36, 41)))
+    save_both(folder, "broken", rng)
+    whole = (folder / "broken_t1ce.nii.gz").read_bytes()
+    (folder / "broken_t1ce.nii.gz").write_bytes(whole[: len(whole) // 2])
+    return {
+        "nan": "holds NaN",
+        "constant": "every voxel is 7",
+        "fourth": "is 32x36x40x2 and so not a 3D volume",
+        "grids": "is 32x36x41",
+        "broken": "cannot be read as NIfTI",
+    }
+
+
+def log_of(caplog):
+    assert not [record for record in caplog.records if record.exc_info]
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("good", [1, 0])
+def test_bad_cases_are_named_and_the_good_ones_written(good, weights, tmp_path, rng, caplog):
+    caplog.set_level(logging.INFO)
+    bad = save_bad_cases(tmp_path / "in", rng)
+    if good:
+        save_both(tmp_path / "in", "good", rng)
+    paths = {"dataset_dir": str(tmp_path / "in"), "output_dir": str(tmp_path / "out"), "ckpt_path": str(weights(conditions=2))}
+    with pytest.raises(SystemExit) as ended:
+        launch("inference", "inference", "task_both", **paths)
+    assert ended.value.code == (2 if good else 1)
+    lines = log_of(caplog)
+    assert f"{good} of {good + 5} cases done" in lines
+    for case, fact in bad.items():
+        summary = [line for line in lines if line.startswith("  failed: ") and case in line]
+        assert len(summary) == 1
+        assert fact in summary[0]
+        assert "\n" not in summary[0]
+    written = [str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/**/*") if path.is_file()]
+    assert written == ["good/good_pred.nii.gz"] * good
+    if good:
+        assert nib.load(tmp_path / "out" / "good" / "good_pred.nii.gz").shape == (32, 36, 40)
+
+
+def test_a_missing_folder_ends_a_run_with_one_line(refusal, weights, tmp_path):
+    paths = {"dataset_dir": str(tmp_path / "nowhere"), "output_dir": str(tmp_path / "out"), "ckpt_path": str(weights())}
+    assert "there is no such folder" in refusal("inference", "inference", **paths)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_cases_ends_a_run_with_one_line(refusal, weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "readme.txt").touch()
+    paths = {"dataset_dir": str(tmp_path / "in"), "output_dir": str(tmp_path / "out"), "ckpt_path": str(weights())}
+    assert "no case with t1" in refusal("inference", "inference", **paths)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [{"size": "small"}, {"conditions": 2}, {"planes": ["axial"]}, {"slab": 3}], ids=str)
+def test_weights_of_another_network_end_a_run_with_one_line(options, refusal, weights, tmp_path, rng):
+    save(tmp_path / "in" / "a_t1.nii.gz", draw(rng))
+    ckpt_path = weights(**options)
+    paths = {"dataset_dir": str(tmp_path / "in"), "output_dir": str(tmp_path / "out"), "ckpt_path": str(ckpt_path)}
+    line = refusal("inference", "inference", **paths)
+    assert str(ckpt_path) in line
+    assert "weights of another network" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"not weights"], ids=["missing", "not weights"])
+def test_files_that_hold_no_weights_end_a_run_with_one_line(content, refusal, tmp_path, rng):
+    save(tmp_path / "in" / "a_t1.nii.gz", draw(rng))
+    if content:
+        (tmp_path / "model.pt").write_bytes(content)
+    paths = {"dataset_dir": str(tmp_path / "in"), "ckpt_path": str(tmp_path / "model.pt")}
+    assert str(tmp_path / "model.pt") in refusal("inference", "inference", **paths, output_dir=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_key_on_the_command_line_ends_a_run_with_one_line(refusal, monkeypatch):
+    config = str(Path(bundle_root(), "configs", "inference.yaml"))
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "inference", "--config_file", config, "--step", "4"])
+    assert "the command line: 'step' is not in inference.yaml" in refusal("inference", "inference", step=4)
+
+
+def test_an_unknown_key_in_an_overlay_ends_a_run_with_one_line(refusal, monkeypatch, tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("sampler#eta: 1.0\n")
+    files = [str(Path(bundle_root(), "configs", "inference.yaml")), str(overlay)]
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "inference", f"--config_file={files}"])
+    assert "mine.yaml: 'sampler#eta' is not in inference.yaml" in refusal("inference", "inference")
+
+
+def train(refusal, tmp_path, **overrides):
+    folders = {"dataset_dir": str(tmp_path / "in"), "ckpt_dir": str(tmp_path / "run")}
+    return refusal("training", "train_2d", **ONE_STEP, **folders, patch=[24, 24], **overrides)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_training_case_ends_a_training_with_one_line(workers, refusal, tmp_path, rng):
+    save(tmp_path / "in" / "a_t1.nii.gz", np.full((32, 32, 32), 5, dtype=np.float32))
+    save(tmp_path / "in" / "b_t1.nii.gz", draw(rng))
+    assert "a_t1.nii.gz: every voxel is 5" in train(refusal, tmp_path, num_workers=workers)
+    assert not (tmp_path / "run" / "latest.pt").exists()
+
+
+def test_a_bad_validation_case_ends_a_training_with_one_line(refusal, tmp_path, rng, caplog):
+    save(tmp_path / "in" / "a_t1.nii.gz", draw(rng))
+    save(tmp_path / "in" / "b_t1.nii.gz", np.full((32, 32, 32), 5, dtype=np.float32))
+    assert "b_t1.nii.gz: every voxel is 5" in train(refusal, tmp_path)
+    log_of(caplog)
+
+
+def test_the_cause_of_a_wrapped_error_is_found():
+    try:
+        try:
+            raise BadInput("case a: no")
+        except BadInput as error:
+            raise RuntimeError("Failed to instantiate") from error
+    except RuntimeError as wrapped:
+        assert str(root_cause(wrapped)) == "case a: no"
+    assert root_cause(RuntimeError("another")) is None
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A function that runs `python -m monai.bundle` from a folder that is not the bundle's."""
+
+    def bundle(*arguments):
+        command = [sys.executable, "-m", "monai.bundle", *arguments]
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    return bundle
+
+
+def test_a_refused_command_prints_one_line_and_returns_1(bundle, tmp_path):
+    configs = Path(bundle_root(), "configs")
+    files = [str(configs / "inference.yaml"), str(configs / "phase_2.yaml")]
+    ended = bundle("run", "inference", "--config_file", str(files), "--dataset_dir", str(tmp_path))
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert [line for line in ended.stderr.splitlines() if "phase_2.yaml: 'patch' is not in inference.yaml" in line]
+    assert [line for line in ended.stderr.splitlines() if line.startswith("error: ")] == ended.stderr.splitlines()[-1:]
+
+
+def test_a_command_whose_every_case_failed_returns_1_without_a_traceback(bundle, weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a_t1.nii.gz").write_bytes(b"nothing")
+    config = str(Path(bundle_root(), "configs", "inference.yaml"))
+    options = ["--dataset_dir", "in", "--output_dir", "out", "--ckpt_path", str(weights()), "--size", "tiny"]
+    ended = bundle("run", "inference", "--config_file", config, *options)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert "  failed: in/a_t1.nii.gz: cannot be read as NIfTI" in ended.stdout
+    assert not (tmp_path / "out").exists()

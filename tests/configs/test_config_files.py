@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+import ast
+import copy
+import itertools
+import re
+import sys
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+from scripts import bundle_root
+from scripts.errors import BadInput
+from scripts.preflight import preflight
+
+ROOT = Path(bundle_root())
+CONFIGS = ROOT / "configs"
+RUN_IDS = {
+    "train_2d": {"training"},
+    "train_3d": {"training"},
+    "train": {"run"},
+    "inference": {"run", "inference"},
+    "evaluate": {"evaluating"},
+}
+DEVICE = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"  # as in every bundle of MONAI
+EVERYWHERE, FUSED, FUSION_TRAINING = set(RUN_IDS), set(RUN_IDS) - {"train_2d"}, {"train_3d", "train"}
+# Which config files the overlays of a group, by the first word of their names, may follow.
+FITS = {
+    "task": EVERYWHERE,
+    "size": EVERYWHERE,
+    "sampler": EVERYWHERE,
+    "method": EVERYWHERE,
+    "ensemble": FUSED,
+    "phase": FUSION_TRAINING,
+    "multi": {"train_2d", "train_3d", "train"},
+}
+FILES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+OVERLAYS = [name for name in FILES if name not in RUN_IDS]
+PAIRS = [(base, overlay) for overlay in OVERLAYS for base in RUN_IDS]
+
+
+def group(name):
+    return [None, *(overlay for overlay in OVERLAYS if overlay.split("_")[0] == name)]
+
+
+@cache
+def load(name):
+    return yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+
+
+def parser(base, *overlays):
+    """What MONAI makes of several config files: later ones replace ids of earlier ones."""
+    merged = ConfigParser(copy.deepcopy(load(base)))
+    for overlay in filter(None, overlays):
+        merged.update({key: copy.deepcopy(value) for key, value in load(overlay).items() if key != "_desc_"})
+    return merged
+
+
+def leaves(config, path=""):
+    """Every (path, value) that is neither a list nor a mapping."""
+    if isinstance(config, dict | list):
+        for key, value in config.items() if isinstance(config, dict) else enumerate(config):
+            yield from leaves(value, f"{path}#{key}".lstrip("#"))
+    else:
+        yield path, config
+
+
+def has_id(config, key):
+    for part in key.split("#"):
+        config = config[int(part)] if isinstance(config, list) else config
+        if not isinstance(config, list) and (not isinstance(config, dict) or part not in config):
+            return False
+        config = config[part] if isinstance(config, dict) else config
+    return True
+
+
+def test_every_overlay_belongs_to_a_group():
+    assert {name.split("_")[0] for name in OVERLAYS} == set(FITS)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_yaml_reads_numbers_as_numbers(name):
+    texts = {path: value for path, value in leaves(load(name)) if isinstance(value, str)}
+    assert not [path for path, value in texts.items() if re.fullmatch(r"[-+.\d]+(e[-+]?\d+)?", value, re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_expressions_make_one_call_at_most_and_import_nothing_of_ours(name):
+    for path, value in leaves(load(name)):
+        if path.startswith("imports#"):
+            assert value in ("$import os", "$import torch", "$import monai")
+        elif isinstance(value, str) and value.startswith("$") and value != DEVICE:
+            tree = ast.parse(re.sub(r"@[\w#]+", "reference", value[1:]))
+            assert sum(isinstance(node, ast.Call) for node in ast.walk(tree)) <= 1, path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_target_of_ours_can_be_imported(name):
+    targets = [value for path, value in leaves(load(name)) if path.split("#")[-1] == "_target_"]
+    for target in targets:
+        assert target.startswith("scripts.") or "scripts" not in target
+        if target.startswith("scripts."):
+            module, _, attribute = target.rpartition(".")
+            assert callable(getattr(import_module(module), attribute)), target
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_config_says_what_it_is_for(name):
+    assert len(load(name)["_desc_"]) > 10
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlays_are_short(name):
+    assert len((CONFIGS / f"{name}.yaml").read_text().splitlines()) <= 30
+
+
+@pytest.mark.parametrize(("base", "overlay"), PAIRS)
+def test_an_overlay_is_taken_exactly_where_it_changes_something(base, overlay, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # restored after the test
+    files = [str(CONFIGS / f"{name}.yaml") for name in (base, overlay)]
+    arguments = ["run", "--config_file", str(files)]
+    missing = [key for key in load(overlay) if not key.startswith("_") and not has_id(load(base), key)]
+    if base in FITS[overlay.split("_")[0]]:
+        assert not missing
+        preflight(arguments)
+    else:
+        assert missing
+        with pytest.raises(BadInput, match=rf"^{overlay}\.yaml: '{missing[0]}' is not in {base}\.yaml"):
+            preflight(arguments)
+
+
+def test_groups_of_overlays_do_not_undo_each_other():
+    """So that every combination is covered by combinations within network and within diffusion."""
+    keys = {name: {key.split("#")[0] for key in load(name) if key != "_desc_"} for name in OVERLAYS}
+    meant = {frozenset({"sampler", "method"}), frozenset({"task", "method"})}  # sampler and steps; sigma_data
+    for first, second in itertools.combinations(OVERLAYS, 2):
+        groups = frozenset({first.split("_")[0], second.split("_")[0]})
+        assert len(groups) == 1 or groups in meant or not keys[first] & keys[second], (first, second)
+
+
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name.startswith("task_")])
+def test_every_task_says_how_large_its_residual_is(name):
+    sigma = load(name)["sigma_data"]
+    assert isinstance(sigma, float)
+    assert 0 < sigma < 1
+
+
+@pytest.mark.parametrize(
+    ("base", "task"), [(base, task) for base in sorted(RUN_IDS) for task in group("task")], ids=lambda name: name or "default"
+)
+def test_networks_of_every_combination_build(base, task):
+    ensembles = group("ensemble") if base in FITS["ensemble"] else [None]
+    phases = group("phase") if base in FITS["phase"] else [None]
+    sizes = ["size_compact"] if task else group("size")  # a task changes the number of conditions alone
+    for ensemble, size, phase in itertools.product(ensembles, sizes, phases):
+        config = parser(base, task, ensemble, size, phase)
+        with torch.device("meta"):  # no memory, whatever the size
+            network = config.get_parsed_content("network_def")
+        planes = config.get("planes", [config.get("plane")])
+        assert [member.plane for member in network.members] == planes
+        assert [member.slab for member in network.members] == [config["slab"]] * len(planes)
+        assert {member.conditions for member in network.members} == {len(config["conditions"])}
+        assert bool(network.members[0].alignments) == (phase is not None)
+
+
+@pytest.mark.parametrize("base", sorted(RUN_IDS))
+def test_inferers_of_every_combination_build(base):
+    for task, method, sampler in itertools.product(group("task"), group("method"), group("sampler")):
+        config = parser(base, task, method, sampler)
+        inferer, degradation, diffusion = (config.get_parsed_content(key) for key in ("inferer", "degradation", "diffusion"))
+        assert inferer.diffusion is diffusion
+        assert inferer.degradation is degradation
+        # a linear schedule begins with steps that see nothing but noise, and the inferer leaves them out
+        linear = config["schedule"]["kind"] == "linear"
+        assert inferer.nfe <= config["steps"] if linear else inferer.nfe == config["steps"]
+        assert diffusion.prediction == ("epsilon" if method else "v")
+        if task == "task_translation":
+            assert degradation is None
+        else:
+            assert list(degradation.factors) == config["block"]
+            assert degradation.smooth == (method is None)
+
+
+@pytest.mark.parametrize("size", ["published", "small"])
+def test_the_published_sizes_have_the_published_numbers_of_parameters(size):
+    config = parser("inference", f"size_{size}")
+    with torch.device("meta"):
+        network = config.get_parsed_content("network_def")
+    millions = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (network.members[0].denoiser, network.fusion)]
+    described = load("size_published")["_desc_"]
+    assert f"{millions[0]:.1f} M a plane" in described
+    if size == "published":
+        assert f"{millions[1]:.1f} M fusion" in described
+
+
+def test_train_is_train_3d_under_the_run_id_of_monai_label():
+    """Label looks for `run` in this file; with two run ids it would train twice."""
+    label, fusion = (dict(load(name)) for name in ("train", "train_3d"))
+    assert label.pop("_desc_") != fusion.pop("_desc_")
+    assert label.pop("run") == fusion.pop("training")
+    assert label == fusion
+    assert list(label) == list(fusion)
+
+
+@pytest.mark.parametrize("name", sorted(RUN_IDS))
+def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
+    config = load(name)
+    known = {"run", "inference", "training", "evaluating"}
+    assert known & set(config) == RUN_IDS[name]
+    for run_id in RUN_IDS[name]:
+        assert config[run_id][0] == "$@preflight"
+        assert len(config[run_id]) == 2
+
+
+@pytest.mark.parametrize("name", ["train_2d", "train_3d"])
+def test_multi_gpu_keeps_the_three_handlers_that_every_process_needs(name):
+    first = [h if isinstance(h, str) else h["_target_"] for h in load(name)["train"]["handlers"][:3]]
+    assert first == ["LrScheduleHandler", "@ema", "scripts.training.LatestCheckpoint"]
+
+
+def test_both_copies_of_the_metadata_are_the_same():
+    assert (CONFIGS / "metadata.json").read_bytes() == (ROOT / "metadata.json").read_bytes()
