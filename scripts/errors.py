@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import re
+
 
 class BadInput(ValueError):
     """Something the user gave cannot be used; the message is one line that names it, the fact and the remedy."""
 
 
+# A worker of a DataLoader hands on no exception but the text of its traceback.
+_TOLD = re.compile(rf"^{BadInput.__module__}\.{BadInput.__qualname__}: (.+)$", re.MULTILINE)
+
+
 def root_cause(error: BaseException | None) -> BadInput | None:
     """The `BadInput` behind an error that a framework has wrapped, or None when there is none."""
     while error is not None and not isinstance(error, BadInput):
-        error = error.__cause__ or error.__context__
+        told = _TOLD.search(str(error))
+        error = BadInput(told.group(1)) if told else error.__cause__ or error.__context__
     return error

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ def preflight(arguments: Sequence[str] | None = None) -> None:
     would change nothing in silence.
     """
     sys.excepthook = _one_line
+    logging.getLogger("monai.handlers.StatsHandler").addFilter(_without_traceback)
     options = _options(sys.argv[1:] if arguments is None else arguments)
     named = options.pop("config_file", None)
     if named is None:
@@ -72,3 +74,10 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
         sys.__excepthook__(kind, error, trace)
     else:
         print(f"error: {cause}", file=sys.stderr)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """MONAI's handlers log whatever ends an engine with its traceback; bad input is named in one line, once."""
+    if record.exc_info and root_cause(record.exc_info[1]):
+        record.exc_info = None
+    return True

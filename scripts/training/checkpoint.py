@@ -96,7 +96,8 @@ def averaged(path: str | Path) -> dict[str, Tensor]:
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     """Load a state dict strictly (float16 files into the network's own type); returns the network.
 
-    path: a plain state dict, or a checkpoint of this package, of which the averaged weights are taken.
+    path: a plain state dict, or a checkpoint of this package, of which the averaged weights are taken. A network without
+    fusion, which averages its planes, takes the planes of a file that has one.
     Raises BadInput when the file is missing, broken, not the one listed in `checksums.json` beside it, or belongs to
     another size of network.
     """
@@ -104,6 +105,8 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     state = read(Path(path))
     if "objects" in state:
         state = averaged(path)
+    if isinstance(network, ScoreFusion) and not network.fused:
+        state = {key: value for key, value in state.items() if not key.startswith("fusion.") and ".alignments." not in key}
     own = network.state_dict()
     differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
     differing += [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]

@@ -77,7 +77,7 @@ def save_bad_cases(folder, rng):
         "nan": "holds NaN",
         "constant": "every voxel is 7",
         "fourth": "is 32x36x40x2 and so not a 3D volume",
-        "grids": "is 32x36x41",
+        "grids": "on the fine grid but grids_t1ce.nii.gz is",
         "broken": "cannot be read as NIfTI",
     }
 
@@ -124,7 +124,7 @@ def test_a_folder_without_cases_ends_a_run_with_one_line(refusal, weights, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [{"size": "small"}, {"conditions": 2}, {"planes": ["axial"]}, {"slab": 3}], ids=str)
+@pytest.mark.parametrize("options", [{"size": "compact"}, {"conditions": 2}, {"planes": ["axial"]}, {"slab": 3}], ids=str)
 def test_weights_of_another_network_end_a_run_with_one_line(options, refusal, weights, tmp_path, rng):
     save(tmp_path / "in" / "a_t1.nii.gz", draw(rng))
     ckpt_path = weights(**options)

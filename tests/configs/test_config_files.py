@@ -218,8 +218,8 @@ def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
 
 @pytest.mark.parametrize("name", ["train_2d", "train_3d"])
 def test_multi_gpu_keeps_the_three_handlers_that_every_process_needs(name):
-    first = [h if isinstance(h, str) else h["_target_"] for h in load(name)["train"]["handlers"][:3]]
-    assert first == ["LrScheduleHandler", "@ema", "scripts.training.LatestCheckpoint"]
+    first = [handler["_target_"] for handler in load(name)["train"]["handlers"][:3]]
+    assert first == ["LrScheduleHandler", "ignite.handlers.EMAHandler", "scripts.training.LatestCheckpoint"]
 
 
 def test_both_copies_of_the_metadata_are_the_same():

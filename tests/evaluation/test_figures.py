@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from scripts.evaluation.figures import planes_figure
+
+SIDES = (24, 28, 32)  # left-right, back-front, feet-head
+
+
+@pytest.fixture
+def head(rng):
+    voxels = np.zeros(SIDES)
+    voxels[2:-2, 2:-2, 2:-2] = rng.uniform(0.3, 0.5, (20, 24, 28))
+    return voxels
+
+
+def draw(tmp_path, volumes, title=""):
+    planes_figure(volumes, tmp_path / "figure.png", title)
+    return imread(tmp_path / "figure.png")[..., :3]
+
+
+def marked_panels(tmp_path, head, place):
+    """Where a bright spot appears in the right of two columns: (row of panels, height within the panel from 0 below to 1)."""
+    marked = head.copy()
+    marked[place] = 0.6
+    before, after = (draw(tmp_path, {"truth": head, "other": other}) for other in (head, marked))
+    changed, shown = np.abs(after - before).max(axis=2) > 0.05, after.max(axis=2) > 0.1
+    middle = shown.shape[1] // 2
+    assert not changed[:, :middle].any()
+    lines = np.flatnonzero(shown[:, middle:].sum(axis=1) > 0.3 * middle)  # rows of pixels with image: panels, not letters
+    panels = np.split(lines, np.flatnonzero(np.diff(lines) > 1) + 1)
+    panels = [panel for panel in panels if len(panel) > 50]
+    assert len(panels) == 3
+    found = {}
+    for row, panel in enumerate(panels):
+        spot = np.flatnonzero(changed[panel].any(axis=1))
+        if len(spot):
+            found[row] = 1 - spot.mean() / len(panel)
+    return found
+
+
+CENTRE = (slice(10, 14), slice(12, 16))
+
+
+@pytest.mark.parametrize(("place", "height"), [(slice(25, 29), 0.9), (slice(3, 7), 0.1)], ids=["superior", "inferior"])
+def test_the_superior_end_is_up_in_sagittal_and_coronal_panels(place, height, tmp_path, head):
+    found = marked_panels(tmp_path, head, (*CENTRE, place))
+    assert sorted(found) == [0, 1]  # the middle axial slice does not meet it
+    assert found[0] == pytest.approx(height, abs=0.15)
+    assert found[1] == pytest.approx(height, abs=0.15)
+
+
+def test_the_front_is_up_in_the_axial_panel(tmp_path, head):
+    found = marked_panels(tmp_path, head, (CENTRE[0], slice(21, 25), slice(14, 18)))
+    assert found[2] == pytest.approx(0.9, abs=0.15)
+    assert 1 not in found
+
+
+@pytest.mark.parametrize("names", [["input"], ["input", "restored", "truth", "error", "uncertainty"]], ids=len)
+def test_every_volume_gets_a_column_of_three_planes(names, tmp_path, head, rng):
+    volumes = {name: head + rng.normal(0, 0.01, SIDES) * (head > 0) for name in names}
+    volumes |= {name: np.abs(volumes[name] - head) for name in ("error", "uncertainty") if name in volumes}
+    pixels = draw(tmp_path, volumes, "Synthetic, not for diagnosis.")
+    height, width, _ = pixels.shape
+    assert (height, width) == (pytest.approx(8.2 * 110, abs=1), pytest.approx(2.6 * 110 * len(names), abs=1))
+    for column in np.array_split(pixels, len(names), axis=1):
+        for panel in np.array_split(column[height // 10 : -height // 7], 3):
+            assert (panel.max(axis=2) > 0.1).mean() > 0.3
+    assert pixels[0, 0].max() == 0  # on black
+
+
+def test_signed_errors_are_red_and_blue(tmp_path, head):
+    error = np.where(np.arange(SIDES[0])[:, None, None] < 12, -0.1, 0.1) * (head > 0)
+    pixels = draw(tmp_path, {"truth": head, "error": error})
+    right = pixels[:, pixels.shape[1] // 2 :].reshape(-1, 3)
+    assert ((right[:, 0] > 0.3) & (right[:, 2] < 0.2)).any()
+    assert ((right[:, 2] > 0.3) & (right[:, 0] < 0.2)).any()

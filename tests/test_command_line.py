@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import scripts.evaluation.demo
+from scripts import bundle_root
+from scripts.__main__ import main
+
+
+def seconds_of_children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_help_is_there_at_once_and_imports_nothing_heavy():
+    before = seconds_of_children()
+    command = [sys.executable, "-X", "importtime", "-m", "scripts", "--help"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTEST"))}
+    ended = subprocess.run(command, cwd=bundle_root(), env=environment, capture_output=True, text=True, check=True)
+    assert seconds_of_children() - before < 0.5  # of computing: a busy machine is no reason to fail
+    assert "demo" in ended.stdout
+    assert "export" in ended.stdout
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in ended.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"torch", "monai", "numpy", "nibabel", "yaml", "matplotlib"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["export", "only.pt"]], ids=str)
+def test_an_incomplete_command_shows_its_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: python -m scripts" in capsys.readouterr().err
+
+
+def test_export_writes_the_averaged_weights_in_half_precision(tmp_path, capsys):
+    weights = {"a": torch.ones(2, 3), "b": torch.full((1,), 0.5)}
+    torch.save({"objects": {"network": {}, "ema": weights}}, tmp_path / "latest.pt")
+    assert main(["export", str(tmp_path / "latest.pt"), str(tmp_path / "new" / "model.pt")]) == 0
+    written = torch.load(tmp_path / "new" / "model.pt", weights_only=True)
+    assert written.keys() == weights.keys()
+    assert all(value.dtype == torch.float16 and torch.equal(value.float(), weights[key]) for key, value in written.items())
+
+
+@pytest.mark.parametrize("content", [None, b"else", {"a": torch.ones(1)}], ids=["missing", "not weights", "no checkpoint"])
+def test_an_export_of_something_else_is_refused_in_one_line(content, tmp_path, capsys):
+    if isinstance(content, bytes):
+        (tmp_path / "latest.pt").write_bytes(content)
+    elif content:
+        torch.save(content, tmp_path / "latest.pt")
+    assert main(["export", str(tmp_path / "latest.pt"), str(tmp_path / "model.pt")]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {tmp_path / 'latest.pt'}: ")
+    assert line.count("\n") == 1
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_an_error_that_is_not_the_users_keeps_its_traceback(monkeypatch):
+    def fail(output, *, samples):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(scripts.evaluation.demo, "demo", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        main(["demo"])
+
+
+@pytest.mark.parametrize(("asked", "drawn"), [([], 3), (["--samples", "5"], 5), (["--samples", "1"], 2)], ids=str)
+def test_the_demo_draws_enough_samples_for_an_uncertainty(asked, drawn, monkeypatch):
+    calls = []
+    monkeypatch.setattr(scripts.evaluation.demo, "demo", lambda output, *, samples: calls.append((output, samples)))
+    assert main(["demo", "--output", "there", *asked]) == 0
+    assert calls == [("there", drawn)]
