@@ -13,6 +13,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from .data.write import check_output_dir
 from .errors import BadInput, root_cause
 
 # Options of `monai.bundle run` itself; every other `--key` overrides the config.
@@ -21,19 +22,21 @@ RUN_OPTIONS = {
 }  # fmt: skip
 
 
-def preflight(arguments: Sequence[str] | None = None) -> None:
+def preflight(arguments: Sequence[str] | None = None, *, output_dir: str | None = None) -> None:
     """Check the command line of `monai.bundle run` and make `BadInput` end a run with its line alone, exit code 1.
 
-    Raises BadInput for a key, in an overlay or on the command line, that the first config file does not have: such a key
-    would change nothing in silence.
+    output_dir: where the run will write, if it does. Raises BadInput when it cannot, and for a key, in an overlay or on the
+    command line, that the first config file does not have: such a key would change nothing in silence.
     """
     sys.excepthook = _one_line
     logging.getLogger("monai.handlers.StatsHandler").addFilter(_without_traceback)
+    if output_dir is not None:
+        check_output_dir(output_dir)
     options = _options(sys.argv[1:] if arguments is None else arguments)
     named = options.pop("config_file", None)
     if named is None:
         return
-    files = ast.literal_eval(named) if named.startswith(("[", "(")) else [named]
+    files = ast.literal_eval(named) if named.startswith(("[", "(")) else named.split(",")
     base = ConfigParser.load_config_file(files[0])
     for file in files[1:]:
         _check(ConfigParser.load_config_file(file), base, Path(file).name, files[0])

@@ -4,6 +4,8 @@
 import os
 import random
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small inputs: threads would only wait for each other
+
 import numpy as np
 import pytest
 import torch

@@ -196,7 +196,16 @@ def _complete(root: Path, cases: Cases, asked: Sequence[str]) -> dict[str, dict[
         left_out = [f"{case} (no {_and(lacks)})" for case, lacks in lacking.items() if lacks]
         logger.warning("%s: left out %d of %d cases: %s", root, len(left_out), len(cases), _some(left_out))
     _warn_of_further_runs(root, {case: cases[case] for case in complete}, asked)
-    return {case: {m: _the_one(case, m, cases[case][m]) for m in asked} for case in complete}
+    chosen, unclear = {}, []
+    for case in complete:
+        try:
+            chosen[case] = {m: _the_one(case, m, cases[case][m]) for m in asked}
+        except BadInput as error:  # one case to mend does not stop the others
+            unclear.append(error)
+            logger.warning("%s", error)
+    if not chosen:
+        raise unclear[0]
+    return chosen
 
 
 def _the_one(case: str, modality: str, files: Sequence[_File]) -> Path:
@@ -313,9 +322,6 @@ def _listed_entry(root: Path, file: Path, item: Any, wanted: Sequence[str], goal
     if goal is not None and not isinstance(label, str):
         raise BadInput(f'{file}: {image[0]} has no "label" for the target {goal}; add one')
     paths = [root / Path(path) for path in (*image, *([label] if goal is not None else []))]
-    for path in paths:
-        if not path.is_file():
-            raise BadInput(f"{file}: {path} does not exist; paths are relative to dataset_dir")
     place = _place(paths[0], root) if paths[0].is_relative_to(root) else None
     named = place[0] if place is not None and place[1] in MODALITIES | set(wanted) else _stem(paths[0])
     return _entry(str(item.get("case", named)), paths[: len(image)], paths[-1] if goal is not None else None)

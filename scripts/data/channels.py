@@ -29,6 +29,9 @@ def conditions_and_mask(image: Tensor, degradation: Degradation | None) -> tuple
     image: raw conditions (B, C, H, W, D); where there is a degradation the first one holds the measurement, constant over
     each block, and is returned as the networks see it.
     """
+    # What comes in may be no exact block average; everything that follows relies on it.
+    if degradation is not None:
+        image = torch.cat([degradation(image[:, :1].float()), image[:, 1:].float()], dim=1)
     scale = intensity_range(image)
     conditions = scale.normalize(image)
     mask = torch.where(conditions[:, :1] > -1.0 + 1.0e-6, 1.0, -1.0)

@@ -13,6 +13,7 @@ from monai.transforms.transform import MapTransform
 from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor
 
+from .intensity import background
 from .volumes import make_volume, orientations
 
 SMALLEST_CROP = 32
@@ -21,11 +22,12 @@ BACKGROUND = "background"
 
 
 class CropToContentd(MapTransform):
-    """Crop all keys to where any channel of the first one is above its minimum, plus a voxel, in whole multiples.
+    """Crop all keys to where any channel of the first one is not background, plus a voxel, in whole multiples.
 
     keys: volumes (C, H, W, D) of one grid. multiple: the box starts and ends on multiples of these (from the origin, so
     that blocks of a degradation stay whole), and has at least 32 voxels a side, as far as the volume reaches.
-    The affine follows; meta gets `crop_start` and `padded_shape` (three ints each) for `RestoreGridd`.
+    The affine follows; meta gets `crop_start`, `padded_shape` (three ints each) and `background` (a float,
+    of the first channel) for `RestoreGridd`.
     """
 
     def __init__(
@@ -51,7 +53,8 @@ class RestoreGridd(MapTransform):
     """Paste predictions (C, H, W, D) of the crop back, and return them on the source's axes with its exact affine.
 
     reference_key: the (cropped) input, whose meta was left by `LoadVolumesd` and `CropToContentd`.
-    fill: what lies outside the crop, for all keys or one a key: "background" is the reference's minimum, else a number.
+    fill: what lies outside the crop, for all keys or one a key: "background" is the reference's, else a number. A volume of
+    the whole grid, which was not cropped, is taken as it is.
     The result is a MetaTensor on the source's grid, or for super-resolution on the finer grid with the source's axes.
     Raises ValueError when a prediction has not the size of its reference.
     """
@@ -73,15 +76,14 @@ class RestoreGridd(MapTransform):
         d = dict(data)
         reference = d[self.reference_key]
         for key, fill in self.key_iterator(d, self.fill):
-            outside = float(reference[0].min()) if fill == BACKGROUND else float(fill)
+            outside = float(reference.meta.get("background", reference[0].min())) if fill == BACKGROUND else float(fill)
             d[key] = restore_grid(d[key], reference, fill=outside)
         return d
 
 
 def content_box(volume: Tensor, multiple: Sequence[int]) -> list[slice]:
     """Three slices around the content of a volume (C, H, W, D)."""
-    lowest = volume.amin(dim=(1, 2, 3), keepdim=True)
-    content = (volume > lowest).any(dim=0)
+    content = (volume != background(volume[None])[0, :, None, None, None]).any(dim=0)
     if not content.any():
         return [slice(0, side) for side in content.shape]
     return [_span(content.movedim(axis, 0).flatten(1).any(dim=1), multiple[axis]) for axis in range(3)]
@@ -89,16 +91,19 @@ def content_box(volume: Tensor, multiple: Sequence[int]) -> list[slice]:
 
 def restore_grid(pred: Tensor, reference: MetaTensor, *, fill: float) -> MetaTensor:
     """One prediction (C, H, W, D) of the crop `reference` on the source's axes; see `RestoreGridd`."""
-    if pred.shape[1:] != reference.shape[1:]:
+    padded = _ints(reference.meta.get("padded_shape", reference.shape[1:]))
+    if list(pred.shape[1:]) not in (list(reference.shape[1:]), list(padded)):
         raise ValueError(f"prediction {list(pred.shape)} and its reference {list(reference.shape)} differ in size")
     meta = dict(reference.meta)
     voxels = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
     start = _ints(meta.pop("crop_start", (0, 0, 0)))
-    padded = _ints(meta.pop("padded_shape", pred.shape[1:]))
+    meta.pop("padded_shape", None), meta.pop("background", None)
     height, width, depth = _ints(meta.pop("grid_shape"))
-    full = voxels.new_full((voxels.shape[0], *padded), fill)
-    h, w, d = (slice(at, at + side) for at, side in zip(start, voxels.shape[1:], strict=True))
-    full[:, h, w, d] = voxels
+    full = voxels
+    if list(voxels.shape[1:]) != list(padded):
+        full = voxels.new_full((voxels.shape[0], *padded), fill)
+        h, w, d = (slice(at, at + side) for at, side in zip(start, voxels.shape[1:], strict=True))
+        full[:, h, w, d] = voxels
     affine = _matrix(reference.affine) @ _shift([-at for at in start])
     return _to_source_axes(full[:, :height, :width, :depth], affine, meta)
 
@@ -122,7 +127,8 @@ def _crop(volume: Tensor, box: Sequence[slice]) -> Tensor:
     if not isinstance(volume, MetaTensor):
         return volume[:, h, w, d].contiguous()
     start = [int(span.start) for span in box]
-    meta = {**volume.meta, "crop_start": start, "padded_shape": list(volume.shape[1:])}
+    around = float(background(volume.as_tensor()[None, :1]))
+    meta = {**volume.meta, "crop_start": start, "padded_shape": list(volume.shape[1:]), "background": around}
     voxels = volume.as_tensor()[:, h, w, d].contiguous()
     return make_volume(voxels, _matrix(volume.affine) @ _shift(start), meta)
 

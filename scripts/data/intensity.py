@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 SPAN = 1.5  # the condition's range maps to [-1, 0.5]: a restored detail may be brighter than any block average
+USUAL, DARKER = 0.5, 0.01  # shares of faces that are background, and of voxels that may lie below it
 PERCENTILE = 0.999  # of the foreground; a single bright vessel must not set the scale
 
 
@@ -31,10 +32,25 @@ class IntensityRange(NamedTuple):
         return IntensityRange(self.low[:, channel : channel + 1], self.high[:, channel : channel + 1])
 
 
+def background(volume: Tensor) -> Tensor:
+    """What lies around the head: (B, C, H, W, D) -> (B, C).
+
+    The value that most of the volume's six faces have, if next to nothing is darker: resampling leaves single voxels below
+    zero. Otherwise, as in a scan with noise up to its edges, the minimum.
+    """
+    found = torch.empty(volume.shape[:2], device=volume.device)
+    for index, one in enumerate(volume.float().flatten(0, 1)):
+        faces = torch.cat([one.movedim(axis, 0)[[0, -1]].flatten() for axis in range(3)])
+        common = faces.mode().values
+        usual = (faces == common).float().mean() > USUAL and (one < common).float().mean() < DARKER
+        found.view(-1)[index] = common if usual else one.min()
+    return found
+
+
 def intensity_range(volume: Tensor) -> IntensityRange:
-    """Range of each volume and channel: its minimum, and the 99.9th percentile of what lies above. (B, C, H, W, D)."""
+    """Range of each volume and channel: its background, and the 99.9th percentile of what lies above. (B, C, H, W, D)."""
     flat = volume.float().flatten(2)
-    low = flat.amin(dim=2)
+    low = background(volume)
     high = torch.empty_like(low)
     for index, values in enumerate(flat.flatten(0, 1)):
         above = values[values > low.view(-1)[index]]

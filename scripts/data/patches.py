@@ -49,35 +49,58 @@ class Patch(Protocol):
         """Returns `image` (network input), `label` and `base` (the first condition), both with one channel."""
 
 
+def filled(sample: dict[str, Tensor], size: Sequence[int] | None) -> dict[str, Tensor]:
+    """A sample of exactly `size`: where the volume was smaller, background (-1 in every channel) follows at the ends."""
+    if size is not None:
+        shape = sample["label"].shape[1:]
+        pads = [pad for side, have in zip(reversed(size), reversed(shape), strict=True) for pad in (0, side - have)]
+        sample = {key: torch.nn.functional.pad(value, pads, value=-1.0) for key, value in sample.items()}
+    return {key: value.contiguous() for key, value in sample.items()}
+
+
+def _start(full: Sequence[int], size: Sequence[int], block: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """A uniformly drawn corner at a multiple of the block, with room for `size` behind it."""
+    return [
+        factor * int(rng.integers((length - side) // factor + 1))
+        for length, side, factor in zip(full, size, block, strict=True)
+    ]
+
+
 class VolumePatch:
-    """A box of a volume; sides longer than the volume's are the volume's. `size` None takes full volumes.
+    """A box of a volume, filled up where the volume is smaller. `size` None takes full volumes.
+
+    block: boxes start at its multiples, as volumes do at inference. Interpolation hides where the measured blocks lie, and a
+    U-Net can tell it only from the phase of its own strides.
 
     The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d).
     """
 
-    def __init__(self, size: Sequence[int] | None = None) -> None:
-        self.size = size
+    def __init__(self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1)) -> None:
+        self.size, self.block = size, block
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn place."""
         full = list(image.shape[1:])
         size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
-        start = [int(rng.integers(length - side + 1)) for side, length in zip(size, full, strict=True)]
+        start = _start(full, size, self.block, rng)
         box = (slice(None), *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
         part = image[box]
         x = torch.cat([part[:-1], coordinates(full, start, size), part[-1:]])
-        return {"image": x, "label": label[box].contiguous(), "base": part[:1].contiguous()}
+        return filled({"image": x, "label": label[box], "base": part[:1]}, self.size)
 
 
 class SlicePatch:
     """A slice of one plane with its `slab - 1` neighbours' conditions, cut to `size` in-plane (None: whole slices).
 
     The network input is `slab` groups of conditions from the lowest slice up, then coordinates and mask of the centre.
-    Beyond the ends the last slice repeats, as at inference.
+    Beyond the ends the last slice repeats, as at inference. block: cuts start at its multiples, as for `VolumePatch`.
     """
 
-    def __init__(self, plane: str, size: Sequence[int] | None = None, slab: int = 1) -> None:
+    def __init__(
+        self, plane: str, size: Sequence[int] | None = None, slab: int = 1, *, block: Sequence[int] = (1, 1, 1)
+    ) -> None:
         self.axis, self.size, self.reach = axis_of(plane), size, slab // 2
+        self.block = [factor for axis, factor in enumerate(block) if axis != self.axis]
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn slice and place."""
@@ -85,16 +108,14 @@ class SlicePatch:
         index = int(rng.integers(count))
         neighbours = np.clip(np.arange(index - self.reach, index + self.reach + 1), 0, count - 1)
         slab = image.index_select(axis, torch.as_tensor(neighbours)).movedim(axis, 0)
-        place = coordinates(image.shape[1:]).select(axis, index) if self.size is None else None
         full = list(slab.shape[2:])
         size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
-        start = [int(rng.integers(length - side + 1)) for side, length in zip(size, full, strict=True)]
-        if place is None:
-            place = self._place(list(image.shape[1:]), index, start, size)
+        start = _start(full, size, self.block, rng)
+        place = self._place(list(image.shape[1:]), index, start, size)
         box: Any = (..., *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
         centre = slab[self.reach][box]
         x = torch.cat([slab[:, :-1][box].flatten(0, 1), place, centre[-1:]])
-        return {"image": x, "label": label.select(axis, index)[box].contiguous(), "base": centre[:1].contiguous()}
+        return filled({"image": x, "label": label.select(axis, index)[box], "base": centre[:1]}, self.size)
 
     def _place(self, full: list[int], index: int, start: list[int], size: list[int]) -> Tensor:
         """Coordinates of the cut slice, (3, h, w)."""

@@ -26,6 +26,8 @@ from ..errors import BadInput
 orientations: Any = nib.orientations  # has no types
 
 SMALLEST_SIDE = 5
+SMALLEST_GRID = 17  # what the networks can halve three times; smaller volumes are padded
+LARGEST_SIDE = 640  # of a fine grid; a scan that is fine already would ask for terabytes
 GRID_TOLERANCE_MM = 1e-3
 
 
@@ -36,7 +38,8 @@ class LoadVolumesd(MapTransform):
     MetaTensors (C, H, W, D) and (1, H, W, D) in RAS. Meta: `filename_or_obj` (the first file), `source_axcodes` (as
     "LPS"), `source_affine` (4x4 float64, as on disk), `grid_shape` (three ints: the RAS output grid before padding).
     degradation: what the first condition is a measurement by. With `simulate` it is measured here from a fine volume,
-    after every volume was padded at its far ends, with its own minimum, to a multiple of the factors. Without, the file
+    after every volume was padded at its far ends, with its own minimum, to a multiple of the factors (and at least 17).
+    Without, the file
     is the coarse measurement, and is repeated onto the fine grid, on which all other volumes must already lie.
     Raises BadInput when a file is unusable or two grids do not match.
     """
@@ -71,11 +74,10 @@ class LoadVolumesd(MapTransform):
         return d
 
     def _stack(self, volumes: Sequence[MetaTensor], *, degrade: bool) -> MetaTensor:
-        channels = [volume.as_tensor() for volume in volumes]
-        if self.degradation is not None and self.simulate:
-            channels = [pad_to_multiple(channel, self.degradation.factors) for channel in channels]
-            if degrade:
-                channels[0] = self.degradation(channels[0])
+        factors = (1, 1, 1) if self.degradation is None else self.degradation.factors
+        channels = [pad_to_multiple(volume.as_tensor(), factors) for volume in volumes]
+        if self.degradation is not None and self.simulate and degrade:
+            channels[0] = self.degradation(channels[0])
         return make_volume(torch.cat(channels), volumes[0].affine, volumes[0].meta)
 
 
@@ -110,6 +112,10 @@ def make_volume(voxels: Tensor, affine: Tensor | np.ndarray, meta: Mapping[Any, 
 
 def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> MetaTensor:
     """A coarse measurement (C, H, W, D) repeated onto its fine grid (C, f_H H, f_W W, f_D D); voxel edges stay put."""
+    fine = [side * factor for side, factor in zip(measurement.shape[1:], degradation.factors, strict=True)]
+    if max(fine) > LARGEST_SIDE:
+        fact = f"its {_by(measurement.shape[1:])} voxels would become {_by(fine)}"
+        raise BadInput(f"{measurement.meta['filename_or_obj']}: {fact}; it is fine already, or give a smaller --block")
     factors = np.array(degradation.factors, dtype=np.float64)
     coarse_from_fine = np.diag([*(1 / factors), 1.0])
     coarse_from_fine[:3, 3] = (1 / factors - 1) / 2
@@ -118,9 +124,12 @@ def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> 
     return make_volume(voxels, affine, {**measurement.meta, "grid_shape": list(voxels.shape[1:])})
 
 
-def pad_to_multiple(voxels: Tensor, factors: Sequence[int]) -> Tensor:
-    """(C, H, W, D) padded at the end of each axis, with its minimum, to the next multiple of the factors."""
-    margins = [-side % factor for side, factor in zip(voxels.shape[1:], factors, strict=True)]
+def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = SMALLEST_GRID) -> Tensor:
+    """(C, H, W, D) padded at the end of each axis, with its minimum, to a multiple of the factors of at least `least`."""
+    margins = []
+    for side, factor in zip(voxels.shape[1:], factors, strict=True):
+        wanted = max(side, least)
+        margins.append(wanted + -wanted % factor - side)
     pads = [pad for margin in reversed(margins) for pad in (0, margin)]  # torch counts from the last axis
     return torch.nn.functional.pad(voxels, pads, value=float(voxels.min()))
 

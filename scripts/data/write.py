@@ -50,10 +50,13 @@ class SaveVolumed(MapTransform):
         if case != Path(case).name or case.startswith("."):
             raise BadInput(f"case {case}: this is not a file name, so no result can be named after it; rename the case")
         check_output_dir(self.output_dir)
-        for key, suffix in self.key_iterator(d, self.suffixes):
+        for key, suffix in zip(self.keys, self.suffixes, strict=True):
             path = self.output_dir / case / f"{case}_{suffix}.nii.gz"
-            write_volume(d[key], path)
-            d[f"{key}_path"] = str(path)
+            if key in d:
+                write_volume(d[key], path)
+                d[f"{key}_path"] = str(path)
+            else:
+                path.unlink(missing_ok=True)  # of an earlier run: it would belong to another result
         return d
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import BadInput
+
 
 class Degradation(ABC):
     """A linear operator `A` on volumes with `A = A^2`, which relates a volume to what a scanner measured of it.
@@ -59,7 +61,7 @@ class BlockAverage(Degradation):
 
     def __init__(self, factors: Sequence[int], smooth: bool = True) -> None:
         if len(factors) != 3 or any(int(f) != f or f < 1 for f in factors):
-            raise ValueError(f"factors must be three whole numbers of at least 1, not {list(factors)}")
+            raise BadInput(f"factors must be three whole numbers of at least 1, not {list(factors)}")
         self.factors = (int(factors[0]), int(factors[1]), int(factors[2]))
         self.smooth = smooth
 
@@ -79,10 +81,15 @@ class BlockAverage(Degradation):
     def interpolate(self, measured: Tensor) -> Tensor:
         """Cubic convolution (Keys 1981) along each axis, then projected: the strongest of the classical floors."""
         coarse = self.measure(measured)
-        volume = coarse
-        for axis, factor in zip((-3, -2, -1), self.factors, strict=True):
-            volume = _cubic(volume, axis, factor)
+        volume = cubic(coarse, self.factors)
         return volume + self.repeat(coarse - self.measure(volume))
+
+
+def cubic(volume: Tensor, factors: Sequence[int]) -> Tensor:
+    """Cubic convolution onto a grid `factors` as fine, (..., H, W, D)."""
+    for axis, factor in zip((-3, -2, -1), factors, strict=True):
+        volume = _cubic(volume, axis, factor)
+    return volume
 
 
 def _cubic(volume: Tensor, axis: int, factor: int) -> Tensor:

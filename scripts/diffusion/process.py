@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..errors import BadInput
 from .schedules import NoiseSchedule
 
 
@@ -21,9 +22,9 @@ class Diffusion:
 
     schedule: noise levels; prediction: "epsilon", "x_0" or "v" = sqrt(gamma) epsilon - sqrt(1 - gamma) x_0 (Salimans and
     Ho 2022); residual: diffuse `(image - base) / 2` (what the authors' code does) instead of the image; sigma_data: its
-    standard deviation, divided out so that the schedule meets unit data; regression_share: the share of training draws
-    at gamma = 0, where x_0 and v prediction learn the answer in one step.
-    Raises ValueError for an unknown prediction.
+    standard deviation, divided out so that the schedule meets unit data (images are left as they are);
+    regression_share: the share of training draws at gamma = 0, where x_0 and v prediction learn the answer in one step.
+    Raises BadInput for an unknown prediction.
     """
 
     schedule: NoiseSchedule = field(default_factory=NoiseSchedule)
@@ -34,17 +35,17 @@ class Diffusion:
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "x_0", "v"):
-            raise ValueError(f"no prediction '{self.prediction}'; choose epsilon, x_0 or v")
+            raise BadInput(f"no prediction '{self.prediction}'; choose epsilon, x_0 or v")
         if self.prediction == "epsilon" and (self.regression_share > 0 or self.schedule.gammas[-1] == 0):
-            raise ValueError("epsilon prediction says nothing at gamma = 0; use x_0 or v, or a linear schedule")
+            raise BadInput("epsilon prediction says nothing at gamma = 0; use x_0 or v, or a linear schedule")
 
     def encode(self, image: Tensor, base: Tensor) -> Tensor:
         """The diffused x_0 of an image, same shape."""
-        return ((image - base) / 2 if self.residual else image) / self.sigma_data
+        return (image - base) / (2 * self.sigma_data) if self.residual else image
 
     def decode(self, x_0: Tensor, base: Tensor) -> Tensor:
         """Inverse of `encode`."""
-        return 2 * self.sigma_data * x_0 + base if self.residual else self.sigma_data * x_0
+        return 2 * self.sigma_data * x_0 + base if self.residual else x_0
 
     def draw_gamma(self, uniform: Tensor) -> Tensor:
         """Training noise levels from uniform numbers in [0, 1): continuous in time. (B,) -> (B,)."""

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..errors import BadInput
+
 START = 1.0e-4  # below this share of signal a state cannot be told from pure noise
 
 
@@ -18,7 +20,7 @@ class NoiseSchedule(nn.Module):
     (gamma = cos^2(pi t / 2T), ends at exactly zero; only for prediction of x_0 or v). The table `gammas` (T,) is float32
     and never follows the network to half precision: on 1e-4 -> 0.09 gamma ends at 6.6e-21.
     spacing: where a sampler's steps lie: "time", even in time as in the paper, or "log_snr", even in
-    log(gamma / (1 - gamma)). Raises ValueError for an unknown kind or spacing.
+    log(gamma / (1 - gamma)). Raises BadInput for an unknown kind or spacing.
     """
 
     gammas: Tensor
@@ -29,7 +31,7 @@ class NoiseSchedule(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if spacing not in ("time", "log_snr"):
-            raise ValueError(f"no spacing '{spacing}'; choose time or log_snr")
+            raise BadInput(f"no spacing '{spacing}'; choose time or log_snr")
         self.kind, self.spacing = kind, spacing
         time = torch.arange(1, times + 1, dtype=torch.float64) / times
         if kind == "linear":
@@ -41,7 +43,7 @@ class NoiseSchedule(nn.Module):
             gammas = (0.5 * math.pi * time).cos() ** 2
             gammas[-1] = 0.0
         else:
-            raise ValueError(f"no noise schedule '{kind}'; choose linear, scaled_linear or cosine")
+            raise BadInput(f"no noise schedule '{kind}'; choose linear, scaled_linear or cosine")
         self.register_buffer("gammas", gammas.float(), persistent=False)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
@@ -62,10 +64,10 @@ class NoiseSchedule(nn.Module):
         """Noise levels of a sampler with `count` steps: (count + 1,) from pure noise to gamma = 1, float32.
 
         skip_noise: leave out leading steps that start and end below gamma = 1e-4, where nothing but noise is seen; fewer
-        than `count` steps remain then. Raises ValueError when there is no step.
+        than `count` steps remain then. Raises BadInput when there is no step.
         """
         if count < 1:
-            raise ValueError(f"a sampler needs at least 1 step, not {count}")
+            raise BadInput(f"a sampler needs at least 1 step, not {count}")
         if self.spacing == "time":
             gammas = self.at(torch.linspace(1, 0, count + 1))
         else:

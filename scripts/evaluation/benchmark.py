@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..inferers.memory import keep_freed_memory
+from ..inferers.memory import keep_freed_memory, peak_memory_gb
 from ..inferers.precision import autocast, has_bfloat16
 from ..networks import ScoreFusion
 from ..networks.presets import UNetSize, size_named
@@ -43,7 +42,7 @@ def benchmark(size: str, shape: Sequence[int], *, json_path: str | None = None) 
         "ours: GFLOP/s": flops / 1e9 / seconds,
         "ours / limit": flops / 1e9 / seconds / limit,
         "plain / ours (times faster)": figures["plain: s"] / seconds,
-        "peak memory: GB": _peak_memory(device),
+        "peak memory: GB": peak_memory_gb(),
     }
     print(f"{size}, {'x'.join(map(str, shape))} voxels, {torch.get_num_threads()} threads, {device.type}")
     for name, value in figures.items():
@@ -112,9 +111,3 @@ def _plain_network(dims: int, channels_in: int, channels_out: int, size: UNetSiz
         attention_levels=[False] * len(channels), norm_num_groups=size.groups, resblock_updown=dims == 2,
         num_head_channels=channels[-1] // max(size.heads, 1), use_flash_attention=True,
     ).eval()  # fmt: skip
-
-
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..planes import PLANES
+
 Volume = npt.NDArray[np.floating]
-PLANES = ("sagittal", "coronal", "axial")
 SIGNED = {"error"}
 MAPS = {"uncertainty": "magma", "error": "RdBu_r"}
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from ..data import LoadVolumesd, find_cases
 from ..diffusion import BlockAverage
+from ..diffusion.degradations import cubic
 from .metrics import psnr, ssim
 
 
@@ -30,6 +31,7 @@ def floors(dataset_dir: str, *, modality: str = "t1", block: Sequence[int] = (4,
         rivals = {
             "repeat": measured,
             "trilinear": F.interpolate(coarse, scale_factor=fine, mode="trilinear"),
+            "cubic": cubic(coarse, average.factors),
             "cubic, consistent": average.interpolate(measured).clamp(low, high),
         }
         for name, volume in rivals.items():

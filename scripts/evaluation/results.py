@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from ..inferers import FusedScoreInferer
+from ..inferers.memory import peak_memory_gb
 from .metrics import psnr, ssim
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Results:
             "system": {**self.system, "nfe": self.inferer.nfe},
             "n": len(values),
             "mean": mean,
-            "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+            "peak_memory_gb": peak_memory_gb(),
             "cases": self.cases,
             "failures": engine.failures,
         }

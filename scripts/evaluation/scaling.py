@@ -8,17 +8,26 @@ from typing import Any
 
 from monai.transforms import MapTransform
 
+from ..data.intensity import intensity_range
+from ..diffusion import Degradation
+
 
 class ScaleToTruthd(MapTransform):
-    """Scales `pred` (its first channel) and `label` by the minimum and maximum of the label: both (1, H, W, D) in about [0, 1].
+    """Scales `pred` (first channel) and `label` by the label's minimum and maximum: both (1, H, W, D), about [0, 1].
 
-    No mask and no clipping, as in the paper.
+    No mask and no clipping, as in the paper. Without a degradation the result is another contrast in the units of its
+    condition, `image`: background and bright end of the condition are first laid on those of the label.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, degradation: Degradation | None = None) -> None:
         super().__init__(("pred", "label"))
+        self.degradation = degradation
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Scale both."""
-        low, high = data["label"].min(), data["label"].max()
-        return {**data, **{key: (data[key][:1] - low) / (high - low) for key in ("pred", "label")}}
+        pred, label = data["pred"][:1], data["label"][:1]
+        if self.degradation is None:
+            condition, target = (intensity_range(volume[None]) for volume in (data["image"][:1], label))
+            pred = target.restore(condition.normalize(pred[None]))[0]
+        low, high = label.min(), label.max()
+        return {**data, "pred": (pred - low) / (high - low), "label": (label - low) / (high - low)}

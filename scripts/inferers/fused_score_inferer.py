@@ -57,7 +57,7 @@ class FusedScoreInferer(Inferer):
         measurement laid out on the fine grid. network: (x, x_t, gamma) -> estimate, as `ScoreFusion`.
         Returns (B, 1, H, W, D) in the first condition's intensity scale, background kept as it was; with several samples
         (B, 2, H, W, D): their mean and, as uncertainty, their standard deviation (ddof 1).
-        Raises BadInput when a side is shorter than 17 voxels or the measurement is not one of the degradation.
+        Raises BadInput when a side is shorter than 17 voxels or not a multiple of the degradation's block.
         """
         samples = self.samples if samples is None else samples
         first = self.seed if seed is None else seed
@@ -97,7 +97,8 @@ class FusedScoreInferer(Inferer):
         generator = Generator().manual_seed(seed)
         x_0 = self.sampler(denoise, noise_like(base, generator), self.gammas, generator=generator)
         result = scale.of_channel(0).restore(self.diffusion.decode(x_0, base))
-        return result.where(mask > 0, inputs[:, :1].float())  # rounding would leave the background at 1e-5
+        background = inputs[:, :1].float() if self.degradation is None else self.degradation(inputs[:, :1].float())
+        return result.where(mask > 0, background)  # rounding would leave the background at 1e-5
 
     def _projected(self, image: Tensor, measured: Tensor | None, mask: Tensor) -> Tensor:
         """Background as it was, then the measurement (Eq. 8): whole blocks are background, so one keeps the other."""

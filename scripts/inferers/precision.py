@@ -11,6 +11,7 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import Tensor
 
+from ..errors import BadInput
 from .memory import keep_freed_memory
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -24,9 +25,9 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[Any]:
-    """A context in which networks run in bfloat16 ("auto": where `has_bfloat16`). Raises ValueError for other names."""
+    """A context in which networks run in bfloat16 ("auto": where `has_bfloat16`). Raises BadInput for other names."""
     if precision not in PRECISIONS:
-        raise ValueError(f"no precision '{precision}'; choose one of {', '.join(PRECISIONS)}")
+        raise BadInput(f"no precision '{precision}'; choose one of {', '.join(PRECISIONS)}")
     if precision == "float32" or (precision == "auto" and not has_bfloat16(device)):
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)

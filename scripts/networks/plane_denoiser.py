@@ -4,6 +4,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..errors import BadInput
 from .presets import size_named
 from .unet import UNet
 
@@ -20,7 +21,7 @@ class PlaneDenoiser(nn.Module):
     def __init__(self, conditions: int = 1, size: str = "compact", *, slab: int = 1) -> None:
         super().__init__()
         if slab % 2 == 0:
-            raise ValueError(f"slab must be odd, so that it has a centre slice, not {slab}")
+            raise BadInput(f"slab must be odd, so that it has a centre slice, not {slab}")
         self.conditions, self.slab = conditions, slab
         self.unet = UNet(2, conditions * slab + POSITION_CHANNELS + 1, 1, size_named(size).plane)
 

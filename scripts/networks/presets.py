@@ -3,6 +3,8 @@
 
 from typing import NamedTuple
 
+from ..errors import BadInput
+
 
 class UNetSize(NamedTuple):
     """Shape of a U-Net: channels per level are `width * multiplier`, `blocks` residual blocks a level (+1 in the decoder)."""
@@ -32,7 +34,7 @@ SIZES = {
 
 
 def size_named(name: str) -> Size:
-    """The preset called `name`. Raises ValueError that lists the names when there is none."""
+    """The preset called `name`. Raises BadInput that lists the names when there is none."""
     if name not in SIZES:
-        raise ValueError(f"no network size '{name}'; choose one of {', '.join(SIZES)}")
+        raise BadInput(f"no network size '{name}'; choose one of {', '.join(SIZES)}")
     return SIZES[name]

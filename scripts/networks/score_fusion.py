@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..errors import BadInput
 from ..planes import axis_of
 from .blocks import cropped, zeroed
 from .fusion_net import FusionNet
@@ -37,6 +38,8 @@ class Member(nn.Module):
     def __init__(self, plane: str, conditions: int, size: str, *, slab: int, features: bool) -> None:
         super().__init__()
         self.plane, self.axis = plane, axis_of(plane) + 2
+        # In the weights, so that those of another plane are refused: their shapes are all alike.
+        self.register_buffer("plane_axis", torch.tensor(axis_of(plane)))
         self.conditions, self.slab = conditions, slab
         self.denoiser = PlaneDenoiser(conditions, size, slab=slab)
         shape = size_named(size)
@@ -89,7 +92,7 @@ class Member(nn.Module):
 def _alignments(shape: Size) -> list[nn.Module]:
     plane, fusion = shape.plane, shape.fusion
     if len(plane.multipliers) != len(fusion.multipliers):
-        raise ValueError("features need planes and fusion of equal depth")
+        raise BadInput("features need planes and fusion of equal depth")
     wanted = [fusion.width * multiplier for multiplier in fusion.multipliers]
     wanted[-1] = wanted[-2]  # the deepest level takes its features before its first block has widened it
     return [

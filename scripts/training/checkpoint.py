@@ -22,17 +22,19 @@ from ..networks.blocks import ResidualBlock
 
 logger = logging.getLogger(__name__)
 CHECKSUMS = "checksums.json"
+PLANE = "plane_axis"
 
 
 class LatestCheckpoint:
     """Saves everything with a state after every epoch and, when the file is there at the start, continues from it.
 
-    path: file, replaced atomically; objects: name -> anything with `state_dict` and `load_state_dict`.
-    The data order and the noise depend on the step alone, so the step is the only other thing to keep.
+    path: file, replaced atomically; objects: name -> anything with `state_dict` and `load_state_dict`; settings: plain
+    values that must be the same when a run goes on. The data order and the noise depend on the step alone, so the step is
+    the only other thing to keep.
     """
 
-    def __init__(self, path: str, objects: Mapping[str, Any], *, resume: bool = True) -> None:
-        self.path, self.objects, self.resume = Path(path), objects, resume
+    def __init__(self, path: str, objects: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> None:
+        self.path, self.objects, self.settings = Path(path), objects, dict(settings or {})
 
     def attach(self, engine: Engine) -> None:
         """Resume when the engine starts, save when an epoch ends."""
@@ -41,17 +43,28 @@ class LatestCheckpoint:
 
     def load(self, engine: Engine) -> None:
         """Restore objects, random state and step from the file, if it exists and resuming is wanted."""
-        if not (self.resume and self.path.is_file()):
+        if not self.path.is_file():
             return
         saved = read(self.path)
+        self._check(saved)
         try:
             for name, item in self.objects.items():
                 item.load_state_dict(saved["objects"][name])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise BadInput(f"{self.path}: checkpoint of another network or setting; give --ckpt_dir another folder") from error
         torch.set_rng_state(saved["rng"])
+        if torch.cuda.is_available() and saved.get("rng_cuda") is not None:
+            torch.cuda.set_rng_state(saved["rng_cuda"])
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         logger.info(f"resumed {self.path} at step {engine.state.iteration}")
+
+    def _check(self, saved: Any) -> None:
+        """Raise BadInput when the checkpoint was made with other settings."""
+        before = saved.get("settings", {}) if isinstance(saved, Mapping) else {}
+        for key in before.keys() & self.settings.keys():
+            if before[key] != self.settings[key]:
+                fact = f"made with {key} = {before[key]}, not {self.settings[key]}"
+                raise BadInput(f"{self.path}: {fact}; give --ckpt_dir another folder, or the same settings")
 
     def save(self, engine: Engine) -> None:
         """Write the file, in the first process; a kill at any moment leaves the old or the new one whole."""
@@ -59,7 +72,9 @@ class LatestCheckpoint:
             return
         state = {
             "objects": {name: item.state_dict() for name, item in self.objects.items()},
+            "settings": self.settings,
             "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
         }
@@ -106,10 +121,11 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     if "objects" in state:
         state = averaged(path)
     if isinstance(network, ScoreFusion) and not network.fused:
-        state = {key: value for key, value in state.items() if not key.startswith("fusion.") and ".alignments." not in key}
+        state = _planes_alone(network, state)
     own = network.state_dict()
     differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
     differing += [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    differing += [key for key in own if key.endswith(PLANE) and not differing and int(own[key]) != int(state[key])]
     if differing:
         raise BadInput(
             f"{path}: weights of another network ({len(differing)} tensors differ, first {sorted(differing)[0]}); "
@@ -117,6 +133,17 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
         )
     network.load_state_dict(state)
     return network
+
+
+def _planes_alone(network: ScoreFusion, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a network without fusion takes of a state dict: its own planes, wherever they stand there."""
+    places = {int(value): key.removesuffix(PLANE) for key, value in state.items() if key.endswith(PLANE)}
+    taken: dict[str, Tensor] = {}
+    for index, member in enumerate(network.members):
+        place = places.get(int(member.plane_axis), "no such plane")  # type: ignore[arg-type]
+        parts = {key.removeprefix(place): value for key, value in state.items() if key.startswith(place)}
+        taken |= {f"members.{index}.{key}": value for key, value in parts.items() if not key.startswith("alignments.")}
+    return taken
 
 
 def load_members(network: ScoreFusion, pattern: str) -> ScoreFusion:
@@ -133,6 +160,7 @@ def _alone(member: nn.Module) -> nn.Module:
     """A view of one member with the parameter names that a network of this plane alone has."""
     inner, outer = nn.Module(), nn.Module()
     inner.add_module("denoiser", member.get_submodule("denoiser"))
+    inner.register_buffer("plane_axis", member.get_buffer("plane_axis"))
     outer.add_module("members", nn.ModuleList([inner]))
     return outer
 

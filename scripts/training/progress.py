@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import timedelta
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from ..planes import PLANES
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class Progress:
             return
         seconds = (time.monotonic() - self._since) / len(self._losses)
         loss = sum(self._losses) / len(self._losses)
-        left = time.strftime("%H:%M:%S", time.gmtime(seconds * (total - done)))
+        left = timedelta(seconds=round(seconds * (total - done)))
         logger.info(f"step {done}/{total}: loss {loss:.5f}, {seconds:.2f} s a step, {left} left")
         self._restart(engine)
 
@@ -49,7 +52,7 @@ class SampleImages:
     """Writes each validation case's middle slices to TensorBoard: input, result and truth side by side, plane by plane."""
 
     def __init__(self, log_dir: str) -> None:
-        self.log_dir = log_dir
+        self.writer = SummaryWriter(log_dir)
 
     def attach(self, engine: Engine) -> None:
         """Follow an evaluator whose output holds `image`, `pred` and `label`, decollated."""
@@ -57,12 +60,12 @@ class SampleImages:
 
     def __call__(self, engine: Any) -> None:
         """Write the pictures of one case."""
-        with SummaryWriter(self.log_dir) as writer:
-            for output in engine.state.output:
-                for axis, plane in enumerate(("sagittal", "coronal", "axial")):
-                    row = torch.cat([_middle(output[key], axis) for key in ("image", "pred", "label")], dim=1)
-                    tag = f"{plane}/{engine.state.iteration}"
-                    writer.add_image(tag, row, engine.state.epoch, dataformats="HW")
+        for output in engine.state.output:
+            for plane, axis in PLANES.items():
+                row = torch.cat([_middle(output[key], axis) for key in ("image", "pred", "label")], dim=1)
+                tag = f"{plane}/{engine.state.iteration}"
+                self.writer.add_image(tag, row, engine.state.epoch, dataformats="HW")
+        self.writer.flush()
 
 
 def _middle(volume: Tensor, axis: int) -> Tensor:
