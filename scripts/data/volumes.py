@@ -75,7 +75,7 @@ class LoadVolumesd(MapTransform):
 
     def _stack(self, volumes: Sequence[MetaTensor], *, degrade: bool) -> MetaTensor:
         factors = (1, 1, 1) if self.degradation is None else self.degradation.factors
-        channels = [pad_to_multiple(volume.as_tensor(), factors) for volume in volumes]
+        channels = [pad_to_multiple(volume.as_tensor(), factors, SMALLEST_GRID) for volume in volumes]
         if self.degradation is not None and self.simulate and degrade:
             channels[0] = self.degradation(channels[0])
         return make_volume(torch.cat(channels), volumes[0].affine, volumes[0].meta)
@@ -124,7 +124,7 @@ def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> 
     return make_volume(voxels, affine, {**measurement.meta, "grid_shape": list(voxels.shape[1:])})
 
 
-def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = SMALLEST_GRID) -> Tensor:
+def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = 1) -> Tensor:
     """(C, H, W, D) padded at the end of each axis, with its minimum, to a multiple of the factors of at least `least`."""
     margins = []
     for side, factor in zip(voxels.shape[1:], factors, strict=True):

@@ -22,7 +22,7 @@ class Diffusion:
 
     schedule: noise levels; prediction: "epsilon", "x_0" or "v" = sqrt(gamma) epsilon - sqrt(1 - gamma) x_0 (Salimans and
     Ho 2022); residual: diffuse `(image - base) / 2` (what the authors' code does) instead of the image; sigma_data: its
-    standard deviation, divided out so that the schedule meets unit data (images are left as they are);
+    standard deviation, divided out so that the schedule meets unit data (1 for images);
     regression_share: the share of training draws at gamma = 0, where x_0 and v prediction learn the answer in one step.
     Raises BadInput for an unknown prediction.
     """
@@ -41,11 +41,11 @@ class Diffusion:
 
     def encode(self, image: Tensor, base: Tensor) -> Tensor:
         """The diffused x_0 of an image, same shape."""
-        return (image - base) / (2 * self.sigma_data) if self.residual else image
+        return ((image - base) / 2 if self.residual else image) / self.sigma_data
 
     def decode(self, x_0: Tensor, base: Tensor) -> Tensor:
         """Inverse of `encode`."""
-        return 2 * self.sigma_data * x_0 + base if self.residual else x_0
+        return 2 * self.sigma_data * x_0 + base if self.residual else self.sigma_data * x_0
 
     def draw_gamma(self, uniform: Tensor) -> Tensor:
         """Training noise levels from uniform numbers in [0, 1): continuous in time. (B,) -> (B,)."""

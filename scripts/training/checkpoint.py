@@ -193,7 +193,8 @@ def export_weights(source: str, target: str, half: bool = True) -> None:
     The file's sha256 is listed in `checksums.json` beside it.
     """
     state, path = averaged(source), Path(target)
-    save_atomically({key: value.half() if half else value for key, value in state.items()}, path)
+    kept = {key: value.half() if half and value.is_floating_point() else value for key, value in state.items()}
+    save_atomically(kept, path)
     listed = path.with_name(CHECKSUMS)
     sums = json.loads(listed.read_text()) if listed.is_file() else {}
     sums[path.name] = _sha256(path)

@@ -226,7 +226,6 @@ def test_evaluation_measures_what_it_wrote(data, weights, tmp_path):
     np.testing.assert_allclose(block_averages(pred), block_averages(truth), rtol=1e-5, atol=1e-5 * truth.max())
 
 
-@pytest.mark.xfail(strict=True, reason="the result is in the condition's units and is compared with the truth in its own")
 def test_the_quality_of_a_translation_does_not_depend_on_the_units_of_its_input(translation, tmp_path, rng):
     t1ce, flair = draw(rng), draw(rng)
     psnr = []

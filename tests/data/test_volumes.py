@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from scripts.data.grid import RestoreGridd
 from scripts.data.volumes import LoadVolumesd, pad_to_multiple, read_volume
 from scripts.diffusion.degradations import BlockAverage
 from scripts.errors import BadInput
@@ -17,6 +18,11 @@ def rng():
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True)
+def small_volumes_stay_small(monkeypatch):
+    monkeypatch.setattr("scripts.data.volumes.SMALLEST_GRID", 1)
 
 
 def save(path, voxels, affine=None):
@@ -177,6 +183,21 @@ def test_a_target_on_the_coarse_grid_is_refused(tmp_path, rng):
     path = save(tmp_path / "coarse.nii", draw(rng))
     with pytest.raises(BadInput, match=r"is 6x7x8 and so 24x28x32 on the fine grid but coarse\.nii is 6x7x8"):
         LoadVolumesd(degradation=BlockAverage((4, 4, 4)))({"image": path, "label": path})
+
+
+def test_a_volume_too_small_for_the_networks_is_filled_up_and_comes_back(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr("scripts.data.volumes.SMALLEST_GRID", 17)
+    voxels = draw(rng, (6, 20, 18))
+    loaded = LoadVolumesd()({"image": save(tmp_path / "thin.nii", voxels)})
+    assert loaded["image"].shape == (1, 17, 20, 18)
+    restored = RestoreGridd()({**loaded, "pred": loaded["image"]})["pred"]
+    np.testing.assert_array_equal(restored[0], voxels)
+
+
+def test_a_scan_that_is_fine_already_is_refused(tmp_path, rng):
+    path = save(tmp_path / "fine.nii", draw(rng, (161, 6, 7)))
+    with pytest.raises(BadInput, match="would become 644x24x28"):
+        LoadVolumesd(degradation=BlockAverage((4, 4, 4)))({"image": path})
 
 
 def test_padding_leaves_whole_volumes_alone():

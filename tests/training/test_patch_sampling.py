@@ -19,10 +19,8 @@ def numbered():
     ("patch", "size"),
     [
         (VolumePatch((3, 4, 5)), (3, 4, 5)),
-        (VolumePatch((99, 4, 99)), (7, 4, 9)),
         (VolumePatch(), SIDES),
         (SlicePatch("sagittal", (3, 4)), (3, 4)),
-        (SlicePatch("coronal", (3, 99)), (3, 9)),
         (SlicePatch("axial", None, slab=5), (7, 8)),
         (SlicePatch("axial", (5, 5), slab=3), (5, 5)),
     ],
@@ -37,6 +35,23 @@ def test_patches_carry_the_coordinates_of_their_place_in_the_full_volume(patch, 
         wanted = [axis[place] for axis, place in zip(axes, np.unravel_index(number, SIDES), strict=True)]
         np.testing.assert_allclose(sample["image"][-4:-1], wanted, atol=1e-6)
         assert torch.equal(sample["label"][0], sample["base"][0] + 0.5)
+
+
+def test_a_patch_larger_than_the_volume_is_filled_up_with_background(rng):
+    image, label = numbered()
+    sample = VolumePatch((9, 4, 12))(image, label, rng)
+    assert {key: tuple(value.shape[1:]) for key, value in sample.items()} == dict.fromkeys(sample, (9, 4, 12))
+    outside = torch.ones(9, 4, 12, dtype=torch.bool)
+    outside[:7, :, :9] = False
+    assert all((value[:, outside] == -1).all() for value in sample.values())
+    assert (sample["base"][:, ~outside] >= 0).all()
+
+
+def test_patches_start_at_multiples_of_the_block(rng):
+    image, label = numbered()
+    for _ in range(10):
+        number = int(VolumePatch((3, 4, 2), (2, 4, 3))(image, label, rng)["base"][0, 0, 0, 0])
+        assert all(place % factor == 0 for place, factor in zip(np.unravel_index(number, SIDES), (2, 4, 3), strict=True))
 
 
 def test_a_sample_depends_on_its_index_alone(seed, rng):

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+import torch
+
+from scripts.data.intensity import background, intensity_range
+
+
+def head(seed):
+    torch.manual_seed(seed)
+    volume = torch.zeros(1, 1, 12, 12, 12)
+    volume[..., 3:9, 3:9, 3:9] = 50 + 100 * torch.rand(6, 6, 6)
+    return volume
+
+
+def test_a_single_dark_voxel_does_not_become_the_background(seed):
+    volume = head(seed)
+    volume[0, 0, 5, 5, 5] = -60
+    assert background(volume) == 0
+
+
+def test_noise_up_to_the_edge_leaves_the_minimum_as_background(seed):
+    volume = head(seed) + torch.rand(1, 1, 12, 12, 12)
+    assert background(volume) == volume.min()
+
+
+def test_normalising_and_restoring_is_an_identity_for_every_channel(seed):
+    volume = torch.cat([head(seed), 7 * head(seed + 1) - 300], dim=1)
+    scale = intensity_range(volume)
+    normal = scale.normalize(volume)
+    assert normal.amin() == -1
+    torch.testing.assert_close(scale.restore(normal), volume, rtol=1e-5, atol=1e-3)  # float32 of values up to 700
