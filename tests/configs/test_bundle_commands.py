@@ -52,9 +52,10 @@ def test_workflows_have_every_property_that_monai_asks_for(kind, name, run_id, n
         nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / f"case{case}_t1.nii.gz")
     overrides = {"dataset_dir": str(tmp_path), "size": "tiny", "logging_file": False}
     if kind == "train":
-        save_weights(network(**ALONE), tmp_path / "plane.pt")
+        for plane in ("coronal", "sagittal"):
+            save_weights(network(**{**ALONE, "planes": [plane]}), tmp_path / f"{plane}.pt")
         overrides["ckpt_dir"] = str(tmp_path / "run")
-        overrides |= {} if name == "train_2d" else {"plane_weights": str(tmp_path / "plane.pt")}
+        overrides |= {} if name == "train_2d" else {"plane_weights": str(tmp_path / "{plane}.pt")}
     else:
         overrides["ckpt_path"] = save_weights(network(), tmp_path / "model.pt")
         overrides["output_dir"] = str(tmp_path / "out")

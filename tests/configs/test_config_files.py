@@ -213,13 +213,13 @@ def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
     assert known & set(config) == RUN_IDS[name]
     for run_id in RUN_IDS[name]:
         assert config[run_id][0] == "$@preflight"
-        assert len(config[run_id]) == 2
+        assert config[run_id][-1].endswith(".run()")
 
 
 @pytest.mark.parametrize("name", ["train_2d", "train_3d"])
-def test_multi_gpu_keeps_the_three_handlers_that_every_process_needs(name):
-    first = [handler["_target_"] for handler in load(name)["train"]["handlers"][:3]]
-    assert first == ["LrScheduleHandler", "ignite.handlers.EMAHandler", "scripts.training.LatestCheckpoint"]
+def test_multi_gpu_keeps_the_four_handlers_that_every_process_needs(name):
+    first = [handler["_target_"] for handler in load(name)["train"]["handlers"][:4]]
+    assert first == ["LrScheduleHandler", "ignite.handlers.EMAHandler", "scripts.training.LatestCheckpoint", "ValidationHandler"]
 
 
 def test_both_copies_of_the_metadata_are_the_same():
