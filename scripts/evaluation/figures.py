@@ -34,6 +34,8 @@ def planes_figure(volumes: Mapping[str, Volume], path: Path, title: str = "") ->
         for row, plane in enumerate(PLANES):
             axes = grid[row, column]
             slice_ = np.take(volume, centre[row], axis=row).T
+            if name in SIGNED:  # no error is white, which would glare around the head
+                slice_ = np.ma.masked_where(np.take(reference, centre[row], axis=row).T <= 0, slice_)
             shown = axes.imshow(slice_, origin="lower", cmap=MAPS.get(name, "gray"), vmin=low, vmax=high)
             axes.set_axis_off()
             if column == 0:
