@@ -40,7 +40,11 @@ def preflight(arguments: Sequence[str] | None = None, *, output_dir: str | None 
     base = ConfigParser.load_config_file(files[0])
     for file in files[1:]:
         _check(ConfigParser.load_config_file(file), base, Path(file).name, files[0])
-    _check({key: None for key in options if key not in RUN_OPTIONS}, base, "the command line", files[0])
+    overrides = {key: value for key, value in options.items() if key not in RUN_OPTIONS}
+    _check(overrides, base, "the command line", files[0])
+    for key, value in overrides.items():
+        if isinstance(base.get(key), bool) and value not in ("True", "False"):  # any other text would count as true
+            raise BadInput(f"the command line: --{key} {value} is neither True nor False; write it with a capital")
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from test_runs import FINE, ONE_STEP, block_averages, draw, launch, save
 from scripts import bundle_root
 from scripts.errors import BadInput, root_cause
 from scripts.networks import ScoreFusion
+from scripts.preflight import preflight
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 COARSE = FINE @ np.array([[4, 0, 0, 1.5], [0, 4, 0, 1.5], [0, 0, 4, 1.5], [0, 0, 0, 1]])
@@ -222,3 +223,10 @@ def test_a_command_whose_every_case_failed_returns_1_without_a_traceback(bundle,
     assert "Traceback" not in ended.stdout + ended.stderr
     assert "  failed: in/a_t1.nii.gz: cannot be read as NIfTI" in ended.stdout
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["false", "no", "0"])
+def test_a_switch_that_python_would_take_for_true_is_refused(value):
+    arguments = ["--config_file", str(Path(bundle_root()) / "configs" / "inference.yaml"), "--fusion", value]
+    with pytest.raises(BadInput, match=f"--fusion {value} is neither True nor False"):
+        preflight(arguments)
