@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     floors.add_argument("--modality", default="t1", help="default: t1")
     floors.add_argument("--block", type=int, nargs=3, default=[4, 4, 4], help="voxels averaged per axis (default: 4 4 4)")
     floors.add_argument("--split", default="val", choices=["all", "train", "val"], help="default: val")
+    floors.add_argument("--max-cases", type=int, help="the first so many (default: all)")
     floors.set_defaults(command=_floors)
     bench = commands.add_parser("benchmark", help="this machine's limit, the plain way and ours, per network evaluation")
     bench.add_argument("--size", default="compact", help="network preset (default: compact)")
@@ -53,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
 def _floors(options: argparse.Namespace) -> None:
     from .evaluation.floors import floors
 
-    floors(options.dataset_dir, modality=options.modality, block=options.block, split=options.split)
+    given = {"modality": options.modality, "block": options.block, "split": options.split}
+    floors(options.dataset_dir, **given, max_cases=options.max_cases)
 
 
 def _benchmark(options: argparse.Namespace) -> None:

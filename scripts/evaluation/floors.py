@@ -15,11 +15,14 @@ from ..diffusion.degradations import cubic
 from .metrics import psnr, ssim
 
 
-def floors(dataset_dir: str, *, modality: str = "t1", block: Sequence[int] = (4, 4, 4), split: str = "val") -> None:
+def floors(
+    dataset_dir: str, *, modality: str = "t1", block: Sequence[int] = (4, 4, 4), split: str = "val",
+    max_cases: int | None = None,
+) -> None:  # fmt: skip
     """Print PSNR and SSIM of repeated, trilinear, cubic and measurement-consistent cubic input, mean over a split."""
     average = BlockAverage(block)
     load = LoadVolumesd(degradation=average, simulate=True)
-    cases = find_cases(dataset_dir, [modality], target=modality, split=split)
+    cases = find_cases(dataset_dir, [modality], target=modality, split=split)[:max_cases]
     scores: dict[str, list[tuple[float, float]]] = {}
     for case in cases:
         loaded = load(dict[Any, Any](case))
