@@ -18,6 +18,9 @@ from .channels import conditions_and_mask, coordinates
 from .intensity import intensity_range
 
 
+TRIES = 10  # draws of a place with enough foreground
+
+
 class PrepareTrainingd(MapTransform):
     """Normalises a loaded case for training: `image` becomes conditions and mask (C + 1, H, W, D), `label` (1, H, W, D).
 
@@ -66,25 +69,36 @@ def _start(full: Sequence[int], size: Sequence[int], block: Sequence[int], rng: 
     ]
 
 
+def _foreground(mask: Tensor) -> float:
+    """Share of voxels above background in a +-1 mask."""
+    return float((mask > 0).float().mean())
+
+
 class VolumePatch:
     """A box of a volume, filled up where the volume is smaller. `size` None takes full volumes.
 
     block: boxes start at its multiples, as volumes do at inference. Interpolation hides where the measured blocks lie, and a
-    U-Net can tell it only from the phase of its own strides.
+    U-Net can tell it only from the phase of its own strides. foreground: share of voxels above background that is wanted,
+    because background teaches nothing; the last of `TRIES` boxes is taken as it is.
 
     The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d).
     """
 
-    def __init__(self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1)) -> None:
-        self.size, self.block = size, block
+    def __init__(
+        self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1), *, foreground: float = 0.0
+    ) -> None:
+        self.size, self.block, self.foreground = size, block, foreground
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn place."""
         full = list(image.shape[1:])
         size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
-        start = _start(full, size, self.block, rng)
-        box = (slice(None), *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
-        part = image[box]
+        for _ in range(TRIES):
+            start = _start(full, size, self.block, rng)
+            box = (slice(None), *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
+            part = image[box]
+            if _foreground(part[-1]) >= self.foreground:
+                break
         x = torch.cat([part[:-1], coordinates(full, start, size), part[-1:]])
         return filled({"image": x, "label": label[box], "base": part[:1]}, self.size)
 
@@ -93,26 +107,30 @@ class SlicePatch:
     """A slice of one plane with its `slab - 1` neighbours' conditions, cut to `size` in-plane (None: whole slices).
 
     The network input is `slab` groups of conditions from the lowest slice up, then coordinates and mask of the centre.
-    Beyond the ends the last slice repeats, as at inference. block: cuts start at its multiples, as for `VolumePatch`.
+    Beyond the ends the last slice repeats, as at inference. block, foreground: as for `VolumePatch`.
     """
 
     def __init__(
-        self, plane: str, size: Sequence[int] | None = None, slab: int = 1, *, block: Sequence[int] = (1, 1, 1)
-    ) -> None:
-        self.axis, self.size, self.reach = axis_of(plane), size, slab // 2
+        self, plane: str, size: Sequence[int] | None = None, slab: int = 1, *, block: Sequence[int] = (1, 1, 1),
+        foreground: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.axis, self.size, self.reach, self.foreground = axis_of(plane), size, slab // 2, foreground
         self.block = [factor for axis, factor in enumerate(block) if axis != self.axis]
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn slice and place."""
         axis, count = self.axis + 1, image.shape[self.axis + 1]
-        index = int(rng.integers(count))
+        full = [length for place, length in enumerate(image.shape[1:]) if place != self.axis]
+        size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
+        for _ in range(TRIES):
+            index = int(rng.integers(count))
+            start = _start(full, size, self.block, rng)
+            box: Any = (..., *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
+            if _foreground(image[-1].select(self.axis, index)[box]) >= self.foreground:
+                break
         neighbours = np.clip(np.arange(index - self.reach, index + self.reach + 1), 0, count - 1)
         slab = image.index_select(axis, torch.as_tensor(neighbours)).movedim(axis, 0)
-        full = list(slab.shape[2:])
-        size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
-        start = _start(full, size, self.block, rng)
         place = self._place(list(image.shape[1:]), index, start, size)
-        box: Any = (..., *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
         centre = slab[self.reach][box]
         x = torch.cat([slab[:, :-1][box].flatten(0, 1), place, centre[-1:]])
         return filled({"image": x, "label": label.select(axis, index)[box], "base": centre[:1]}, self.size)

@@ -58,6 +58,13 @@ class Diffusion:
         level = over(gamma, x_0)
         return level.sqrt() * x_0 + (1 - level).sqrt() * epsilon
 
+    def shown(self, x_t: Tensor, gamma: Tensor) -> Tensor:
+        """`x_t` as networks see it: at gamma = 0 it holds nothing of x_0, and zeros instead of noise make the answer sure.
+
+        gamma: (B,). Without this, networks spend capacity on ignoring the noise.
+        """
+        return x_t * (over(gamma, x_t) > 0)
+
     def target(self, x_0: Tensor, epsilon: Tensor, gamma: Tensor) -> Tensor:
         """What the network is to say, Eq. 2 (for epsilon). gamma: (B,)."""
         if self.prediction == "epsilon":

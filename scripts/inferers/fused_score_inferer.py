@@ -90,7 +90,7 @@ class FusedScoreInferer(Inferer):
         def denoise(x_t: Tensor, gamma: float) -> Tensor:
             level = torch.full((len(x),), gamma, device=x.device)
             with autocast(x.device, self.precision):
-                output = network(x, x_t=x_t, timesteps=level).float()
+                output = network(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
             image = self.diffusion.decode(self.diffusion.x_0(output, x_t, level), base).clamp(-1.0, 1.0)
             return self.diffusion.encode(self._projected(image, measured, mask), base)
 

@@ -31,6 +31,27 @@ def cropped(x: Tensor, size: list[int]) -> Tensor:
     return x
 
 
+def folded(x: Tensor, fold: int) -> Tensor:
+    """`fold` voxels a side become channels: (B, C, H, W[, D]) -> (B, C * fold^2 or fold^3, H / fold, ...).
+
+    Sides that are no multiple of `fold` are first filled up by repeating their last voxels.
+    """
+    for axis in range(2, x.dim()):
+        side = x.shape[axis]
+        whole = (side + fold - 1) // fold * fold
+        if whole > side:
+            x = x.index_select(axis, torch.arange(whole, device=x.device).clamp(max=side - 1))
+        x = x.unflatten(axis, [-1, fold]).movedim(axis + 1, 2).flatten(1, 2)
+    return x
+
+
+def unfolded(x: Tensor, fold: int, size: list[int]) -> Tensor:
+    """Inverse of `folded`, cropped to `size`."""
+    for axis in range(x.dim() - 1, 1, -1):
+        x = x.unflatten(1, [-1, fold]).movedim(2, axis + 1).flatten(axis, axis + 1)
+    return cropped(x, size)
+
+
 class GammaEmbedding(nn.Module):
     """Embeds the noise level gamma = prod(1 - beta), so that networks work under any schedule.
 

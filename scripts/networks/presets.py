@@ -15,6 +15,7 @@ class UNetSize(NamedTuple):
     groups: int
     heads: int  # of the one attention block in the middle; 0 for none
     dropout: float
+    fold: int = 1  # voxels a side that become channels first: coarser maps, wider and faster convolutions
 
 
 class Size(NamedTuple):
@@ -28,7 +29,7 @@ _PALETTE = UNetSize(64, (1, 2, 4, 8), 2, 32, 16, 0.2)
 SIZES = {
     "published": Size(_PALETTE, UNetSize(64, (1, 2, 3, 4), 2, 32, 0, 0.0)),
     "small": Size(_PALETTE, UNetSize(32, (1, 2, 2, 4), 2, 32, 0, 0.0)),
-    "compact": Size(UNetSize(16, (1, 3, 6), 1, 8, 0, 0.0), UNetSize(16, (1, 2, 4), 1, 8, 0, 0.0)),
+    "compact": Size(UNetSize(48, (1, 2), 1, 8, 0, 0.0, fold=2), UNetSize(32, (1, 2), 1, 8, 0, 0.0, fold=2)),
     "tiny": Size(UNetSize(8, (1, 2), 1, 4, 2, 0.0), UNetSize(8, (1, 2), 1, 4, 0, 0.0)),  # for tests and dry runs
 }
 

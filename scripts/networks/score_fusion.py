@@ -43,7 +43,9 @@ class Member(nn.Module):
         self.conditions, self.slab = conditions, slab
         self.denoiser = PlaneDenoiser(conditions, size, slab=slab)
         shape = size_named(size)
-        self.group = 2 ** (len(shape.plane.multipliers) - 1) if features else 1  # slices that share a coarse voxel
+        self.fold = shape.plane.fold
+        # Slices that share a coarse voxel.
+        self.group = self.fold * 2 ** (len(shape.plane.multipliers) - 1) if features else 1
         self.alignments = nn.ModuleList(_alignments(shape) if features else [])
 
     def slices(self, x: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ class Member(nn.Module):
             for level, alignment in enumerate(self.alignments):
                 features[level].append(alignment(maps[level]))
         aligned: list[Tensor] = []
-        size: list[int] = x.shape[2:]  # type: ignore[assignment]
+        size = [(side + self.fold - 1) // self.fold for side in x.shape[2:]]
         for maps in features:
             aligned.append(cropped(self._stacked(maps, batch), size))
             size = [(side + 1) // 2 for side in size]
@@ -91,12 +93,12 @@ class Member(nn.Module):
 
 def _alignments(shape: Size) -> list[nn.Module]:
     plane, fusion = shape.plane, shape.fusion
-    if len(plane.multipliers) != len(fusion.multipliers):
-        raise BadInput("features need planes and fusion of equal depth")
+    if (len(plane.multipliers), plane.fold) != (len(fusion.multipliers), fusion.fold):
+        raise BadInput("features need planes and fusion of equal depth and fold")
     wanted = [fusion.width * multiplier for multiplier in fusion.multipliers]
     wanted[-1] = wanted[-2]  # the deepest level takes its features before its first block has widened it
     return [
-        Alignment(plane.width * multiplier, channels, 2**level)
+        Alignment(plane.width * multiplier, channels, plane.fold * 2**level)
         for level, (multiplier, channels) in enumerate(zip(plane.multipliers, wanted, strict=True))
     ]
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Attention, GammaEmbedding, LinearUp, ResidualBlock, StridedDown, convolution, zeroed
+from .blocks import Attention, GammaEmbedding, LinearUp, ResidualBlock, StridedDown, convolution, folded, unfolded, zeroed
 from .presets import UNetSize
 
 
@@ -48,7 +48,9 @@ class UNet(nn.Module):
         self.channels = [size.width * multiplier for multiplier in size.multipliers]
         padding = "zeros" if dims == 2 else "replicate"
         self.embed = GammaEmbedding(size.width, 4 * size.width)
-        self.first = convolution(dims, channels_in, self.channels[0], padding_mode=padding)
+        folds = size.fold**dims
+        self.fold = size.fold
+        self.first = convolution(dims, channels_in * folds, self.channels[0], padding_mode=padding)
         skips = self._build_encoder()
         middle = self.channels[-1]
         self.middle_in = self._block(middle, middle)
@@ -56,7 +58,7 @@ class UNet(nn.Module):
         self.middle_out = self._block(middle, middle)
         self._build_decoder(skips)
         self.norm = nn.GroupNorm(min(size.groups, self.channels[0]), self.channels[0])
-        self.last = zeroed(convolution(dims, self.channels[0], channels_out, padding_mode=padding))
+        self.last = zeroed(convolution(dims, self.channels[0], channels_out * folds, padding_mode=padding))
         # Convolutions of bfloat16 in this layout run two to five times as fast, on CPUs and GPUs alike.
         self.to(memory_format=torch.channels_last if dims == 2 else torch.channels_last_3d)  # type: ignore[call-overload]
 
@@ -96,11 +98,14 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, gamma: Tensor, injected: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Denoise.
 
-        x: (B, C, ...); gamma: (B,); injected: nothing, or one map per level in that level's size, added after the first
+        x: (B, C, ...); gamma: (B,); injected: nothing, or one map per level in that level's size (the first is folded), added after the first
         residual block (before the first on the deepest level, where 2D features arrive at their own width).
         Returns (B, C_out, ...) and the decoder's last map of every level, finest first.
         """
         embedding = self.embed(gamma)
+        size: list[int] = x.shape[2:]  # type: ignore[assignment]
+        if self.fold > 1:
+            x = folded(x, self.fold)
         if self.dims == 2:  # no attribute for the layout: TorchScript takes only literal ones
             x = x.contiguous(memory_format=torch.channels_last)
         else:
@@ -127,4 +132,5 @@ class UNet(nn.Module):
             maps.insert(0, h)
             if index < deepest:
                 h = level.up(h, embedding, skips[-1].shape[2:])  # type: ignore[operator]
-        return self.last(F.silu(self.norm(h))), maps
+        h = self.last(F.silu(self.norm(h)))
+        return (unfolded(h, self.fold, size) if self.fold > 1 else h), maps
