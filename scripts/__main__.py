@@ -43,11 +43,29 @@ def _parser() -> argparse.ArgumentParser:
     floors.add_argument("--split", default="val", choices=["all", "train", "val"], help="default: val")
     floors.add_argument("--max-cases", type=int, help="the first so many (default: all)")
     floors.set_defaults(command=_floors)
-    bench = commands.add_parser("benchmark", help="this machine's limit, the plain way and ours, per network evaluation")
+    curve = commands.add_parser("nfe_curve", help="PSNR, SSIM and MMD of evaluate.yaml against network evaluations")
+    curve.add_argument("dataset_dir", help="folder with cases (docs/your_data.md)")
+    curve.add_argument("--output", required=True, help="folder for every run and the curve; complete runs are kept")
+    curve.add_argument("--steps", type=int, nargs="+", metavar="N", help="default: 1 2 4 6 10 20 50")
+    curve.add_argument("--max-cases", type=int, help="the first so many (default: all)")
+    curve.add_argument("--samplers", nargs="+", metavar="NAME", help="default: ddim dpm_solver_pp_2m ancestral")
+    curve.add_argument("--ensembles", nargs="+", metavar="NAME", help="default: fusion average")
+    curve.add_argument("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)")
+    curve.add_argument("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml")
+    curve.set_defaults(command=_nfe_curve)
+    bench = commands.add_parser("benchmark", help="this machine's limit, the plain way and ours")
     bench.add_argument("--size", default="compact", help="network preset (default: compact)")
-    bench.add_argument("--shape", type=int, nargs=3, default=[144, 176, 144], help="voxels (default: 144 176 144)")
+    bench.add_argument("--shape", type=int, nargs=3, default=[192, 192, 152], help="voxels (default: 192 192 152)")
+    bench.add_argument("--box", type=int, nargs=3, default=[144, 172, 140], help="the head in them (default: 144 172 140)")
+    bench.add_argument("--steps", type=int, default=1, help="of our sampler (default: 1)")
     bench.add_argument("--json", help="file to write the figures to")
     bench.set_defaults(command=_benchmark)
+    memory = commands.add_parser("memory_curve", help="memory of one evaluation against voxels, measured and predicted")
+    memory.add_argument("--size", default="compact", help="network preset (default: compact)")
+    memory.add_argument("--sides", type=int, nargs="+", default=[96, 128, 160, 192, 256], help="of cubes, in voxels")
+    memory.add_argument("--rungs", type=int, nargs="+", default=[0], help="of the memory ladder, 0 is the highest (default: 0)")
+    memory.add_argument("--output", help="path of the .json and .png to write, without the ending")
+    memory.set_defaults(command=_memory_curve)
     return parser
 
 
@@ -58,10 +76,23 @@ def _floors(options: argparse.Namespace) -> None:
     floors(options.dataset_dir, **given, max_cases=options.max_cases)
 
 
-def _benchmark(options: argparse.Namespace) -> None:
-    from .evaluation.benchmark import benchmark
+def _nfe_curve(options: argparse.Namespace) -> None:
+    from .evaluation.nfe_curve import nfe_curve
 
-    benchmark(options.size, options.shape, json_path=options.json)
+    given = {key: value for key, value in vars(options).items() if key != "command" and value is not None}
+    nfe_curve(**given)
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from .benchmarks.speed import speed
+
+    speed(options.size, options.shape, box=options.box, steps=options.steps, json_path=options.json)
+
+
+def _memory_curve(options: argparse.Namespace) -> None:
+    from .benchmarks.memory import memory
+
+    memory(options.size, options.sides, rungs=options.rungs, output=options.output)
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -38,3 +38,9 @@ def conditions_and_mask(image: Tensor, degradation: Degradation | None) -> tuple
     if degradation is not None:
         conditions = torch.cat([degradation.shown(conditions[:, :1]), conditions[:, 1:]], dim=1)
     return conditions, mask, scale
+
+
+def network_input(conditions: Tensor, mask: Tensor) -> Tensor:
+    """Conditions (B, C, H, W, D), coordinates over the whole volume, mask (B, 1, ...): (B, C + 4, H, W, D)."""
+    place = coordinates(conditions.shape[2:]).to(conditions).expand(len(conditions), -1, -1, -1, -1)
+    return torch.cat([conditions, place, mask], dim=1)

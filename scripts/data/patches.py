@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,9 +15,9 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from ..diffusion.degradations import Degradation
 from ..planes import axis_of
+from .cache import VolumeCache
 from .channels import conditions_and_mask, coordinates
 from .intensity import intensity_range
-
 
 TRIES = 10  # draws of a place with enough foreground
 
@@ -33,7 +34,7 @@ class PrepareTrainingd(MapTransform):
         self.degradation = degradation
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Adds the channels; plain tensors, so that a cache of them is small."""
+        """Adds the channels; plain tensors, which a cache can keep."""
         image, label = (torch.as_tensor(data[key])[None] for key in ("image", "label"))
         conditions, mask, scale = conditions_and_mask(image, self.degradation)
         target = scale.of_channel(0) if self.degradation is not None else intensity_range(label)
@@ -53,12 +54,12 @@ class Patch(Protocol):
 
 
 def filled(sample: dict[str, Tensor], size: Sequence[int] | None) -> dict[str, Tensor]:
-    """A sample of exactly `size`: where the volume was smaller, background (-1 in every channel) follows at the ends."""
+    """A float32 sample of exactly `size`: where the volume was smaller, background (-1 everywhere) follows at the ends."""
     if size is not None:
         shape = sample["label"].shape[1:]
         pads = [pad for side, have in zip(reversed(size), reversed(shape), strict=True) for pad in (0, side - have)]
         sample = {key: torch.nn.functional.pad(value, pads, value=-1.0) for key, value in sample.items()}
-    return {key: value.contiguous() for key, value in sample.items()}
+    return {key: value.float().contiguous() for key, value in sample.items()}
 
 
 def _start(full: Sequence[int], size: Sequence[int], block: Sequence[int], rng: np.random.Generator) -> list[int]:
@@ -119,21 +120,20 @@ class SlicePatch:
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn slice and place."""
-        axis, count = self.axis + 1, image.shape[self.axis + 1]
-        full = [length for place, length in enumerate(image.shape[1:]) if place != self.axis]
+        slices, truth = (volume.movedim(self.axis + 1, 0) for volume in (image, label))  # (count, C, height, width)
+        count, full = len(slices), slices.shape[2:]
         size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
         for _ in range(TRIES):
             index = int(rng.integers(count))
             start = _start(full, size, self.block, rng)
             box: Any = (..., *(slice(first, first + side) for first, side in zip(start, size, strict=True)))
-            if _foreground(image[-1].select(self.axis, index)[box]) >= self.foreground:
+            if _foreground(slices[index, -1][box]) >= self.foreground:
                 break
         neighbours = np.clip(np.arange(index - self.reach, index + self.reach + 1), 0, count - 1)
-        slab = image.index_select(axis, torch.as_tensor(neighbours)).movedim(axis, 0)
-        place = self._place(list(image.shape[1:]), index, start, size)
-        centre = slab[self.reach][box]
-        x = torch.cat([slab[:, :-1][box].flatten(0, 1), place, centre[-1:]])
-        return filled({"image": x, "label": label.select(axis, index)[box], "base": centre[:1]}, self.size)
+        slab = slices[box][torch.as_tensor(neighbours)]  # cut, then copied: nothing else is read
+        centre, place = slab[self.reach], self._place(list(image.shape[1:]), index, start, size)
+        x = torch.cat([slab[:, :-1].flatten(0, 1), place, centre[-1:]])
+        return filled({"image": x, "label": truth[index][box], "base": centre[:1]}, self.size)
 
     def _place(self, full: list[int], index: int, start: list[int], size: list[int]) -> Tensor:
         """Coordinates of the cut slice, (3, h, w)."""
@@ -144,30 +144,28 @@ class SlicePatch:
 
 
 class PatchDataset(Dataset[dict[str, Any]]):
-    """Patches of cached volumes; sample `index` is the same whenever and wherever it is drawn.
+    """Patches of prepared volumes; sample `index` is the same whenever and wherever it is drawn.
 
-    data: cases; transform: deterministic, gives `image` and `label`; patch: cuts a sample; samples: length of an epoch.
-    Every case is drawn once before any is drawn again. Nothing random is kept, so that a resumed run continues exactly.
+    data, transform, cache_dir: cases, what prepares them and where the result is kept, as for `VolumeCache`; patch: cuts a
+    sample; samples: length of an epoch. Every case is drawn once before any is drawn again. Nothing random is kept, so that a
+    resumed run continues exactly.
     """
 
     def __init__(
-        self, data: Sequence[Mapping[str, Any]], transform: Any, *, patch: Patch, samples: int, seed: int = 0
-    ) -> None:
-        self.data, self.transform, self.patch = data, transform, patch
-        self.samples, self.seed = samples, seed
-        self._volumes: dict[int, dict[str, Tensor]] = {}
+        self, data: Sequence[Mapping[str, Any]], transform: Any, *, cache_dir: str | Path, patch: Patch, samples: int,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.volumes = VolumeCache(data, transform, cache_dir)
+        self.patch, self.samples, self.seed = patch, samples, seed
 
     def __len__(self) -> int:
         return self.samples
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        turn, place = divmod(index, len(self.data))
-        case = int(np.random.default_rng((self.seed, 0, turn)).permutation(len(self.data))[place])
-        if case not in self._volumes:
-            loaded = self.transform(self.data[case])
-            self._volumes[case] = {key: loaded[key] for key in ("image", "label")}
+        turn, place = divmod(index, len(self.volumes))
+        case = int(np.random.default_rng((self.seed, 0, turn)).permutation(len(self.volumes))[place])
         rng = np.random.default_rng((self.seed, 1, index))
-        return {**self.patch(**self._volumes[case], rng=rng), "index": index}
+        return {**self.patch(**self.volumes[case], rng=rng), "index": index}
 
 
 class EpochSampler(DistributedSampler[Any]):

@@ -20,19 +20,23 @@ class NoiseSchedule(nn.Module):
     (gamma = cos^2(pi t / 2T), ends at exactly zero; only for prediction of x_0 or v). The table `gammas` (T,) is float32
     and never follows the network to half precision: on 1e-4 -> 0.09 gamma ends at 6.6e-21.
     spacing: where a sampler's steps lie: "time", even in time as in the paper, or "log_snr", even in
-    log(gamma / (1 - gamma)). Raises BadInput for an unknown kind or spacing.
+    log(gamma / (1 - gamma)). start: the noise level at which sampling begins, above 0 from the noised condition instead of pure
+    noise (Chung et al. 2022, "Come-Closer-Diffuse-Faster"). Raises BadInput for an unknown kind or spacing, and for a start
+    outside [0, 1).
     """
 
     gammas: Tensor
 
     def __init__(
         self, kind: str = "cosine", *, beta_start: float = 1.0e-4, beta_end: float = 0.09, times: int = 1000,
-        spacing: str = "time",
+        spacing: str = "time", start: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         if spacing not in ("time", "log_snr"):
             raise BadInput(f"no spacing '{spacing}'; choose time or log_snr")
-        self.kind, self.spacing = kind, spacing
+        if not 0 <= start < 1:
+            raise BadInput(f"sampling starts at a noise level gamma from 0 to below 1, not {start}")
+        self.kind, self.spacing, self.start = kind, spacing, start
         time = torch.arange(1, times + 1, dtype=torch.float64) / times
         if kind == "linear":
             gammas = (1 - torch.linspace(beta_start, beta_end, times, dtype=torch.float64)).cumprod(0)
@@ -68,11 +72,14 @@ class NoiseSchedule(nn.Module):
         """
         if count < 1:
             raise BadInput(f"a sampler needs at least 1 step, not {count}")
+        begin = self.gammas[-1].clamp(min=self.start).cpu()
         if self.spacing == "time":
-            gammas = self.at(torch.linspace(1, 0, count + 1))
+            noisier = int((self.gammas <= begin).sum()) - 1  # table entries that are left out
+            gammas = self.at(torch.linspace(1 - noisier / len(self.gammas), 0, count + 1)).cpu()
         else:
-            first, last = torch.stack([self.gammas[-1].clamp(min=START), self.gammas[0]]).double().logit().tolist()
+            first, last = torch.stack([begin.clamp(min=START), self.gammas[0].cpu()]).double().logit().tolist()
             inner = torch.linspace(first, last, count, dtype=torch.float64).sigmoid()
-            gammas = torch.cat([self.gammas[-1:].cpu(), inner[1:].float(), torch.ones(1)])
+            gammas = torch.cat([begin[None], inner[1:].float(), torch.ones(1)])
+        gammas[0] = begin
         noise_only = int((gammas < START).sum()) - 1
         return gammas[max(noise_only, 0) :] if skip_noise else gammas

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai.engines import SupervisedEvaluator
+from monai.engines.utils import default_prepare_batch
 from torch.utils.data import Dataset
 
 from ..errors import root_cause
@@ -40,6 +41,12 @@ def one_line(error: BaseException) -> str:
     return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
+def named_batch(batchdata: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
+    """MONAI's batch, and the case's name for the inferer, which draws other noise for another case."""
+    image, label = default_prepare_batch(dict(batchdata), device, non_blocking, **kwargs)
+    return image, label, (), {"case": str(batchdata["case"][0])}
+
+
 class CaseEvaluator(SupervisedEvaluator):
     """MONAI's evaluator over a `TolerantDataset` in batches of one; reports per case, and ends with a summary.
 
@@ -47,7 +54,7 @@ class CaseEvaluator(SupervisedEvaluator):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"prepare_batch": named_batch, **kwargs})
         self.failures: dict[str, str] = {}
         self.done: list[str] = []
         self.seconds: dict[str, float] = {}

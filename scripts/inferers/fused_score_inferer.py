@@ -5,17 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from zlib import crc32
 
 import torch
 from monai.inferers import Inferer
 from torch import Generator, Tensor, nn
 
-from ..data.channels import conditions_and_mask, coordinates
+from ..data.channels import conditions_and_mask, network_input
 from ..diffusion import Degradation, Diffusion
 from ..diffusion.samplers import noise_like, sample_ancestral
 from ..errors import BadInput
+from .ladder import climb_down
 from .memory import keep_freed_memory
-from .precision import autocast
+from .precision import Precision, autocast
 
 SMALLEST = 17  # voxels a side that the networks can halve three times
 
@@ -26,20 +28,21 @@ class FusedScoreInferer(Inferer):
     diffusion: the process the network was trained on; sampler: a function of `scripts.diffusion.samplers`; steps: how
     many; degradation: how the first condition was measured, None when nothing of the target was; consistency: keep the
     measurement exactly, at every step; samples: runs with different noise; seed: of the first; precision: "auto",
-    "float32" or "bfloat16".
+    "float32" or "bfloat16"; memory_gb: use no more than this, where less memory is wanted than is free (`ladder`).
     """
 
     def __init__(
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
         degradation: Degradation | None = None, consistency: bool = True, samples: int = 1, seed: int = 0,
-        precision: str = "auto",
+        precision: str = "auto", memory_gb: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         keep_freed_memory()
         self.diffusion, self.sampler = diffusion, sampler
         self.gammas = diffusion.schedule.steps(steps)
         self.degradation, self.consistency = degradation, consistency
-        self.samples, self.seed, self.precision = samples, seed, precision
+        self.samples, self.seed = samples, seed
+        self.precision, self.memory_gb = Precision(precision), memory_gb
 
     @property
     def nfe(self) -> int:
@@ -49,22 +52,38 @@ class FusedScoreInferer(Inferer):
     @torch.no_grad()
     def __call__(  # type: ignore[override]
         self, inputs: Tensor, network: nn.Module, *args: Any, seed: int | None = None, samples: int | None = None,
-        **kwargs: Any,
+        case: str = "", **kwargs: Any,
     ) -> Tensor:  # fmt: skip
         """Translate volumes.
 
         inputs: raw conditions (B, C, H, W, D) in any intensity scale; where there is a degradation, channel 0 holds the
-        measurement laid out on the fine grid. network: (x, x_t, gamma) -> estimate, as `ScoreFusion`.
+        measurement laid out on the fine grid. network: (x, x_t, gamma) -> estimate, as `ScoreFusion`. case: a name; cases of
+        other names get other noise from one seed, so that their errors are independent.
         Returns (B, 1, H, W, D) in the first condition's intensity scale, background kept as it was; with several samples
         (B, 2, H, W, D): their mean and, as uncertainty, their standard deviation (ddof 1).
         Raises BadInput when a side is shorter than 17 voxels or not a multiple of the degradation's block.
         """
         samples = self.samples if samples is None else samples
-        first = self.seed if seed is None else seed
+        first = (self.seed if seed is None else seed) + crc32(case.encode())
         inputs = inputs.as_subclass(Tensor)
         self._check(inputs)
-        drawn = [self._sample(inputs, network, first + index) for index in range(samples)]
-        if samples == 1:
+        half = self.precision.is_half(network, inputs)
+
+        def draw(device: torch.device) -> Tensor:
+            if device != inputs.device:
+                network.to(device)
+            moved = inputs.to(device)
+            return self._combined([self._sample(moved, network, first + index, half) for index in range(samples)])
+
+        try:
+            return climb_down(draw, network, inputs, half=half, limit_gb=self.memory_gb).to(inputs.device)
+        finally:
+            if inputs.device.type != "cpu":
+                network.to(inputs.device)
+
+    @staticmethod
+    def _combined(drawn: list[Tensor]) -> Tensor:
+        if len(drawn) == 1:
             return drawn[0]
         stack = torch.stack(drawn)
         return torch.cat([stack.mean(dim=0), stack.std(dim=0)], dim=1)
@@ -80,22 +99,23 @@ class FusedScoreInferer(Inferer):
         if any(side % factor for side, factor in zip(inputs.shape[2:], self.degradation.factors, strict=True)):
             raise BadInput(f"volume of {shape} is not a multiple of the block {self.degradation.factors}; pad it first")
 
-    def _sample(self, inputs: Tensor, network: nn.Module, seed: int) -> Tensor:
+    def _sample(self, inputs: Tensor, network: nn.Module, seed: int, half: bool) -> Tensor:
         conditions, mask, scale = conditions_and_mask(inputs, self.degradation)
-        place = coordinates(inputs.shape[2:]).to(conditions).expand(len(conditions), -1, -1, -1, -1)
-        x = torch.cat([conditions, place, mask], dim=1)
+        x = network_input(conditions, mask)
         base = conditions[:, :1]
         measured = None if self.degradation is None else self.degradation(base)
 
         def denoise(x_t: Tensor, gamma: float) -> Tensor:
             level = torch.full((len(x),), gamma, device=x.device)
-            with autocast(x.device, self.precision):
+            with autocast(x.device, half):
                 output = network(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
             image = self.diffusion.decode(self.diffusion.x_0(output, x_t, level), base).clamp(-1.0, 1.0)
             return self.diffusion.encode(self._projected(image, measured, mask), base)
 
         generator = Generator().manual_seed(seed)
-        x_0 = self.sampler(denoise, noise_like(base, generator), self.gammas, generator=generator)
+        # Of pure noise, unless sampling starts later, from the noised condition.
+        x_t = self.diffusion.noised(self.diffusion.encode(base, base), noise_like(base, generator), self.gammas[:1])
+        x_0 = self.sampler(denoise, x_t, self.gammas, generator=generator)
         result = scale.of_channel(0).restore(self.diffusion.decode(x_0, base))
         background = inputs[:, :1].float() if self.degradation is None else self.degradation(inputs[:, :1].float())
         return result.where(mask > 0, background)  # rounding would leave the background at 1e-5

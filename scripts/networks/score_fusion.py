@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..planes import axis_of
-from .blocks import cropped, zeroed
+from .blocks import ResidualBlock, cropped, zeroed
 from .fusion_net import FusionNet
 from .plane_denoiser import PlaneDenoiser
 from .presets import Size, size_named
@@ -122,6 +122,7 @@ class ScoreFusion(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.slice_batch = 32  # slices denoised at once; memory grows with it, speed hardly beyond this
+        self.size = size
         self.members = nn.ModuleList(
             Member(plane, conditions, size, slab=slab, features=fusion and features) for plane in planes
         )
@@ -130,6 +131,14 @@ class ScoreFusion(nn.Module):
         if fusion:
             for member in self.members:
                 member.denoiser.requires_grad_(False)
+
+    @torch.jit.unused
+    def economize(self, slice_batch: int, slabs: int) -> None:
+        """Denoise so many slices at once, and compute the 3D network's blocks in so many slabs: memory for time."""
+        self.slice_batch = slice_batch
+        for module in self.fusion.modules():
+            if isinstance(module, ResidualBlock):
+                module.slabs = slabs
 
     def train(self, mode: bool = True) -> "ScoreFusion":
         """Frozen planes stay in evaluation mode: their dropout would be noise to the fusion."""

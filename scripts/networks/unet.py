@@ -98,8 +98,9 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, gamma: Tensor, injected: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Denoise.
 
-        x: (B, C, ...); gamma: (B,); injected: nothing, or one map per level in that level's size (the first is folded), added after the first
-        residual block (before the first on the deepest level, where 2D features arrive at their own width).
+        x: (B, C, ...); gamma: (B,); injected: nothing, or one map per level in that level's size (the first is folded
+        already), added after the first residual block (before the first on the deepest level, where 2D features arrive at
+        their own width).
         Returns (B, C_out, ...) and the decoder's last map of every level, finest first.
         """
         embedding = self.embed(gamma)

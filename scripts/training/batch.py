@@ -32,8 +32,8 @@ class NoisyBatch:
         draws = [self._draw(int(index), x_0.shape[1:]) for index in batchdata["index"]]
         epsilon = torch.stack([noise for noise, _ in draws]).to(device)
         gamma = self.diffusion.draw_gamma(torch.tensor([uniform for _, uniform in draws])).to(device)
-        x_t = self.diffusion.noised(x_0, epsilon, gamma)
-        return image, self.diffusion.target(x_0, epsilon, gamma), (), {"x_t": self.diffusion.shown(x_t, gamma), "timesteps": gamma}
+        x_t = self.diffusion.shown(self.diffusion.noised(x_0, epsilon, gamma), gamma)
+        return image, self.diffusion.target(x_0, epsilon, gamma), (), {"x_t": x_t, "timesteps": gamma}
 
     def _draw(self, index: int, shape: torch.Size) -> tuple[Tensor, float]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)

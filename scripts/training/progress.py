@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,20 +20,33 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Logs the mean loss, seconds a step and the time left, every `interval` steps."""
+    """Logs mean loss, speed and time left, every `interval` steps.
+
+    Samples are those of this process. A large share of the time spent waiting for data asks for workers (`num_workers`).
+    """
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
-        self._losses: list[float] = []
-        self._since = time.monotonic()
+        self._forget()
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine whose output holds `loss`."""
-        engine.add_event_handler(Events.STARTED | Events.EPOCH_STARTED, self._restart)
+        engine.add_event_handler(Events.STARTED | Events.EPOCH_STARTED, self._forget)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._receive)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
-    def _restart(self, engine: Engine) -> None:
-        self._losses, self._since = [], time.monotonic()
+    def _forget(self) -> None:
+        self._losses: list[float] = []
+        self._since, self._waited, self._samples = time.monotonic(), 0.0, 0
+
+    def _ask(self) -> None:
+        self._asked = time.monotonic()
+
+    def _receive(self, engine: Engine) -> None:
+        self._waited += time.monotonic() - self._asked
+        batch: Any = engine.state.batch
+        self._samples += len(batch["image"] if isinstance(batch, Mapping) else batch[0])
 
     def __call__(self, engine: Engine) -> None:
         """Note the step."""
@@ -41,11 +55,12 @@ class Progress:
         done = engine.state.iteration
         if done % self.interval and done != total:
             return
-        seconds = (time.monotonic() - self._since) / len(self._losses)
-        loss = sum(self._losses) / len(self._losses)
+        spent, steps = time.monotonic() - self._since, len(self._losses)
+        loss, seconds = sum(self._losses) / steps, spent / steps
         left = timedelta(seconds=round(seconds * (total - done)))
-        logger.info(f"step {done}/{total}: loss {loss:.5f}, {seconds:.2f} s a step, {left} left")
-        self._restart(engine)
+        speed = f"{seconds:.2f} s a step, {self._samples / spent:.1f} samples/s, data {100 * self._waited / spent:.1f} %"
+        logger.info(f"step {done}/{total}: loss {loss:.5f}, {speed}, {left} left")
+        self._forget()
 
 
 class SampleImages:

@@ -54,7 +54,7 @@ def test_workflows_have_every_property_that_monai_asks_for(kind, name, run_id, n
     if kind == "train":
         for plane in ("coronal", "sagittal"):
             save_weights(network(**{**ALONE, "planes": [plane]}), tmp_path / f"{plane}.pt")
-        overrides["ckpt_dir"] = str(tmp_path / "run")
+        overrides |= {"ckpt_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "cache")}
         overrides |= {} if name == "train_2d" else {"plane_weights": str(tmp_path / "{plane}.pt")}
     else:
         overrides["ckpt_path"] = save_weights(network(), tmp_path / "model.pt")

@@ -37,6 +37,7 @@ FITS = {
     "ensemble": FUSED,
     "phase": FUSION_TRAINING,
     "multi": {"train_2d", "train_3d", "train"},
+    "low": EVERYWHERE,
 }
 FILES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 OVERLAYS = [name for name in FILES if name not in RUN_IDS]

@@ -17,7 +17,7 @@ def test_two_processes_train_validate_and_save_together(tmp_path, rng):
     small = "--size tiny --precision float32 --max_epochs 1 --steps_per_epoch 2 --batch_size 2 --val_interval 1 --val_cases 1"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "monai.bundle", "run", "training", "--config_file", str(configs), *small.split()]
-    command += ["--dataset_dir", str(tmp_path / "data")]
+    command += ["--dataset_dir", str(tmp_path / "data"), "--cache_dir", str(tmp_path / "cache")]
     command += ["--ckpt_dir", str(tmp_path / "run"), "--split_train", "all", "--split_val", "all", "--patch", "[16,16]"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, cwd=bundle_root(), capture_output=True, text=True, timeout=180, check=False)

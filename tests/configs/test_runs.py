@@ -28,6 +28,8 @@ def launch(run_id, *names, **overrides):
     """`monai.bundle run` in this process, with networks for tests and logging left to pytest."""
     files = [str(Path(bundle_root(), "configs", f"{name}.yaml")) for name in names]
     defaults = {"size": "tiny", "precision": "float32", "logging_file": False}
+    if "ckpt_dir" in overrides:  # a training, which would keep volumes in runs/
+        defaults["cache_dir"] = str(Path(overrides["ckpt_dir"], "cache"))
     run(run_id=run_id, config_file=files, **{**defaults, **{key.replace("__", "#"): value for key, value in overrides.items()}})
 
 

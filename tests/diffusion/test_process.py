@@ -72,3 +72,12 @@ def test_drawn_noise_levels_are_uniform_in_time_but_for_the_regression_share(sha
 def test_a_process_without_an_answer_is_refused(options, named):
     with pytest.raises(ValueError, match=named):
         Diffusion(**options)
+
+
+def test_pure_noise_is_shown_to_networks_as_nothing(rng):
+    diffusion, x_0, epsilon, gamma = draw_state(rng, "v")
+    gamma[1] = 0.0
+    x_t = diffusion.noised(x_0, epsilon, gamma)
+    shown = diffusion.shown(x_t, gamma)
+    assert not shown[1].any()
+    assert torch.equal(shown[[0, 2]], x_t[[0, 2]])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scripts.diffusion import NoiseSchedule
+from scripts.errors import BadInput
 
 FLOAT32 = 1e-6  # relative: one rounding of a float64 table
 
@@ -79,3 +80,19 @@ def test_skipping_noise_leaves_one_level_below_the_first_signal():
 def test_an_unknown_schedule_is_answered_by_the_known_ones(ask, named):
     with pytest.raises(ValueError, match=named):
         ask()
+
+
+@pytest.mark.parametrize("spacing", ["time", "log_snr"])
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_sampling_may_start_from_the_noised_condition(kind, spacing, rng):
+    start = float(rng.uniform(0.1, 0.8))
+    gammas = NoiseSchedule(kind, spacing=spacing, start=start).steps(5)
+    assert gammas[0].item() == pytest.approx(start)
+    assert gammas[-1] == 1
+    assert (gammas.diff() > 0).all()
+    assert len(gammas) == 6
+
+
+def test_a_start_without_noise_is_refused():
+    with pytest.raises(BadInput, match="from 0 to below 1, not 1"):
+        NoiseSchedule(start=1)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from monai.data import DataLoader, MetaTensor
 
 from scripts.errors import BadInput
 from scripts.evaluation import CaseEvaluator, Results, TolerantDataset
@@ -25,14 +26,15 @@ def load(case):
 def evaluate(tmp_path, rng):
     """A function (names) -> content of results.json, exit code; the result of a case is off by its number / 10."""
 
-    def evaluate(*names):
+    def evaluate(*names, error=lambda index: torch.full((1, 1, 1, 1), index / 10), affine=lambda index: torch.eye(4), runs=1):
         def case(index, name):
-            return {"case": name, "image": torch.full((1,), index / 10), "label": torch.from_numpy(rng.random((1, 8, 9, 10)))}
+            label = MetaTensor(torch.from_numpy(rng.random((1, 8, 9, 10))), affine=affine(index))
+            return {"case": name, "image": error(index), "label": label}
 
         data = TolerantDataset([case(index, name) for index, name in enumerate(names, start=1)], load)
         evaluator = CaseEvaluator(
             device=torch.device("cpu"),
-            val_data_loader=torch.utils.data.DataLoader(data, batch_size=1),
+            val_data_loader=DataLoader(data, batch_size=1),
             network=torch.nn.Identity(),
             inferer=lambda inputs, network, *args, **kwargs: inputs,
             postprocessing=lambda d: {**d, "pred": d["label"] + d["pred"]},
@@ -40,7 +42,8 @@ def evaluate(tmp_path, rng):
         )
         code = 0
         try:
-            evaluator.run()
+            for _ in range(runs):
+                evaluator.run()
         except SystemExit as ended:
             code = ended.code
         return json.loads((tmp_path / "new" / "results.json").read_text()), code
@@ -66,6 +69,29 @@ def test_results_hold_every_case_and_the_mean_of_the_cases(evaluate, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["results.json"]
 
 
+def test_the_mmd_of_all_cases_stands_beside_the_means(evaluate):
+    results, _ = evaluate("a", "b", "c")
+    bias = 720 * (0.1 * 0.2 + 0.1 * 0.3 + 0.2 * 0.3) / 3  # what pairs share, over 8 x 9 x 10 voxels
+    assert results["mmd"] == pytest.approx({"n": 3, "value": 720 * 0.2**2, "floor": 720 * 0.01 / 3, "bias": bias}, rel=1e-4)
+
+
+def test_the_mmd_compares_cases_in_one_orientation_however_their_files_lie(evaluate):
+    """One error at the right end of the head, stored from right to left in one case and from left to right in the other."""
+
+    def error(index):
+        voxels = torch.zeros(1, 8, 9, 10)
+        voxels[:, 7 if index == 1 else 0] = 0.5
+        return voxels
+
+    results, _ = evaluate("a", "b", error=error, affine=lambda index: torch.diag(torch.tensor([3.0 - 2 * index, 1, 1, 1])))
+    assert results["mmd"] == pytest.approx({"n": 2, "value": 22.5, "floor": 0, "bias": 22.5}, abs=1e-4)  # 90 voxels of 0.25
+
+
+def test_a_second_run_counts_every_case_once(evaluate):
+    results, _ = evaluate("a", "b", runs=2)
+    assert (results["n"], results["mmd"]["n"]) == (2, 2)
+
+
 def test_a_failed_case_is_named_and_left_out_of_the_mean(evaluate):
     results, code = evaluate("a", "bad", "c", "worse")
     assert code == 2
@@ -77,6 +103,7 @@ def test_a_failed_case_is_named_and_left_out_of_the_mean(evaluate):
 def test_without_a_single_good_case_there_is_no_mean(evaluate):
     results, code = evaluate("bad")
     assert (code, results["n"], results["mean"], results["cases"]) == (1, 0, {}, {})
+    assert results["mmd"] == {"n": 0, "value": None, "floor": None, "bias": None}
     assert results["failures"] == {"bad": BAD}
 
 

@@ -127,6 +127,26 @@ def test_a_seed_is_a_result(seed, draw_head):
     assert not torch.equal(inferer(inputs, Wave(), seed=seed + 1), first)
 
 
+def test_cases_draw_their_own_noise_from_one_seed(seed, draw_head):
+    inputs, inferer = draw_head(20, 20, 20), FusedScoreInferer(diffusion(), steps=3, seed=seed)
+    assert not torch.equal(inferer(inputs, Wave(), case="one"), inferer(inputs, Wave(), case="two"))
+    assert torch.equal(inferer(inputs, Wave(), case="one"), inferer(inputs, Wave(), case="one"))
+
+
+def test_one_step_is_the_same_for_every_seed(seed, draw_head):
+    inputs, inferer = draw_head(20, 20, 20), FusedScoreInferer(diffusion(), sample_ddim, steps=1)
+    assert torch.equal(inferer(inputs, Wave(), seed=1), inferer(inputs, Wave(), seed=2))
+
+
+def test_little_memory_gives_the_same_volume(seed, draw_head, awaken):
+    inputs, network = draw_head(17, 19, 18), awaken(ScoreFusion(size="compact")).eval()
+    results = [
+        FusedScoreInferer(diffusion(), sample_ddim, steps=2, precision="float32", memory_gb=limit)(inputs, network)
+        for limit in (None, 0.0)
+    ]
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-3)
+
+
 def test_several_samples_are_mean_and_standard_deviation_of_single_ones(seed, draw_head):
     inputs = torch.cat([draw_head(17, 18, 19), draw_head(17, 18, 19)])
     inferer = FusedScoreInferer(diffusion(), steps=3, samples=4, seed=seed)
@@ -142,7 +162,7 @@ def test_several_samples_are_mean_and_standard_deviation_of_single_ones(seed, dr
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_nfe_counts_the_calls_of_the_network(kind, draw_head):
     network = Wave()
-    inferer = FusedScoreInferer(Diffusion(NoiseSchedule(kind)), steps=20)
+    inferer = FusedScoreInferer(Diffusion(NoiseSchedule(kind)), steps=20, precision="float32")
     inferer(draw_head(17, 17, 17), network, samples=2)
     assert network.calls == 2 * inferer.nfe
 

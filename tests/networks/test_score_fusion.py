@@ -17,10 +17,10 @@ AXES = {"sagittal": 2, "coronal": 3, "axial": 4}  # of (B, C, R, A, S): a sagitt
 FLOAT32 = {"rtol": 1e-3, "atol": 1e-4}  # sums in another order, made larger by norms over small maps; a fault is 1e-1
 
 
-@pytest.fixture
-def deep(monkeypatch):
-    """A narrow preset as deep as the published one: sides are halved three times."""
-    shape = UNetSize(8, (1, 1, 2, 2), 1, 4, 0, 0.0)
+@pytest.fixture(params=[1, 2], ids=["", "folded"])
+def deep(monkeypatch, request):
+    """A narrow preset as deep as the published one: sides are halved three times; with and without folding."""
+    shape = UNetSize(8, (1, 1, 2, 2), 1, 4, 0, 0.0, fold=request.param)
     monkeypatch.setitem(SIZES, "deep", Size(shape, shape))
     return "deep"
 

@@ -64,6 +64,8 @@ def test_noise_is_standard_normal_and_new_for_every_sample_and_seed(seed):
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_regression_share_is_the_share_of_samples_at_pure_noise(share, seed):
     batch = {key: torch.zeros(2000, 1, 1, 1, 1) for key in ("image", "label", "base")}
-    gamma = NoisyBatch(Diffusion(regression_share=share), seed)({**batch, "index": torch.arange(2000)})[3]["timesteps"]
+    noisy = NoisyBatch(Diffusion(regression_share=share), seed)({**batch, "index": torch.arange(2000)})[3]
+    gamma = noisy["timesteps"]
+    assert torch.equal(noisy["x_t"].flatten() == 0, gamma == 0)  # there the noise is not shown
     error = (share * (1 - share) / 2000) ** 0.5
     assert (gamma == 0).double().mean().item() == pytest.approx(share, abs=5 * error)

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 import torch
-from training_processes import draw_cases, slices_of
+from torch.utils._pytree import tree_leaves
+from training_processes import draw_cases, exit_codes, samples_of, save_samples, slices_of
 
 from scripts.data.patches import EpochSampler, PatchDataset, SlicePatch, VolumePatch
 
@@ -54,8 +55,24 @@ def test_patches_start_at_multiples_of_the_block(rng):
         assert all(place % factor == 0 for place, factor in zip(np.unravel_index(number, SIDES), (2, 4, 3), strict=True))
 
 
-def test_a_sample_depends_on_its_index_alone(seed, rng):
-    cases = draw_cases(seed)
+@pytest.mark.parametrize("patch", [VolumePatch((5, 6, 7)), SlicePatch("sagittal", (6, 7), slab=3), SlicePatch("axial", (5, 6))])
+def test_nothing_but_the_patch_is_read(patch, rng):
+    image, label = (torch.ones(channels, 1, 1, 1).half().expand(-1, *[10**6] * 3) for channels in (2, 1))  # 10^18 voxels
+    assert all(value.dtype == torch.float32 for value in patch(image, label, rng).values())
+
+
+@pytest.mark.parametrize("patch", [VolumePatch((4, 4, 4), foreground=0.5), SlicePatch("coronal", (4, 4), foreground=0.5)])
+def test_patches_hold_the_foreground_that_is_asked_for_where_there_is_some(patch, rng):
+    image, label = torch.full((2, 16, 16, 16), -1.0), torch.zeros(1, 16, 16, 16)
+    image[1, :, 4:12, 4:12] = 1.0  # a quarter of the volume; of ten draws none has half with a chance of 1 in 10 at most
+    shares = [float((patch(image, label, rng)["image"][-1] > 0).float().mean()) for _ in range(100)]
+    assert np.mean(np.array(shares) >= 0.5) > 0.7
+    image[1] = -1.0
+    assert patch(image, label, rng)["label"].shape[1:] in [(4, 4, 4), (4, 4)]  # none at all: the last draw is taken
+
+
+def test_a_sample_depends_on_its_index_alone(seed, rng, tmp_path):
+    cases = draw_cases(tmp_path, seed)
     order = rng.permutation(12).tolist()
     first, second = slices_of(cases, 12, seed), slices_of(cases, 12, seed)
     forwards = {index: first[index] for index in range(12)}
@@ -66,17 +83,37 @@ def test_a_sample_depends_on_its_index_alone(seed, rng):
     assert len({float(sample["image"].sum()) for sample in forwards.values()}) == 12
 
 
-def test_every_case_is_drawn_once_before_any_is_drawn_again(seed):
-    cases = [{"image": torch.full((2, 3, 3, 3), float(i)), "label": torch.zeros(1, 3, 3, 3)} for i in range(7)]
-    dataset = PatchDataset(cases, lambda case: case, patch=VolumePatch(), samples=10, seed=seed)
+def test_samples_are_the_same_with_a_cold_cache_a_warm_one_and_in_another_process(seed, tmp_path):
+    cases = draw_cases(tmp_path, seed)
+    cold = samples_of(cases, seed)
+    written = {path: path.stat().st_ino for path in (tmp_path / "cache").iterdir()}
+    warm = samples_of(cases, seed)
+    assert exit_codes((save_samples, (tmp_path / "samples.pt", cases, seed), {})) == [0]
+    for again in (warm, torch.load(tmp_path / "samples.pt")):
+        assert all(torch.equal(a, b) for a, b in zip(tree_leaves(again), tree_leaves(cold), strict=True))
+    assert {path: path.stat().st_ino for path in (tmp_path / "cache").iterdir()} == written  # no volume was prepared again
+    assert len(written) == len(cases)
+
+
+def read_number(case):
+    """A volume of the number that a file holds, in the place of a preprocessing."""
+    return {"image": torch.full((2, 3, 3, 3), float(case["image"].read_text())), "label": torch.zeros(1, 3, 3, 3)}
+
+
+def test_every_case_is_drawn_once_before_any_is_drawn_again(seed, tmp_path):
+    files = [tmp_path / str(number) for number in range(7)]
+    for file in files:
+        file.write_text(file.name)
+    cases = [{"image": file, "label": file} for file in files]
+    dataset = PatchDataset(cases, read_number, cache_dir=tmp_path / "cache", patch=VolumePatch(), samples=10, seed=seed)
     drawn = np.array([int(dataset[index]["base"].mean()) for index in range(10 * 7)]).reshape(10, 7)
     assert (np.sort(drawn, axis=1) == np.arange(7)).all()
     assert len({tuple(turn) for turn in drawn}) > 1
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])
-def test_epochs_continue_and_processes_share_them(replicas, seed):
-    dataset = slices_of(draw_cases(seed, count=1), 12, seed)
+def test_epochs_continue_and_processes_share_them(replicas, seed, tmp_path):
+    dataset = slices_of(draw_cases(tmp_path, seed, count=1), 12, seed)
     for epoch in (1, 2, 7):
         samplers = [EpochSampler(dataset, replicas, rank) for rank in range(replicas)]
         for sampler in samplers:

@@ -5,16 +5,18 @@ import multiprocessing
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 import torch.distributed as dist
 from ignite.handlers import EMAHandler
 from monai.engines import IterationEvents, SupervisedTrainer
 from monai.handlers import LrScheduleHandler
+from monai.transforms import Compose
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from scripts.data.patches import EpochSampler, PatchDataset, PrepareTrainingd, SlicePatch
+from scripts.data import EpochSampler, LoadVolumesd, PatchDataset, PrepareTrainingd, SlicePatch
 from scripts.diffusion import BlockAverage, Diffusion
 from scripts.networks import PlaneDenoiser, ScoreFusion
 from scripts.networks.presets import SIZES
@@ -24,24 +26,37 @@ STEPS, BATCH = 5, 2  # per epoch, per step
 DIFFUSION = Diffusion(sigma_data=0.1, regression_share=0.3)
 
 
-def draw_cases(seed, count=3, sides=(20, 24, 20)):
-    """Measured and true volumes (1, H, W, D) with noise in a box."""
-    rng, average = np.random.default_rng(seed), BlockAverage((4, 4, 4))
-    cases = []
-    for _ in range(count):
-        label = torch.zeros(1, *sides)
-        label[:, 4:-4, 4:-4, 4:-4] = torch.from_numpy(rng.uniform(0.7, 1.2, [side - 8 for side in sides]))
-        cases.append({"image": average(label), "label": label})
-    return cases
+def draw_cases(folder, seed, count=3, sides=(20, 24, 20)):
+    """Cases of one volume each, with noise in a box, which is what is measured too."""
+    rng = np.random.default_rng(seed)
+    paths = [str(Path(folder, f"{index}_t1.nii")) for index in range(count)]
+    for path in paths:
+        voxels = np.zeros(sides, dtype=np.float32)
+        voxels[4:-4, 4:-4, 4:-4] = rng.uniform(0.7, 1.2, [side - 8 for side in sides])
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+    return [{"image": [path], "label": path} for path in paths]
 
 
 def slices_of(cases, samples, seed):
-    """A data set of coronal slices."""
-    transform = PrepareTrainingd(BlockAverage((4, 4, 4)))
-    return PatchDataset(cases, transform, patch=SlicePatch("coronal", (17, 18)), samples=samples, seed=seed)
+    """A data set of coronal slices; its volumes are kept beside those of the cases."""
+    average = BlockAverage((4, 4, 4))
+    transform = Compose([LoadVolumesd(degradation=average, simulate=True), PrepareTrainingd(average)])
+    folder, patch = Path(cases[0]["label"]).parent / "cache", SlicePatch("coronal", (17, 18))
+    return PatchDataset(cases, transform, cache_dir=folder, patch=patch, samples=samples, seed=seed)
 
 
-def train(folder, name, seed, *, epochs=4, kill_at=None, start=0):
+def samples_of(cases, seed):
+    """The tensors of a few samples."""
+    dataset = slices_of(cases, 6, seed)
+    return [{key: dataset[index][key] for key in ("image", "label", "base")} for index in range(6)]
+
+
+def save_samples(path, cases, seed):
+    """The same into a file."""
+    torch.save(samples_of(cases, seed), path)
+
+
+def train(folder, name, cases, seed, *, epochs=4, kill_at=None, start=0):
     """Train a plane as `train_2d.yaml` does; the end goes to `name`.end, checkpoints to `name`.pt.
 
     kill_at: the step inside which the process dies; start: changes what a resumed run must not depend on.
@@ -55,7 +70,7 @@ def train(folder, name, seed, *, epochs=4, kill_at=None, start=0):
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * STEPS)
     ema = EMAHandler(network, momentum=0.1)
     objects = {"network": network, "ema": ema.ema_model, "optimizer": optimizer, "lr_scheduler": scheduler}
-    dataset = slices_of(draw_cases(seed), STEPS * BATCH, seed)
+    dataset = slices_of(cases, STEPS * BATCH, seed)
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
@@ -81,7 +96,7 @@ def train(folder, name, seed, *, epochs=4, kill_at=None, start=0):
     torch.save({key: item.state_dict() for key, item in objects.items()}, Path(folder, f"{name}.end"))
 
 
-def gradients(seed, replicas=1, rank=0):
+def gradients(cases, seed, replicas=1, rank=0):
     """Gradients of one step with four samples, by one process or dealt out to several."""
     torch.manual_seed(seed)
     denoiser = PlaneDenoiser(size="tiny").double()
@@ -89,19 +104,19 @@ def gradients(seed, replicas=1, rank=0):
         for parameter in denoiser.parameters():  # new ones say zero, and most gradients are zero too
             parameter.normal_(std=0.1)
     network = DistributedDataParallel(denoiser) if replicas > 1 else denoiser
-    dataset = slices_of(draw_cases(seed), 4, seed)
+    dataset = slices_of(cases, 4, seed)
     loader = DataLoader(dataset, sampler=EpochSampler(dataset, replicas, rank), batch_size=4 // replicas)
     x, target, _, noisy = NoisyBatch(DIFFUSION, seed)(next(iter(loader)), "cpu")
     NoiseLoss()(network(x.double(), noisy["x_t"].double(), noisy["timesteps"]), target).backward()
     return {name: parameter.grad for name, parameter in denoiser.named_parameters()}
 
 
-def replica(rank, folder, seed):
+def replica(rank, folder, cases, seed):
     """One of two processes that share a step; its gradients go to `rank`.pt."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save(gradients(seed, 2, rank), Path(folder, f"{rank}.pt"))
+    torch.save(gradients(cases, seed, 2, rank), Path(folder, f"{rank}.pt"))
     dist.destroy_process_group()
 
 

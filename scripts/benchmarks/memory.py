@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How memory grows with the volume: measured, beside what the memory ladder predicts."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..inferers.ladder import RUNGS, predicted_gb
+from ..inferers.memory import peak_memory_gb
+from ..inferers.precision import autocast, has_bfloat16
+from ..networks import ScoreFusion
+
+Row = dict[str, Any]
+
+
+def memory(size: str, sides: Sequence[int], *, rungs: Sequence[int] = (0,), output: str | None = None) -> list[Row]:
+    """Print, and write to `output`.json and .png, the peak memory of one evaluation of cubes.
+
+    sides: voxels a side; rungs: of the memory ladder, from 0, the highest. Each is measured in a process of its own.
+    """
+    rows = []
+    print(f"{'side':>6}{'rung':>6}{'peak GB':>10}{'beside the start GB':>22}{'predicted GB':>14}{'seconds':>10}")
+    context = multiprocessing.get_context("spawn")
+    for rung in rungs:
+        for side in sides:
+            with ProcessPoolExecutor(1, mp_context=context) as fresh:  # the peak of a process never falls
+                row = fresh.submit(measure, size, side, rung).result()
+            rows.append(row)
+            print(f"{side:6}{rung:6}{row['peak_gb']:10.2f}{row['used_gb']:22.2f}{row['predicted_gb']:14.2f}{row['seconds']:10.1f}")
+    if output:
+        Path(f"{output}.json").write_text(json.dumps({"size": size, "rows": rows}, indent=2))
+        _figure(size, rows, Path(f"{output}.png"))
+    return rows
+
+
+@torch.no_grad()
+def measure(size: str, side: int, rung: int) -> Row:
+    """Peak memory and seconds of one evaluation of a cube; `used_gb` leaves out what the process held before."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = ScoreFusion(size=size, features=size == "published").to(device).eval()
+    network.economize(RUNGS[rung].slice_batch, RUNGS[rung].slabs)
+    half, start = has_bfloat16(device), peak_memory_gb()
+    began = time.perf_counter()
+    x = torch.randn(1, 5, side, side, side, device=device)
+    with autocast(device, half):
+        network(x, x_t=x[:, :1], timesteps=torch.full((1,), 0.5, device=device))
+    seconds, peak = time.perf_counter() - began, peak_memory_gb()
+    predicted = predicted_gb(network, (1, 1, side, side, side), RUNGS[rung], half=half)
+    return {
+        "side": side, "rung": rung, "peak_gb": peak, "used_gb": peak - start, "predicted_gb": predicted, "seconds": seconds,
+    }  # fmt: skip
+
+
+def _figure(size: str, rows: Sequence[Row], path: Path) -> None:
+    """Measured memory (points) and predicted memory (lines) against voxels."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for rung in sorted({row["rung"] for row in rows}):
+        chosen = [row for row in rows if row["rung"] == rung]
+        voxels = [row["side"] ** 3 / 1e6 for row in chosen]
+        (points,) = axes.plot(voxels, [row["used_gb"] for row in chosen], "o", label=f"measured: {RUNGS[rung]}")
+        predicted = [row["predicted_gb"] for row in chosen]
+        axes.plot(voxels, predicted, "-", color=points.get_color(), alpha=0.5, label="predicted")
+    axes.set(xlabel="voxels (millions)", ylabel="memory of one evaluation (GB)", title=f"{size} networks", xlim=0, ylim=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)

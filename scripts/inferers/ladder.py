@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory ladder: predicts what an evaluation needs, and steps down by itself when that is more than there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from ..networks.presets import UNetSize, size_named
+from ..networks.score_fusion import ScoreFusion
+
+logger = logging.getLogger(__name__)
+
+
+class Rung(NamedTuple):
+    """One way to evaluate a network: the lower, the less memory and the more time; the result is the same."""
+
+    slice_batch: int  # slices that a plane denoises at once
+    slabs: int  # parts in which the 3D network computes its blocks
+    on_cpu: bool = False  # although the volume came on a GPU
+
+    def __str__(self) -> str:
+        where = " on the CPU" if self.on_cpu else ""
+        return f"{self.slice_batch} slices at once, 3D blocks in {self.slabs} slab{'s' * (self.slabs > 1)}{where}"
+
+
+RUNGS = (Rung(32, 1), Rung(8, 1), Rung(8, 8), Rung(1, 32))
+CPU_RUNGS = tuple(rung._replace(on_cpu=True) for rung in RUNGS)
+
+
+def climb_down(
+    evaluate: Callable[[torch.device], Tensor], network: nn.Module, inputs: Tensor, *, half: bool,
+    limit_gb: float | None = None,
+) -> Tensor:  # fmt: skip
+    """`evaluate(device)` on the highest rung that fits, and one lower each time that memory runs out all the same.
+
+    inputs: (B, C, H, W, D); half: whether the networks run in bfloat16; limit_gb: use no more than this, however much is free.
+    Only a `ScoreFusion` knows rungs; other networks are evaluated as they are.
+    Raises BadInput when memory runs out on the lowest rung.
+    """
+    rungs = _rungs(network, inputs, half=half, limit_gb=limit_gb)
+    for rung, device in rungs:
+        if isinstance(network, ScoreFusion):
+            network.economize(rung.slice_batch, rung.slabs)
+        try:
+            return evaluate(device)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            logger.warning(f"out of memory with {rung}; stepping down")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    shape = "x".join(str(side) for side in inputs.shape[2:])
+    raise BadInput(f"volume of {shape}: not enough memory even on the lowest rung; crop it, or use a smaller size of network")
+
+
+def _rungs(network: nn.Module, inputs: Tensor, *, half: bool, limit_gb: float | None) -> Iterator[tuple[Rung, torch.device]]:
+    """Rungs to try in turn, from the highest that is predicted to fit; the lowest in any case."""
+    ladder = RUNGS if inputs.device.type == "cpu" else RUNGS + CPU_RUNGS
+    if not isinstance(network, ScoreFusion):
+        ladder = tuple(rung for rung in ladder if rung[:2] == RUNGS[0][:2])
+    for index, rung in enumerate(ladder):
+        device = torch.device("cpu") if rung.on_cpu else inputs.device
+        last = index == len(ladder) - 1
+        if isinstance(network, ScoreFusion) and not _fits(network, inputs.shape, rung, device, half, limit_gb) and not last:
+            continue
+        yield rung, device
+
+
+def _fits(
+    network: ScoreFusion, shape: Sequence[int], rung: Rung, device: torch.device, half: bool, limit_gb: float | None
+) -> bool:  # fmt: skip
+    needed = predicted_gb(network, shape, rung, half=half)
+    bounds = {"free": free_gb(device), "allowed": limit_gb}
+    known = {name: bound for name, bound in bounds.items() if bound is not None}
+    fits = all(needed <= bound for bound in known.values())
+    have = ", ".join(f"{bound:.1f} GB {name}" for name, bound in known.items()) or "free memory unknown"
+    logger.info(f"{rung}: needs about {needed:.1f} GB{'' if fits else ', too much'} ({have})")
+    return fits
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is an allocator's, of the GPU or of the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def predicted_gb(network: ScoreFusion, shape: Sequence[int], rung: Rung, *, half: bool) -> float:
+    """Memory that one evaluation needs beside the weights, in GB: what its largest moment holds at once.
+
+    shape: of the inferer's inputs, (B, C, H, W, D). It counts the tensors of the finest level, where nearly all of the memory
+    goes, and is linear in the number of voxels.
+    """
+    size, item = size_named(network.size), 2 if half else 4
+    batch, conditions, *sides = shape
+    voxels = batch * sides[0] * sides[1] * sides[2]
+    volumes = 4 * voxels * (4 * (conditions + 5) + 2 * len(network.members) + 8)  # float32: inputs, stacks, sampler's state
+    widest = max(voxels // batch // side for side in sides)  # voxels of the largest slice
+    planes = item * rung.slice_batch * widest * _channels(size.plane, 1) // size.plane.fold**2
+    fusion = item * voxels * _channels(size.fusion, rung.slabs) // size.fusion.fold**3 if network.fused else 0
+    # Aligned features, held from the planes to the encoder: of one member, their sum, and the list they are stacked from.
+    if network.fused and len(network.members[0].alignments) > 0:  # type: ignore[arg-type]
+        features = item * voxels * 3 * size.fusion.width // size.fusion.fold**3
+        planes, fusion = planes + features, fusion + features // 3
+    return (volumes + max(planes, fusion)) / 1e9
+
+
+def _channels(size: UNetSize, slabs: int) -> int:
+    """Channels of the finest level that are held at once, in the first block of the last decoder level.
+
+    Its input is the level below, brought up, beside one skip; the other skips wait. A whole block holds input, its norm and its
+    activation at once; slabs hold the input, and results only.
+    """
+    fine, coarse = size.width * size.multipliers[0], size.width * size.multipliers[1]
+    waiting = size.blocks * fine
+    return waiting + (fine + coarse) + (2 * fine if slabs > 1 else 2 * (fine + coarse))
+
+
+def free_gb(device: torch.device) -> float | None:
+    """Memory that can be had on a device, in GB; None where nobody says. Containers' limits count."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + cached) / 1e9
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = float(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        left = float((group / "memory.max").read_text()) - float((group / "memory.current").read_text())
+        free = min(free, left + _inactive_file(group))
+    except (OSError, ValueError):  # no such limit, or "max"
+        pass
+    return free / 1e9
+
+
+def _inactive_file(group: Path) -> float:
+    """File pages that the kernel gives back when asked, in bytes."""
+    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return float(stat.get("inactive_file", 0))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+import torch
+
+from scripts.benchmarks import speed as module
+from scripts.benchmarks.memory import measure
+from scripts.networks import ScoreFusion
+from scripts.networks.presets import SIZES
+
+
+def test_table_holds_ratios_of_the_figures_below_them(tmp_path, capsys):
+    figures = module.speed("tiny", [32, 32, 32], box=[24, 24, 24], json_path=str(tmp_path / "speed.json"))
+    ratio = figures["plain, a step: s"] / figures["ours, a step: s"]
+    assert figures["plain / ours, a step, same voxels"] == pytest.approx(ratio)
+    limit = figures[[name for name in figures if name.startswith("limit, convolution")][-1]]
+    assert figures["ours / limit"] == pytest.approx(figures["ours, a step: GFLOP/s"] / limit)
+    assert all(value > 0 for value in figures.values())
+    saved = json.loads((tmp_path / "speed.json").read_text())
+    assert {key: saved[key] for key in figures} == figures
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in figures)
+
+
+def test_operations_are_those_of_the_convolutions(seed):
+    network = ScoreFusion(["axial"], size="tiny", fusion=False)
+    sides, flops = (18, 20, 22), []
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda layer, _, y: flops.append(2 * y.numel() * layer.weight[0].numel()))
+    with torch.no_grad():
+        network(torch.randn(1, 5, *sides))
+    with torch.device("meta"):
+        counted = module.operations(ScoreFusion(["axial"], size="tiny", fusion=False), sides)
+    assert counted == pytest.approx(sum(flops), rel=0.1)  # the counter adds embeddings and attention
+
+
+def test_plain_network_is_as_large_as_ours():
+    size = SIZES["compact"].plane
+    plain = module.plain_network(2, 6, 1, size)
+    ours = ScoreFusion(["axial"], size="compact", fusion=False).members[0].denoiser
+    count = [sum(parameter.numel() for parameter in network.parameters()) for network in (plain, ours)]
+    assert count[0] == pytest.approx(count[1], rel=0.15)
+
+
+def test_memory_of_an_evaluation_is_measured_beside_its_prediction():
+    row = measure("tiny", 24, 1)
+    assert row["peak_gb"] > 0.1  # torch itself
+    assert row["predicted_gb"] > 0
+    assert row["seconds"] > 0

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+
+import pytest
+import torch
+
+from scripts.errors import BadInput
+from scripts.inferers import ladder
+from scripts.inferers.ladder import RUNGS, climb_down, free_gb, out_of_memory, predicted_gb
+from scripts.networks import ScoreFusion
+
+OUT = "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+SHAPE = (1, 1, 40, 40, 40)
+
+
+class Evaluation:
+    """Fails for want of memory so many times, and remembers how the network was set each time."""
+
+    def __init__(self, network, failures=0, message=OUT):
+        self.network, self.failures, self.message, self.seen = network, failures, message, []
+
+    def __call__(self, device):
+        self.seen.append((self.network.slice_batch, next(iter(blocks(self.network))).slabs))
+        if len(self.seen) <= self.failures:
+            raise RuntimeError(self.message)
+        return torch.ones(1)
+
+
+def blocks(network):
+    return [module for module in network.fusion.modules() if hasattr(module, "slabs")]
+
+
+@pytest.fixture
+def network():
+    return ScoreFusion(size="tiny").eval()
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_every_rung_gives_the_same_result(rung, rng, awaken):
+    network = awaken(ScoreFusion(size="compact")).eval()
+    sides = rng.integers(17, 26, 3).tolist()
+    inputs = torch.randn(1, 5, *sides), torch.randn(1, 1, *sides), torch.rand(1)
+    with torch.no_grad():
+        network.economize(32, 1)
+        full = network(*inputs)
+        network.economize(rung.slice_batch, rung.slabs)
+        torch.testing.assert_close(network(*inputs), full, rtol=1e-3, atol=1e-3 * float(full.abs().max()))
+
+
+def test_each_want_of_memory_steps_one_rung_down_and_says_so(network, caplog):
+    evaluation = Evaluation(network, failures=2)
+    with caplog.at_level(logging.WARNING):
+        climb_down(evaluation, network, torch.zeros(SHAPE), half=False)
+    assert evaluation.seen == [rung[:2] for rung in RUNGS[:3]]
+    assert caplog.text.count("out of memory") == 2
+
+
+def test_want_of_memory_on_the_lowest_rung_is_one_clear_line(network):
+    with pytest.raises(BadInput, match=r"40x40x40.*lowest rung.*crop it"):
+        climb_down(Evaluation(network, failures=9), network, torch.zeros(SHAPE), half=False)
+
+
+def test_other_errors_are_nobody_elses_business(network):
+    evaluation = Evaluation(network, failures=9, message="mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1"):
+        climb_down(evaluation, network, torch.zeros(SHAPE), half=False)
+    assert len(evaluation.seen) == 1
+
+
+def test_prediction_alone_chooses_the_rung(network, monkeypatch, caplog):
+    needs = [predicted_gb(network, SHAPE, rung, half=False) for rung in RUNGS]
+    assert needs == sorted(needs, reverse=True)
+    between = (needs[1] + needs[2]) / 2
+    with caplog.at_level(logging.INFO):
+        evaluation = Evaluation(network)
+        climb_down(evaluation, network, torch.zeros(SHAPE), half=False, limit_gb=between)
+        monkeypatch.setattr(ladder, "free_gb", lambda device: 0.0)
+        climb_down(evaluation, network, torch.zeros(SHAPE), half=False)
+    assert evaluation.seen == [RUNGS[2][:2], RUNGS[-1][:2]]
+    assert "too much" in caplog.text
+
+
+def test_a_network_that_knows_no_rungs_is_evaluated_as_it_is():
+    asked = []
+    climb_down(lambda device: asked.append(device) or torch.ones(1), torch.nn.Identity(), torch.zeros(SHAPE), half=False)
+    assert asked == [torch.device("cpu")]
+
+
+@pytest.mark.parametrize("size", ["published", "compact"])
+def test_predicted_memory_is_linear_in_voxels_and_halved_by_half_precision(size):
+    with torch.device("meta"):
+        network = ScoreFusion(size=size)
+    shapes = [(1, 1, side, side, side) for side in (128, 256)]
+    small, large = (predicted_gb(network, shape, RUNGS[0], half=False) for shape in shapes)
+    assert large / small == pytest.approx(8, rel=0.1)
+    assert 0.5 * large <= predicted_gb(network, shapes[1], RUNGS[0], half=True) < 0.8 * large
+
+
+def test_free_memory_is_some_and_less_than_a_petabyte():
+    free = free_gb(torch.device("cpu"))
+    assert free is None or 0.01 < free < 1e6
+
+
+def test_allocators_are_recognised_by_what_they_say():
+    assert out_of_memory(RuntimeError(OUT))
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not out_of_memory(RuntimeError("shapes differ"))
