@@ -61,12 +61,16 @@ class FusedScoreInferer(Inferer):
         other names get other noise from one seed, so that their errors are independent.
         Returns (B, 1, H, W, D) in the first condition's intensity scale, background kept as it was; with several samples
         (B, 2, H, W, D): their mean and, as uncertainty, their standard deviation (ddof 1).
-        Raises BadInput when a side is shorter than 17 voxels or not a multiple of the degradation's block.
+        Raises BadInput when a side is shorter than 17 voxels or not a multiple of the degradation's block, and when several
+        samples are asked of one step from pure noise, which is the same for every seed.
         """
         samples = self.samples if samples is None else samples
         first = (self.seed if seed is None else seed) + crc32(case.encode())
         inputs = inputs.as_subclass(Tensor)
         self._check(inputs)
+        if samples > 1 and self.nfe == 1 and self.gammas[0] == 0:
+            remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
+            raise BadInput(f"{samples} samples of one step are all the same; {remedy}")
         half = self.precision.is_half(network, inputs)
 
         def draw(device: torch.device) -> Tensor:

@@ -129,7 +129,8 @@ class UNet(nn.Module):
         maps: list[Tensor] = []
         for index, level in enumerate(self.decoder):
             for block in level.blocks:  # type: ignore[union-attr]
-                h = block(torch.cat([h, skips.pop()], dim=1), embedding, h.shape[2:])
+                h = torch.cat([h, skips.pop()], dim=1)  # under its name, so that the parts are free while the block runs
+                h = block(h, embedding, h.shape[2:])
             maps.insert(0, h)
             if index < deepest:
                 h = level.up(h, embedding, skips[-1].shape[2:])  # type: ignore[operator]

@@ -180,7 +180,7 @@ def test_super_resolution_reproduces_the_coarse_scan_on_the_finer_grid(samples, 
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     paths = {"dataset_dir": "../coarse", "output_dir": "../out", "ckpt_path": str(weights)}
-    launch("inference", "inference", "sampler_fast", **paths, steps=3 - samples, samples=samples)
+    launch("inference", "inference", "sampler_fast", **paths, steps=samples, samples=samples)
     image = nib.load(tmp_path / "out" / "anna" / "anna_pred.nii.gz")
     assert image.shape == SIDES
     np.testing.assert_allclose(image.affine, affine @ REFINEMENT, atol=1e-5)  # written in float32

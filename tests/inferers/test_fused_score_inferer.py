@@ -136,6 +136,8 @@ def test_cases_draw_their_own_noise_from_one_seed(seed, draw_head):
 def test_one_step_is_the_same_for_every_seed(seed, draw_head):
     inputs, inferer = draw_head(20, 20, 20), FusedScoreInferer(diffusion(), sample_ddim, steps=1)
     assert torch.equal(inferer(inputs, Wave(), seed=1), inferer(inputs, Wave(), seed=2))
+    with pytest.raises(BadInput, match=r"3 samples of one step are all the same.*sampler_fast"):
+        inferer(inputs, Wave(), samples=3)
 
 
 def test_little_memory_gives_the_same_volume(seed, draw_head, awaken):
