@@ -53,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)")
     curve.add_argument("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml")
     curve.set_defaults(command=_nfe_curve)
+    tables = commands.add_parser("tables", help="results of evaluations side by side, with intervals or paired tests")
+    tables.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them")
+    tables.add_argument("--format", default="markdown", choices=["markdown", "csv", "latex"], help="default: markdown")
+    tables.add_argument("--output", help="file to write (default: print)")
+    tables.add_argument("--compare", action="store_true", help="tests between the systems of a task, instead of their means")
+    tables.set_defaults(command=_tables)
     bench = commands.add_parser("benchmark", help="this machine's limit, the plain way and ours")
     bench.add_argument("--size", default="compact", help="network preset (default: compact)")
     bench.add_argument("--shape", type=int, nargs=3, default=[192, 192, 152], help="voxels (default: 192 192 152)")
@@ -66,6 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     memory.add_argument("--rungs", type=int, nargs="+", default=[0], help="of the memory ladder, 0 is the highest (default: 0)")
     memory.add_argument("--output", help="path of the .json and .png to write, without the ending")
     memory.set_defaults(command=_memory_curve)
+    pages = commands.add_parser("report", help="a page for every case of a run and one for all, to look at offline")
+    pages.add_argument("run_dir", help="output_dir of inference.yaml or evaluate.yaml")
+    pages.add_argument("--dataset-dir", "--dataset_dir", help="as the run had it; without it, input and truth are not shown")
+    pages.add_argument("--truth", metavar="DIR", dest="truth_dir", help="folder with the targets, after inference.yaml")
+    pages.add_argument("--datalist", help="as the run had it")
+    pages.add_argument("--conditions", nargs="+", metavar="NAME", help="default: of results.json, else t1")
+    pages.add_argument("--target", metavar="NAME", help="default: of results.json, else the first condition")
+    pages.add_argument("--block", type=int, nargs=3, help="default: of results.json, else 4 4 4; 1 1 1 for translation")
+    pages.add_argument("--max-cases", type=int, help="the first so many (default: all)")
+    pages.set_defaults(command=_report)
     return parser
 
 
@@ -83,6 +99,12 @@ def _nfe_curve(options: argparse.Namespace) -> None:
     nfe_curve(**given)
 
 
+def _tables(options: argparse.Namespace) -> None:
+    from .evaluation.tables import tables
+
+    tables(options.results, form=options.format, output=options.output, compare=options.compare)
+
+
 def _benchmark(options: argparse.Namespace) -> None:
     from .benchmarks.speed import speed
 
@@ -93,6 +115,13 @@ def _memory_curve(options: argparse.Namespace) -> None:
     from .benchmarks.memory import memory
 
     memory(options.size, options.sides, rungs=options.rungs, output=options.output)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from .report import report
+
+    given = {key: getattr(options, key) for key in ("dataset_dir", "truth_dir", "datalist", "max_cases")}
+    report(options.run_dir, **given, task={key: getattr(options, key) for key in ("conditions", "target", "block")})
 
 
 def _demo(options: argparse.Namespace) -> None:

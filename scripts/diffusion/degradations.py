@@ -20,6 +20,7 @@ class Degradation(ABC):
 
     factors: tuple[int, int, int]
     smooth: bool  # whether networks see the measurement interpolated; as blocks otherwise
+    consistency: bool  # whether results are projected onto the measurement
 
     @abstractmethod
     def measure(self, volume: Tensor) -> Tensor:
@@ -42,8 +43,11 @@ class Degradation(ABC):
         return self.interpolate(measured) if self.smooth else measured
 
     def project(self, volume: Tensor, measured: Tensor) -> Tensor:
-        """The nearest volume that reproduces the measurement: `x - A(x) + A(y)`, Eq. 8 of Zhu et al. 2025."""
-        return volume + self(measured - volume)
+        """The nearest volume that reproduces the measurement: `x - A(x) + A(y)`, Eq. 8 of Zhu et al. 2025.
+
+        Without `consistency` the volume as it is.
+        """
+        return volume + self(measured - volume) if self.consistency else volume
 
 
 class BlockAverage(Degradation):
@@ -51,19 +55,19 @@ class BlockAverage(Degradation):
 
     factors: voxels per block along (H, W, D), e.g. (4, 4, 4), or (1, 1, 4) for thick slices.
     smooth: show the measurement to the networks by cubic interpolation with the same block averages: it starts 3 dB
-    nearer to the truth than the blocks of the paper do. Raises ValueError when a side of the volume is not a multiple of
-    its factor.
+    nearer to the truth than the blocks of the paper do. consistency: project results onto the measurement.
+    Raises ValueError when a side of the volume is not a multiple of its factor.
 
     >>> average = BlockAverage((1, 1, 2))
     >>> average(torch.tensor([[[1.0, 3.0]]]))
     tensor([[[2., 2.]]])
     """
 
-    def __init__(self, factors: Sequence[int], smooth: bool = True) -> None:
+    def __init__(self, factors: Sequence[int], smooth: bool = True, consistency: bool = True) -> None:
         if len(factors) != 3 or any(int(f) != f or f < 1 for f in factors):
             raise BadInput(f"factors must be three whole numbers of at least 1, not {list(factors)}")
         self.factors = (int(factors[0]), int(factors[1]), int(factors[2]))
-        self.smooth = smooth
+        self.smooth, self.consistency = smooth, consistency
 
     def measure(self, volume: Tensor) -> Tensor:
         height, width, depth = volume.shape[-3:]

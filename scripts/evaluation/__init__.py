@@ -2,8 +2,10 @@
 """Evaluation: running cases, metrics, results."""
 
 from .case_evaluator import CaseEvaluator, TolerantDataset
+from .features import FilterBank
+from .medical_net import MedicalNet
 from .metrics import psnr, ssim
 from .results import Results
 from .scaling import ScaleToTruthd
 
-__all__ = ["CaseEvaluator", "Results", "ScaleToTruthd", "TolerantDataset", "psnr", "ssim"]
+__all__ = ["CaseEvaluator", "FilterBank", "MedicalNet", "Results", "ScaleToTruthd", "TolerantDataset", "psnr", "ssim"]

@@ -26,21 +26,21 @@ class FusedScoreInferer(Inferer):
     """Samples a volume with fused plane denoisers: Algorithm 2 of Zhu et al. 2025.
 
     diffusion: the process the network was trained on; sampler: a function of `scripts.diffusion.samplers`; steps: how
-    many; degradation: how the first condition was measured, None when nothing of the target was; consistency: keep the
-    measurement exactly, at every step; samples: runs with different noise; seed: of the first; precision: "auto",
-    "float32" or "bfloat16"; memory_gb: use no more than this, where less memory is wanted than is free (`ladder`).
+    many; degradation: how the first condition was measured, and whether every step keeps it, None when nothing of the target
+    was; samples: runs with different noise; seed: of the first; precision: "auto", "float32" or "bfloat16"; memory_gb: use no
+    more than this, where less memory is wanted than is free (`ladder`).
     """
 
     def __init__(
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
-        degradation: Degradation | None = None, consistency: bool = True, samples: int = 1, seed: int = 0,
+        degradation: Degradation | None = None, samples: int = 1, seed: int = 0,
         precision: str = "auto", memory_gb: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         keep_freed_memory()
         self.diffusion, self.sampler = diffusion, sampler
         self.gammas = diffusion.schedule.steps(steps)
-        self.degradation, self.consistency = degradation, consistency
+        self.degradation = degradation
         self.samples, self.seed = samples, seed
         self.precision, self.memory_gb = Precision(precision), memory_gb
 
@@ -129,4 +129,4 @@ class FusedScoreInferer(Inferer):
         if measured is None:
             return image.where(mask > 0, -1.0)
         image = image.where(mask > 0, measured)
-        return self.degradation.project(image, measured) if self.degradation and self.consistency else image
+        return self.degradation.project(image, measured) if self.degradation else image

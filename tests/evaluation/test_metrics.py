@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import math
+
 import numpy as np
 import pytest
 import torch
+from monai.metrics.regression import SSIMMetric, compute_ssim_and_cs
 from skimage.metrics import peak_signal_noise_ratio
 
 from scripts.diffusion import BlockAverage
 from scripts.evaluation import ScaleToTruthd, psnr, ssim
+from scripts.evaluation.metrics import mae, measurement_error, slice_consistency, ssim_gaussian, ssim_map, ssim_of_map
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def integral(volume):
     return table
 
 
-def ssim_map(x, y):
+def defined_ssim(x, y):
     """Eq. 13 of Wang et al. 2004 with sample (co)variances."""
     n = 7**3
     mean_x, mean_y = integral(x) / n, integral(y) / n
@@ -61,7 +65,7 @@ def test_psnr_equals_that_of_scikit_image(pair):
 
 def test_ssim_equals_its_definition(pair):
     pred, truth = pair
-    inner = ssim_map(truth, pred)[3:-3, 3:-3, 3:-3]  # whole windows alone
+    inner = defined_ssim(truth, pred)[3:-3, 3:-3, 3:-3]  # whole windows alone
     assert ssim(pred, truth) == pytest.approx(inner.mean(), abs=1e-5)  # computed in float32
     assert ssim(truth, truth) == pytest.approx(1)
 
@@ -69,11 +73,102 @@ def test_ssim_equals_its_definition(pair):
 def test_metrics_over_a_mask_count_its_voxels_alone(pair, rng):
     pred, truth = pair
     mask = rng.random(truth.shape) < 0.3
-    assert ssim(pred, truth, mask) == pytest.approx(ssim_map(truth, pred)[mask].mean(), abs=1e-5)
+    assert ssim(pred, truth, mask) == pytest.approx(defined_ssim(truth, pred)[mask].mean(), abs=1e-5)
     by_hand = -10 * np.log10(np.mean((pred[mask].astype(np.float64) - truth[mask]) ** 2))
     assert psnr(pred, truth, mask) == pytest.approx(by_hand, abs=1e-4)
     changed = np.where(mask, pred, rng.random(truth.shape, dtype=np.float32))
     assert psnr(changed, truth, mask) == psnr(pred, truth, mask)
+
+
+def test_gaussian_ssim_equals_that_of_monai(pair, rng):
+    pred, truth = (torch.from_numpy(volume)[None, None] for volume in pair)
+    assert ssim_gaussian(*pair) == pytest.approx(float(SSIMMetric(spatial_dims=3)(pred, truth)), abs=1e-5)  # float32
+    mask = np.zeros(pair[1].shape, dtype=bool)
+    mask[5:-5, 5:-5, 5:-5] = rng.random((1, 2, 3)) < 0.7  # where MONAI has values at all
+    mask[5, 5, 5] = True
+    local = compute_ssim_and_cs(pred, truth, 3, [11] * 3, [1.5] * 3)[0][0, 0].numpy()
+    assert ssim_gaussian(*pair, mask) == pytest.approx(local[mask[5:-5, 5:-5, 5:-5]].mean(), abs=1e-5)
+
+
+def test_one_map_of_ssim_serves_every_mask(pair, rng):
+    mask = rng.random(pair[1].shape) < 0.3
+    local = ssim_map(*pair)
+    assert (ssim_of_map(local), ssim_of_map(local, mask)) == (ssim(*pair), ssim(*pair, mask))
+
+
+def test_mae_of_noise_has_a_closed_form(rng):
+    truth = rng.random((30, 31, 32))
+    noise = rng.normal(0, 0.1, truth.shape)
+    deviation = 0.1 * ((1 - 2 / math.pi) / truth.size) ** 0.5
+    assert mae(truth + noise, truth) == pytest.approx(0.1 * (2 / math.pi) ** 0.5, abs=6 * deviation)
+    assert mae(truth + np.where(truth > 0.5, 0.25, noise), truth, truth > 0.5) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("metric", [psnr, mae, ssim, ssim_gaussian])
+def test_over_an_empty_mask_nothing_is_defined(metric, pair):
+    assert math.isnan(metric(*pair, np.zeros(pair[1].shape, dtype=bool)))
+
+
+def test_volumes_smaller_than_the_window_have_no_ssim(rng):
+    pred, truth = rng.random((2, 30, 6, 30))
+    assert math.isnan(ssim(pred, truth))
+    assert math.isnan(ssim_gaussian(pred, truth))
+    assert math.isfinite(ssim_gaussian(*rng.random((2, 11, 11, 11))))
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_slices_that_flicker_along_one_axis_stand_out_there_alone(axis, rng):
+    truth = rng.random((20, 21, 22))
+    shape = [20 if index == axis else 1 for index in range(3)]
+    flicker = np.resize([0.5, -0.5], (truth.shape[axis], 1, 1)).reshape(-1) * np.ones(truth.shape[axis])
+    shape[axis] = -1
+    pred = truth + flicker.reshape(shape)
+    found = [slice_consistency(pred, truth, a) for a in range(3)]
+    assert [value == pytest.approx(1) for value in found] == [a != axis for a in range(3)]
+    assert found[axis] > 2  # a step of 1 on top of steps of 1/3
+
+
+def test_slice_consistency_is_the_ratio_of_the_steps_between_slices(pair):
+    pred, truth = pair
+    assert slice_consistency(truth * 0.3 + 5, truth, 1) == pytest.approx(0.3, rel=1e-5)
+    steps = [sum(np.abs(v[..., k + 1] - v[..., k]).sum(dtype=float) for k in range(12)) for v in (pred, truth)]
+    assert slice_consistency(pred, truth, 2) == pytest.approx(steps[0] / steps[1])
+
+
+def test_slice_consistency_counts_neighbours_that_both_lie_in_the_mask(pair, rng):
+    pred, truth = pair
+    mask = rng.random(truth.shape) < 0.6
+    voxels = [tuple(voxel) for voxel in np.argwhere(mask[:-1]) if mask[voxel[0] + 1, voxel[1], voxel[2]]]
+    steps = [sum(abs(float(v[i + 1, j, k]) - float(v[i, j, k])) for i, j, k in voxels) for v in (pred, truth)]
+    assert slice_consistency(pred, truth, 0, mask) == pytest.approx(steps[0] / steps[1])
+    assert math.isnan(slice_consistency(pred, truth, 0, np.zeros_like(mask)))
+    assert math.isnan(slice_consistency(pred, np.ones_like(truth), 0))
+
+
+def test_the_measurement_error_is_that_of_the_block_averages(rng):
+    truth, pred = rng.random((2, 8, 9, 6))
+    errors = [  # 9 voxels are two blocks of 4 and one that is not whole
+        (pred - truth)[i : i + 2, j : j + 4, k : k + 3].mean() for i in (0, 2, 4, 6) for j in (0, 4) for k in (0, 3)
+    ]
+    assert measurement_error(pred, truth, BlockAverage((2, 4, 3))) == pytest.approx(np.sqrt(np.mean(np.square(errors))))
+    assert math.isnan(measurement_error(pred, truth, BlockAverage((16, 1, 1))))
+
+
+def test_a_projected_prediction_has_no_measurement_error(rng):
+    average = BlockAverage((4, 4, 2))
+    pred, truth = torch.from_numpy(rng.random((2, 8, 12, 6)))
+    assert measurement_error(pred.numpy(), truth.numpy(), average) > 0.01
+    projected = average.project(pred, average(truth)).numpy()
+    assert measurement_error(projected, truth.numpy(), average) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("degradation", [None, BlockAverage((4, 4, 4))], ids=["translation", "super-resolution"])
+def test_an_uncertainty_is_scaled_like_the_difference_of_two_predictions(degradation, seed):
+    label, image = torch.rand(2, 1, 5, 6, 7) * torch.tensor([300.0, 9.0]).view(2, 1, 1, 1, 1) - 2
+    low, high = torch.rand(2, 1, 5, 6, 7) * 50
+    scale = ScaleToTruthd(degradation)
+    both = [scale({"pred": pred, "label": label, "image": image, "uncertainty": high - low}) for pred in (low, high)]
+    torch.testing.assert_close(both[0]["uncertainty"], both[1]["pred"] - both[0]["pred"], rtol=1e-4, atol=1e-4)
 
 
 def test_volumes_are_scaled_by_the_range_of_the_truth_without_clipping(seed):

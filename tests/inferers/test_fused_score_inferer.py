@@ -91,9 +91,9 @@ def test_result_has_the_measurement_of_the_input(name, block, draw_head, awaken)
 
 
 def test_without_consistency_the_measurement_is_free(draw_head):
-    degradation = BlockAverage((4, 4, 4))
+    degradation = BlockAverage((4, 4, 4), consistency=False)
     measured = degradation(draw_head(20, 20, 20))
-    inferer = FusedScoreInferer(diffusion(), steps=3, degradation=degradation, consistency=False)
+    inferer = FusedScoreInferer(diffusion(), steps=3, degradation=degradation)
     assert (degradation(inferer(measured, Wave())) - measured).abs().max() > 0.01
 
 

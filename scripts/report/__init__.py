@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Report: a finished run as pages to look at, each one file that needs no network."""
+
+from .run import report
+
+__all__ = ["report"]

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pages themselves: templates filled with text that is escaped, and with pictures, style and script inlined."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from .figures import box_plot, histogram
+from .slices import Look, Plane, looks, planes
+from .volumes import CaseVolumes, Task
+
+PAPER = "Diff-Ensembler: Learning to Ensemble 2D Diffusion Models for Volume-to-Volume Medical Image Translation"
+CITATION = f"Please cite: Zhu et al., <cite>{PAPER}</cite>, 2025. Made with Score-Fusion, research use; not for diagnosis."
+NOT_EVALUATED = "This run was not evaluated: there is no results.json, so there are no metrics and nothing about the run."
+WORST_BY = "psnr"  # lower is worse
+TITLES = {
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "psnr_foreground": "PSNR in the head (dB)",
+    "ssim_foreground": "SSIM in the head",
+    "seconds": "time (s)",
+    "conditions": "input",
+    "target": "result",
+    "block": "voxels averaged (left-right, back-front, feet-head)",
+    "planes": "planes",
+    "size": "networks",
+    "fusion": "learned fusion",
+    "consistency": "projected onto the measurement",
+    "samples": "samples",
+    "nfe": "NFE (network evaluations per plane)",
+    "peak_memory_gb": "peak memory (GB)",
+}
+SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
+
+
+class CasePage(NamedTuple):
+    """All that a case's page says. results: content of results.json, empty when there is none."""
+
+    case: str
+    shown: CaseVolumes
+    task: Task
+    results: Mapping[str, Any]
+
+
+def case_page(page: CasePage) -> str:
+    """The page of one case, complete in itself."""
+    volumes = page.shown.volumes
+    styles = looks(volumes)
+    measured = page.results.get("cases", {}).get(page.case, {})
+    return _fill(
+        "case.html",
+        case=escape(page.case),
+        task=_task_line(page.task),
+        notes=_notes("Not shown", page.shown.notes),
+        caption=_caption(volumes),
+        planes="\n".join(_plane(plane, styles, page.case) for plane in planes(volumes, page.shown.affine, styles)),
+        metrics=_metrics(measured, page),
+        histogram=histogram(volumes),
+        histogram_caption="Voxels brighter than the background.",
+        facts=_facts(page.results, measured),
+        script=_asset("viewer.js"),
+    )
+
+
+def group_page(
+    results: Mapping[str, Any], task: Task, *, links: Mapping[str, str], unseen: Mapping[str, str], name: str
+) -> str:
+    """The page of all cases. links: case -> its page; unseen: case -> why it has none."""
+    failed = [
+        line if line.startswith(f"case {case}") else f"{case}: {line}" for case, line in results.get("failures", {}).items()
+    ]
+    not_shown = [f"{case} has no page: {line}" for case, line in unseen.items()]
+    cases: dict[str, Mapping[str, Any]] = {case: {} for case in links} | results.get("cases", {})
+    titles = _metric_keys(cases.values())
+    panels = {TITLES.get(key, key): [case[key] for case in cases.values() if _finite(case.get(key))] for key in titles}
+    return _fill(
+        "group.html",
+        name=escape(name),
+        task=f"{_task_line(task)}, {len(cases)} case{'s' * (len(cases) != 1)}",
+        failures=_notes("Failed", [*failed, *not_shown]),
+        boxes=_boxes(panels) if panels else _notes("No metrics", [NOT_EVALUATED]),
+        cases=_case_table(cases, titles, links),
+        facts=_facts(results, {}),
+    )
+
+
+def _boxes(panels: Mapping[str, Sequence[float]]) -> str:
+    drawings = {escape(key): box_plot(key, values) for key, values in panels.items() if values}
+    drawn = "".join(f'<div role="img" aria-label="{title}">{drawing}</div>' for title, drawing in drawings.items())
+    said = "Line: median. Box: middle half. Point: a case."
+    chart = f'<figure class="chart"><div class="boxes">{drawn}</div><figcaption>{said}</figcaption></figure>'
+    return f"<section><h2>All cases</h2>{chart}</section>"
+
+
+def _fill(template: str, **parts: str) -> str:
+    return Template(_asset(template)).substitute(parts, style=_asset("style.css"), citation=CITATION)
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _task_line(task: Task) -> str:
+    block = "" if task.degradation is None else f", {'x'.join(str(factor) for factor in task.block)} super-resolution"
+    change = task.target if list(task.conditions) == [task.target] else f"{' and '.join(task.conditions)} to {task.target}"
+    return escape(change + block)
+
+
+def _notes(title: str, lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<section class="notes"><h2>{title}</h2><ul>{items}</ul></section>' if lines else ""
+
+
+def _caption(volumes: Mapping[str, Any]) -> str:
+    said = ["Folds, ventricles and lesions should be sharp, whole and in their place, in all three planes alike."]
+    if any(name.startswith("input") for name in volumes):
+        said = ["Follow an edge of the input into the result: folds, ventricles and lesions should keep their place and shape."]
+    if "truth" in volumes:
+        said.append("What the truth has and the result lacks was lost; what only the result has was invented.")
+    if "error" in volumes:
+        said.append(
+            "The error is result minus truth, red where the result is too bright, blue where it is too dark: thin double "
+            "lines along folds are detail below the input&rsquo;s voxels, a wide area of one colour is a real fault."
+        )
+    if "uncertainty" in volumes:
+        said.append("The uncertainty is bright where samples disagree; where all are wrong in the same way it is dark.")
+    return " ".join(said)
+
+
+def _plane(plane: Plane, styles: Mapping[str, Look], case: str) -> str:
+    across, up = (axis for axis in range(3) if axis != plane.axis)
+    middle = len(plane.labels) // 2
+    parts: dict[str, Any] = {
+        **{"axis": plane.axis, "across": across, "up": up, "name": plane.name, "title": plane.name.capitalize()},
+        **{"columns": plane.columns, "column": middle % plane.columns, "row": middle // plane.columns},
+        **{"shown": len(plane.sheets), "narrow": math.ceil(len(plane.sheets) / 2)},
+        **{"middle": middle, "last": len(plane.labels) - 1, "label": plane.labels[middle]},
+        "labels": escape(json.dumps(plane.labels)),
+        "views": "\n".join(_view(plane, name, styles[name], case) for name in plane.sheets),
+    }
+    return Template(_asset("plane.html")).substitute(parts)
+
+
+def _view(plane: Plane, name: str, look: Look, case: str) -> str:
+    size = f"width: {plane.columns * 100}%; height: {plane.rows * 100}%"
+    alt = escape(f"{name.capitalize()} of case {case}, {plane.name} slices")
+    picture = f'<img src="{plane.sheets[name]}" alt="{alt}" style="{size}" draggable="false">'
+    sides = "".join(f"<em>{letter}</em>" for letter in SIDES[plane.name])
+    scale = ""
+    if name in ("error", "uncertainty"):
+        low = f"{look.low:+.2f}" if look.low else "0"
+        high = f"{look.high:+.2f}" if look.low else f"{look.high:.2g}"
+        scale = f'<span>{low}</span><i style="background: {look.gradient}"></i><span>{high}</span>'
+    view = f'<div class="view" style="aspect-ratio: {plane.aspect:.4f}">{picture}{sides}</div>'
+    return f"<figure><figcaption><b>{escape(name)}</b>{scale}</figcaption>{view}</figure>"
+
+
+# Tables
+
+
+def _metrics(measured: Mapping[str, Any], page: CasePage) -> str:
+    keys = _metric_keys([measured])
+    if not keys:
+        return f"<p>{'Nothing was measured of this case.' if page.results else NOT_EVALUATED}</p>"
+    others = page.results["cases"]
+    rows = []
+    for key in keys:
+        values = [case[key] for case in others.values() if _finite(case.get(key))]
+        mean = sum(values) / len(values) if values else math.nan
+        rows.append((_title(key), *map(_number, (measured[key], mean, min(values, default=None), max(values, default=None)))))
+    said = '<p class="hint">Volumes are scaled by the truth&rsquo;s minimum and maximum, nothing is clipped.</p>'
+    return _table(("", "this case", f"mean of {len(others)}", "lowest", "highest"), rows) + said
+
+
+def _case_table(cases: Mapping[str, Mapping[str, Any]], keys: Sequence[str], links: Mapping[str, str]) -> str:
+    def badness(case: str) -> tuple[float, str]:
+        value: Any = cases[case].get(WORST_BY)
+        return (value if _is_number(value) else math.inf, case)
+
+    rows = []
+    for case in sorted(cases, key=badness):
+        link = f'<a href="{escape(quote(links[case]))}">{escape(case)}</a>' if case in links else escape(case)
+        rows.append((link, *(_number(cases[case].get(key)) for key in keys)))
+    said = f'<p class="hint">Worst first, by {_title(WORST_BY)}.</p>' if WORST_BY in keys else ""
+    return said + _table(("case", *map(_title, keys)), rows)
+
+
+def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    """What is known of the run, and of the case but its metrics."""
+    facts = _flat(results.get("system", {}))
+    facts |= {key: value for key, value in results.items() if key == "peak_memory_gb" or key in ("warnings", "versions")}
+    facts |= {key: value for key, value in measured.items() if not _is_number(value)}
+    if _is_number(mean := results.get("mean", {}).get("seconds")):
+        facts["mean time of a case (s)"] = mean
+    rows = [(escape(_title(key)), escape(_text(value))) for key, value in _flat(facts).items() if value not in (None, [], "")]
+    if not rows:
+        return f"<p>{NOT_EVALUATED}</p>"
+    lines = "".join(f'<tr><th scope="row">{key}</th><td>{value}</td></tr>' for key, value in rows)
+    return f'<div class="wide"><table class="facts"><tbody>{lines}</tbody></table></div>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells are HTML; the first column is text, the others numbers."""
+    lines = "".join(_row("td", row) for row in rows)
+    return f'<div class="wide"><table><thead>{_row("th", head)}</thead><tbody>{lines}</tbody></table></div>'
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    kinds = ["", *[' class="number"'] * (len(cells) - 1)]
+    return "<tr>" + "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
+
+
+def _flat(facts: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in facts.items():
+        name = f"{before}{key}"
+        found |= _flat(value, f"{name}: ") if isinstance(value, Mapping) else {name: value}
+    return found
+
+
+def _metric_keys(cases: Any) -> list[str]:
+    """Every key with a number, in the order in which they come."""
+    return list(dict.fromkeys(key for values in cases for key, value in values.items() if _is_number(value)))
+
+
+def _title(key: str) -> str:
+    return escape(TITLES.get(key, str(key).replace("_", " ")))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _number(value: Any) -> str:
+    if not _is_number(value):
+        return "&ndash;"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m scripts report`: from what a run left on disk to a page for every case and one for all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..data import find_cases
+from ..errors import BadInput
+from ..evaluation.case_evaluator import one_line
+from .page import CasePage, case_page, group_page
+from .volumes import Files, Task, load_case
+
+PAGE = "report.html"
+
+
+def report(
+    run_dir: str,
+    *,
+    dataset_dir: str | None = None,
+    truth_dir: str | None = None,
+    datalist: str | None = None,
+    task: Mapping[str, Any] | None = None,
+    max_cases: int | None = None,
+) -> Path:
+    """Write `run_dir/<case>/report.html` for every case with a result, and `run_dir/report.html`; returns the latter.
+
+    run_dir: the output_dir of inference.yaml or evaluate.yaml. dataset_dir, datalist: as the run had them. truth_dir:
+    a folder with the targets, for a run that was not evaluated (of one that was, it is dataset_dir). task: `conditions`,
+    `target` and `block` where they are not those of results.json, else of the default configs.
+    A case that cannot be shown is named on the group's page. Raises BadInput when there is no result at all.
+    """
+    folder = Path(run_dir).expanduser()
+    results = _results(folder)
+    cases = _cases(folder, results.get("failures", {}))
+    what = _task(results, task or {})
+    sources = _sources(what, dataset_dir=dataset_dir, truth_dir=truth_dir, datalist=datalist)
+    unseen: dict[str, str] = {}
+    shown = cases[:max_cases]
+    for number, case in enumerate(shown, start=1):
+        try:
+            volumes = load_case(_files(folder / case, sources.get(case, {})), what)
+            page = case_page(CasePage(case, volumes, what, results))
+        except (BadInput, OSError) as error:
+            unseen[case] = one_line(error)
+            print(f"{number} of {len(shown)}: {case} has no page: {unseen[case]}")
+            continue
+        _write(folder / case / PAGE, page)
+        print(f"{number} of {len(shown)}: {folder / case / PAGE}, {len(page) / 1e6:.1f} MB")
+    links = {case: f"{case}/{PAGE}" for case in shown if case not in unseen}
+    _write(folder / PAGE, group_page(results, what, links=links, unseen=unseen, name=folder.resolve().name))
+    print(folder / PAGE)
+    return folder / PAGE
+
+
+def _results(folder: Path) -> Mapping[str, Any]:
+    """`results.json` of an evaluation, empty when there was none."""
+    path = folder / "results.json"
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: is no JSON ({error}); evaluate again or remove it") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: was not written by evaluate.yaml; remove it")
+    return content
+
+
+def _cases(folder: Path, failures: Mapping[str, str]) -> list[str]:
+    """Cases with a result; one of a case that failed is from an earlier run."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: there is no such folder; give the output_dir of a run")
+    cases = [place.name for place in sorted(folder.iterdir()) if (place / f"{place.name}_pred.nii.gz").is_file()]
+    if not cases and not failures:
+        raise BadInput(f"{folder}: holds no <case>/<case>_pred.nii.gz; give the output_dir of inference.yaml or evaluate.yaml")
+    return [case for case in cases if case not in failures]
+
+
+def _task(results: Mapping[str, Any], given: Mapping[str, Any]) -> Task:
+    known = {key: value for key, value in given.items() if value is not None}
+    values = {"conditions": ["t1"], "block": [4, 4, 4], **results.get("system", {}), **known}
+    conditions = list(values["conditions"])
+    return Task(conditions, values.get("target", conditions[0]), list(values["block"]), simulated=bool(results))
+
+
+def _sources(
+    task: Task, *, dataset_dir: str | None, truth_dir: str | None, datalist: str | None
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Of every case the paths `image` (a list) and `label`, as far as there are folders to look in."""
+    sources: dict[str, dict[str, Any]] = {}
+    target = task.target if task.simulated and truth_dir is None else None
+    if dataset_dir is not None:
+        sources = {case["case"]: case for case in find_cases(dataset_dir, task.conditions, target=target, datalist=datalist)}
+    if truth_dir is not None:
+        for case in find_cases(truth_dir, [task.target]):
+            sources.setdefault(case["case"], {})["label"] = case["image"][0]
+    return sources
+
+
+def _files(folder: Path, source: Mapping[str, Any]) -> Files:
+    result, uncertainty = (folder / f"{folder.name}_{word}.nii.gz" for word in ("pred", "uncertainty"))
+    return Files(result, uncertainty if uncertainty.is_file() else None, source.get("image"), source.get("label"))
+
+
+def _write(path: Path, page: str) -> None:
+    part = path.with_name(f".{path.name}")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror or error})") from error

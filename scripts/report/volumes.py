@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The volumes of a case on one grid and one intensity scale; what cannot be shown is said by name instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from monai.data.meta_tensor import MetaTensor
+
+from ..data.intensity import background, intensity_range
+from ..data.volumes import LoadVolumesd, make_volume, read_volume
+from ..diffusion import BlockAverage
+from ..errors import BadInput
+from ..evaluation.scaling import ScaleToTruthd
+
+Volume = npt.NDArray[np.floating]
+GRID_TOLERANCE_MM = 1e-3
+
+
+class Task(NamedTuple):
+    """What a run turned into what. block: voxels averaged along (H, W, D); simulated: by the run itself, from a fine volume."""
+
+    conditions: Sequence[str]
+    target: str
+    block: Sequence[int]
+    simulated: bool
+
+    @property
+    def degradation(self) -> BlockAverage | None:
+        """How the first condition was measured; None when it is another contrast at full resolution."""
+        return None if all(factor == 1 for factor in self.block) else BlockAverage(self.block)
+
+
+class Files(NamedTuple):
+    """Where the volumes of a case lie; None for what is not there."""
+
+    result: Path
+    uncertainty: Path | None = None
+    inputs: Sequence[str] | None = None
+    truth: str | None = None
+
+
+class CaseVolumes(NamedTuple):
+    """Volumes (H, W, D) in RAS on the result's grid, scaled so that the truth spans [0, 1].
+
+    Without a truth, background and maximum of the result do. volumes: by name; "result" is always there, "error" is
+    result - truth. affine: 4x4, voxels to mm. notes: what is not shown, and why.
+    """
+
+    volumes: Mapping[str, Volume]
+    affine: npt.NDArray[np.float64]
+    notes: Sequence[str]
+
+
+def load_case(files: Files, task: Task) -> CaseVolumes:
+    """Read and scale what there is of a case. Raises BadInput when the result itself cannot be read."""
+    result = read_volume(files.result)
+    raw, notes = {"result": result}, []
+    for name, given in (("input", files.inputs), ("truth", files.truth), ("uncertainty", files.uncertainty)):
+        if given is None:
+            if name != "uncertainty":  # it exists only with several samples: nothing is missing
+                notes.append(f"{name}: no file of it was found")
+            continue
+        try:
+            found = _inputs(given, task) if name == "input" else {name: read_volume(str(given))}
+            for volume in found.values():
+                _check_grid(volume, result)
+            raw |= found
+        except (BadInput, ValueError) as error:
+            notes.append(f"{name}: {error}")
+    volumes, further = _on_one_scale(raw, task)
+    return CaseVolumes(volumes, np.asarray(result.affine, dtype=np.float64), [*notes, *further])
+
+
+def _inputs(paths: Any, task: Task) -> dict[str, MetaTensor]:
+    """The conditions (1, H, W, D) as the run saw them, before it padded them."""
+    load = LoadVolumesd(("image",), task.degradation, simulate=task.simulated)
+    stack = load({"image": list(paths)})["image"]
+    h, w, d = (slice(0, int(side)) for side in stack.meta["grid_shape"])
+    names = ["input"] if len(task.conditions) == 1 else [f"input ({modality})" for modality in task.conditions]
+    volumes = (make_volume(channel[None], stack.affine, {}) for channel in stack.as_tensor()[:, h, w, d])
+    return dict(zip(names, volumes, strict=True))
+
+
+def _check_grid(volume: MetaTensor, result: MetaTensor) -> None:
+    sides = ["x".join(str(side) for side in v.shape[1:]) for v in (volume, result)]
+    if sides[0] != sides[1]:
+        raise ValueError(f"its {sides[0]} voxels are not the {sides[1]} of the result")
+    if not np.allclose(np.asarray(volume.affine), np.asarray(result.affine), atol=GRID_TOLERANCE_MM):
+        raise ValueError("its voxels do not lie where those of the result do")
+
+
+def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> tuple[dict[str, Volume], list[str]]:
+    """In reading order (inputs, result, truth, error, uncertainty), and notes."""
+    arrays = {name: volume.as_tensor()[0].numpy().astype(np.float64) for name, volume in raw.items()}
+    inputs = [name for name in arrays if name.startswith("input")]
+    measured, truth, result = task.degradation is not None, arrays.get("truth"), arrays["result"]
+    comparable = truth is not None and (measured or bool(inputs))
+    low, high = float(background(raw["result"].as_tensor()[None])), float(result.max())
+    scaled = (result - low) / (high - low)
+    if truth is not None:
+        low, high = float(truth.min()), float(truth.max())
+    if comparable:
+        pair = {"pred": raw["result"], "label": raw["truth"], "image": raw[inputs[0]] if inputs else None}
+        scaled = ScaleToTruthd(task.degradation)(pair)["pred"][0].numpy().astype(np.float64)
+    shown = {name: (arrays[name] - low) / (high - low) if measured and name == inputs[0] else _own_range(raw[name])
+             for name in inputs}  # fmt: skip
+    shown["result"] = scaled
+    if truth is not None:
+        shown["truth"] = (truth - low) / (high - low)
+    if comparable:
+        shown["error"] = scaled - shown["truth"]
+    if "uncertainty" in arrays:
+        shown["uncertainty"] = arrays["uncertainty"] * (np.ptp(scaled) / np.ptp(result))
+    said = "error: the result is in the units of the input, without which it cannot be compared with the truth"
+    return shown, [said] if truth is not None and not comparable else []
+
+
+def _own_range(volume: MetaTensor) -> Volume:
+    """Another contrast has other units: its background to 0, its bright end to 1."""
+    low, high = (float(end) for end in intensity_range(volume.as_tensor()[None]))
+    array: Volume = volume.as_tensor()[0].numpy()
+    return (array - low) / (high - low)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import re
+import shutil
+import subprocess
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.errors import BadInput
+from scripts.report import report
+
+SIDES = (24, 28, 32)
+METRICS = {"psnr": 27.5, "ssim": 0.91, "seconds": 3.25}
+LARGEST_PAGE = 15e6
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def save(voxels, path, affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.eye(4) if affine is None else affine), path)
+
+
+@pytest.fixture
+def head(rng):
+    voxels = np.zeros(SIDES)
+    voxels[4:20, 4:24, 4:28] = rng.uniform(300, 900, (16, 20, 24))
+    return voxels
+
+
+@pytest.fixture
+def run(tmp_path, head):
+    """What evaluate.yaml leaves of the cases a (worse) and b, and the dataset."""
+    cases = {"a": {**METRICS, "psnr": 21.25}, "b": METRICS}
+    for case in cases:
+        save(head, tmp_path / "data" / f"{case}_t1.nii.gz")
+        save(0.95 * head, tmp_path / "out" / case / f"{case}_pred.nii.gz")
+    system = {"conditions": ["t1"], "target": "t1", "block": [4, 4, 4], "seed": 3, "versions": {"torch": "2.x"}}
+    content = {"system": system, "n": 2, "mean": METRICS, "cases": cases, "failures": {"c": "t1 has 3 <voxels>"}}
+    (tmp_path / "out" / "results.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def pages(run, **given):
+    group = report(str(run / "out"), dataset_dir=str(run / "data"), **given)
+    return group.read_text(), {page.parent.name: page.read_text() for page in group.parent.glob("*/report.html")}
+
+
+def columns(page):
+    """Names over the pictures of one plane."""
+    return list(dict.fromkeys(re.findall(r"<figcaption><b>(.*?)</b>", page)))
+
+
+def test_pages_say_what_was_measured_and_done_and_the_worst_comes_first(run):
+    group, cases = pages(run)
+    assert columns(cases["a"]) == ["input", "result", "truth", "error"]
+    assert "21.25" in cases["a"]
+    assert "versions: torch" in cases["a"]
+    assert group.index('href="a/report.html"') < group.index('href="b/report.html"')
+    assert "c: t1 has 3 &lt;voxels&gt;" in group
+    assert "Not shown" not in cases["a"]
+    for page in (group, *cases.values()):
+        assert "Synthetic, not for diagnosis" in page
+        assert "Zhu et al." in page
+        assert "$" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_pages_need_no_network_and_are_small(run):
+    group, cases = pages(run)
+    for page in (group, *cases.values()):
+        assert len(page) < LARGEST_PAGE
+        assert not re.findall(r"https?:", page)
+        references = re.findall(r"""(?:src|href)=["'](.*?)["']|url\((.*?)\)|@import""", page)
+        outside = [a or b for a, b in references if not (a or b).startswith(("data:", "#", "../report.html", "a/", "b/"))]
+        assert not outside
+
+
+def test_every_picture_has_a_text(run):
+    _, cases = pages(run)
+    pictures = re.findall(r"<img [^>]*>", cases["a"])
+    assert len(pictures) == 3 * 4
+    assert all(re.search(r'alt="\w+ of case a, \w+ slices"', picture) for picture in pictures)
+
+
+def test_uncertainty_is_shown_when_it_is_there(run, head):
+    save(head / 10, run / "out" / "a" / "a_uncertainty.nii.gz")
+    _, cases = pages(run)
+    assert "uncertainty" in columns(cases["a"])
+    assert "uncertainty" not in columns(cases["b"])
+
+
+def test_what_is_missing_or_on_another_grid_is_named_and_the_rest_is_shown(run, head):
+    save(head[:20], run / "data" / "a_t1.nii.gz")
+    (run / "data" / "b_t1.nii.gz").unlink()
+    _, cases = pages(run)
+    assert columns(cases["a"]) == columns(cases["b"]) == ["result"]
+    assert "truth: its 20x28x32 voxels are not the 24x28x32 of the result" in cases["a"]
+    assert "truth: no file of it was found" in cases["b"]
+
+
+def test_a_case_that_cannot_be_read_is_named_and_the_others_go_on(run):
+    (run / "out" / "a" / "a_pred.nii.gz").write_bytes(b"cut off")
+    group, cases = pages(run)
+    assert set(cases) == {"b"}
+    assert "a has no page: " in group
+
+
+def test_a_case_that_failed_is_not_shown_with_an_earlier_result(run):
+    content = json.loads((run / "out" / "results.json").read_text())
+    content |= {"cases": {"b": METRICS}, "failures": {"a": "its grid is another"}}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    group, cases = pages(run)
+    assert set(cases) == {"b"}
+    assert "a: its grid is another" in group
+
+
+def test_names_of_cases_are_escaped(run, head):
+    name = """x<b>&'"$1"""
+    save(head, run / "out" / name / f"{name}_pred.nii.gz")
+    group, cases = pages(run)
+    assert "x<b>" not in group + cases[name]
+    assert "x&lt;b&gt;&amp;" in group
+    assert 'href="x%3Cb%3E%26%27%22%241/report.html"' in group
+
+
+def test_a_run_of_inference_shows_its_coarse_input_and_a_truth_that_is_given(run, head):
+    (run / "out" / "results.json").unlink()
+    shutil.rmtree(run / "out" / "b")
+    (run / "data").rename(run / "truth")
+    coarse = head.reshape(6, 4, 7, 4, 8, 4).mean(axis=(1, 3, 5))
+    centre = np.diag([4.0, 4.0, 4.0, 1.0])
+    centre[:3, 3] = 1.5
+    save(coarse, run / "data" / "a_t1.nii.gz", centre)
+    group, cases = pages(run)
+    assert columns(cases["a"]) == ["input", "result"]
+    assert "not evaluated" in group
+    _, cases = pages(run, truth_dir=str(run / "truth"))
+    assert columns(cases["a"]) == ["input", "result", "truth", "error"]
+
+
+def test_a_translation_is_compared_in_the_units_of_the_truth(run, head):
+    save(3 * head + 40, run / "data" / "a_flair.nii.gz")
+    save(3 * head + 40, run / "data" / "b_flair.nii.gz")
+    save(head, run / "out" / "a" / "a_pred.nii.gz")  # in the units of t1: perfect but for the units
+    _, cases = pages(run, task={"conditions": ["t1"], "target": "flair", "block": [1, 1, 1]}, max_cases=1)
+    low, high = re.search(r"<b>error</b><span>(.*?)</span>.*?<span>(.*?)</span>", cases["a"]).groups()
+    assert abs(float(low)) < 0.02
+    assert abs(float(high)) < 0.02
+
+
+@pytest.mark.parametrize("place", ["out/nothing", "data"])
+def test_a_folder_without_results_is_refused_by_name(place, run):
+    with pytest.raises(BadInput, match=place):
+        report(str(run / place))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_the_slider_moves_all_pictures_of_its_plane_in_a_browser(run):
+    pages(run)
+    page = run / "out" / "a" / "report.html"
+    move = """<script>const slider = document.getElementById("axial");
+        slider.value = slider.max; slider.dispatchEvent(new Event("input"));
+        document.title = document.querySelectorAll(".plane")[0].querySelector("img").naturalWidth > 0 ? "drawn" : "empty";
+        </script></body>"""
+    script = page.read_text().replace("</body>", move)
+    page.write_text(script)
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    user = f"--user-data-dir={run / 'browser'}"
+    ended = subprocess.run([*command, user, page.as_uri()], capture_output=True, text=True, timeout=300, check=True)
+    assert "CONSOLE" not in ended.stderr  # how Chromium writes messages of a page, its errors among them
+    assert "<title>drawn</title>" in ended.stdout
+    axial = ended.stdout.index('<section class="plane" data-axis="2"')
+    plane = ended.stdout[axial : ended.stdout.index("</section>", axial)]
+    labels = json.loads(re.search(r'data-labels="(.*?)"', plane).group(1).replace("&quot;", '"'))
+    columns_, last = int(re.search(r'data-columns="(\d+)"', plane).group(1)), len(labels) - 1
+    assert f"--column: {last % columns_}; --row: {last // columns_};" in plane
+    assert f">{labels[-1]}</output>" in plane
