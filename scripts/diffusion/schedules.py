@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class NoiseSchedule(nn.Module):
             raise BadInput(f"no noise schedule '{kind}'; choose linear, scaled_linear or cosine")
         self.register_buffer("gammas", gammas.float(), persistent=False)
 
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NoiseSchedule:
         """Moves between devices keep the table as it is; half precision would round its end to zero."""
         table = self.gammas
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -5,7 +5,12 @@ from .case_evaluator import CaseEvaluator, TolerantDataset
 from .features import FilterBank
 from .medical_net import MedicalNet
 from .metrics import psnr, ssim
+from .predictions import NoInference, ReadPredictiond, system_of
+from .record import RunRecord
 from .results import Results
 from .scaling import ScaleToTruthd
 
-__all__ = ["CaseEvaluator", "FilterBank", "MedicalNet", "Results", "ScaleToTruthd", "TolerantDataset", "psnr", "ssim"]
+__all__ = [
+    "CaseEvaluator", "FilterBank", "MedicalNet", "NoInference", "ReadPredictiond", "Results", "RunRecord", "ScaleToTruthd",
+    "TolerantDataset", "psnr", "ssim", "system_of",
+]  # fmt: skip

@@ -41,6 +41,11 @@ def one_line(error: BaseException) -> str:
     return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
+def named(case: str, line: str) -> str:
+    """The line with the case's name before it, unless it begins so."""
+    return line if line.startswith(f"case {case}:") else f"case {case}: {line}"
+
+
 def named_batch(batchdata: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
     """MONAI's batch, and the case's name for the inferer, which draws other noise for another case."""
     image, label = default_prepare_batch(dict(batchdata), device, non_blocking, **kwargs)
@@ -77,7 +82,7 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def _fail(self, case: str, line: str) -> None:
         self.failures[case] = line
-        logger.error(line if case in line else f"case {case}: {line}")
+        logger.error(named(case, line))
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Run every case, then say how many were done."""
@@ -85,6 +90,6 @@ class CaseEvaluator(SupervisedEvaluator):
         super().run(global_epoch)
         logger.info(f"{len(self.done)} of {len(self.done) + len(self.failures)} cases done")
         for case, line in self.failures.items():
-            logger.info(f"  failed: {line if case in line else f'{case}: {line}'}")
+            logger.info(f"  failed: {named(case, line)}")
         if self.failures:
             raise SystemExit(2 if self.done else 1)

@@ -19,6 +19,7 @@ from monai.bundle import ConfigParser, run
 from .. import bundle_root
 from ..errors import BadInput
 from ..preflight import preflight
+from .case_evaluator import named
 
 STEPS = (1, 2, 4, 6, 10, 20, 50)
 ENSEMBLES = {"fusion": True, "average": False}  # name -> `fusion` of the config
@@ -126,8 +127,7 @@ def _results(experiment: Experiment, folder: Path, files: Sequence[str], asked: 
     if failures := content["failures"]:
         case, line = next(iter(failures.items()))
         fact = f"{len(failures)} of {content['n'] + len(failures)} cases failed, the first with: "
-        told = line if case in line else f"{case}: {line}"
-        raise BadInput(f"{folder}: {fact}{told}; mend or remove them, then run this again")
+        raise BadInput(f"{folder}: {fact}{named(case, line)}; mend or remove them, then run this again")
     return content
 
 

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,48 +14,48 @@ from monai.transforms.spatial.array import Orientation
 from torch import Tensor
 
 from ..diffusion import Degradation
-from ..inferers import FusedScoreInferer
-from ..inferers.memory import peak_memory_gb
 from ..planes import PLANES
 from .features import Features
 from .frechet import FeatureDistances
 from .metrics import mae, measurement_error, psnr, slice_consistency, ssim_gaussian, ssim_map, ssim_of_map
 from .mmd import VoxelMMD
-from .uncertainty_metrics import MACE_UNIT, mace
+from .record import RunRecord
+from .uncertainty_metrics import calibration_curve, mace, run_spread
 
 logger = logging.getLogger(__name__)
 to_ras = Orientation(axcodes="RAS", labels=None)
 Volume = npt.NDArray[np.float32]
+CALIBRATION_BINS = 10
 Metrics = dict[str, float | None]  # None, in the file null: not defined for this case, or infinite
 
 
-class Results:
-    """Measures every case of a `CaseEvaluator` and writes `results.json`: system, NFE, seconds, metrics and their means,
-    and of all cases together MMD (`VoxelMMD`), FID and KID (`FeatureDistances`). docs/evaluation.md explains the numbers.
+class Results(RunRecord):
+    """Measures every case of a `CaseEvaluator` and adds to its record: metrics and their means, and of all cases together
+    MMD (`VoxelMMD`), FID and KID (`FeatureDistances`) and the uncertainty's calibration. docs/evaluation.md explains them.
 
-    path: the file, replaced atomically; system: what tells this run from others; inferer: gives the NFE; features: the
-    extractor of FID and KID, None for neither; degradation: what the first condition was measured by, None when it was not.
+    features: the extractor of FID and KID, None for neither; degradation: what the first condition was measured by, None
+    when it was not; the others as for `RunRecord`.
     Foreground is where the truth is above its minimum. A case without one has null for what needs it; a case whose
     prediction or truth is not finite counts as failed. Memory does not grow with the cases but for their features.
     """
 
     def __init__(
-        self, path: str, system: Mapping[str, Any], inferer: FusedScoreInferer, *,
+        self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None,
         features: Features | None = None, degradation: Degradation | None = None,
     ) -> None:  # fmt: skip
-        self.path, self.system, self.inferer = Path(path), dict(system), inferer
+        super().__init__(path, system, inferer, weights=weights)
         self.features, self.degradation = features or None, degradation
-        self.restart()
 
     def attach(self, engine: Engine) -> None:
         """Measure after each case, write after the last."""
-        engine.add_event_handler(Events.STARTED, self.restart)
+        super().attach(engine)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.measure)
-        engine.add_event_handler(Events.COMPLETED, self.write)
 
     def restart(self, engine: Any = None) -> None:
         """Forget the cases of an earlier run."""
+        super().restart(engine)
         self.cases: dict[str, Metrics] = {}
+        self.curves: list[list[list[float]]] = []
         self.mmd = VoxelMMD()
         self.distances = FeatureDistances(self.features)
 
@@ -66,38 +64,39 @@ class Results:
         if not engine.state.output:
             return
         output, case = engine.state.output[0], engine.done[-1]
-        volumes = {key: _in_ras(output[key]) for key in ("pred", "label", "uncertainty") if key in output}
+        volumes = {key: _in_ras(output[key])[0] for key in ("pred", "label", "uncertainty") if key in output}
         if fault := _fault(**volumes):
             engine.failures[case] = f"case {case}: {fault}"
             engine.done.remove(case)
             logger.error(engine.failures[case])
             return
-        if not (volumes["label"] > 0).any():
+        pred, label, foreground = volumes["pred"], volumes["label"], volumes["label"] > 0
+        if not foreground.any():
             logger.warning(f"case {case}: the truth has no foreground; what is measured there is left empty")
-        self.mmd.add(volumes["pred"], volumes["label"])
-        self.distances.add(volumes["pred"], volumes["label"])
+        self.mmd.add(pred, label)
+        self.distances.add(pred, label)
         metrics = case_metrics(**volumes, degradation=self.degradation)
-        self.cases[case] = {**metrics, "seconds": engine.seconds[case]}
+        if "runs" in output:
+            metrics |= run_spread(_in_ras(output["runs"]), label)
+        if "uncertainty" in output and foreground.sum() >= CALIBRATION_BINS:
+            curve = calibration_curve(volumes["uncertainty"], pred, label, foreground, bins=CALIBRATION_BINS)
+            self.curves.append([half.tolist() for half in curve])
+        self.cases[case] = {**metrics, "seconds": output.get("seconds", engine.seconds[case])}
         logger.info(f"case {case}: {_told(self.cases[case])}")
 
-    def write(self, engine: Any) -> None:
-        """The file, and the means in the log."""
+    def content(self, engine: Any) -> dict[str, Any]:
+        """The record, and what was measured."""
         mean = _mean(list(self.cases.values()))
-        content = {
-            "system": {**self.system, "nfe": self.inferer.nfe},
-            "n": len(self.cases),
-            "mean": mean,
-            "mmd": self.mmd.result(),
-            **self.distances.result(),
-            "peak_memory_gb": peak_memory_gb(),
-            "cases": self.cases,
-            "failures": engine.failures,
-        }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}")
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False))
-        temporary.replace(self.path)
         logger.info(f"mean of {len(self.cases)}: {_told(mean)}")
+        measured = {"n": len(self.cases), "mean": mean, "mmd": self.mmd.result(), **self.distances.result()}
+        return {**super().content(engine), **measured, "calibration": self._calibration(), "cases": self.cases}
+
+    def _calibration(self) -> dict[str, list[float]] | None:
+        """Mean over the cases of `calibration_curve` in the foreground; None without an uncertainty."""
+        if not self.curves:
+            return None
+        predicted, actual = np.mean(self.curves, axis=0)
+        return {"predicted": predicted.tolist(), "actual": actual.tolist()}
 
 
 def case_metrics(
@@ -120,7 +119,6 @@ def case_metrics(
         metrics["measurement_error"] = measurement_error(pred, label, degradation)
     if uncertainty is not None:
         metrics["mace"] = mace(uncertainty, pred, label)
-        metrics["mace_in_1e-4"] = metrics["mace"] / MACE_UNIT
     return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
 
@@ -149,6 +147,6 @@ def _told(metrics: Metrics) -> str:
 
 
 def _in_ras(volume: Tensor) -> Volume:
-    """(1, H, W, D) as its file stores it -> (H, W, D) in RAS: cases that are averaged must lie the same way."""
+    """(C, H, W, D) as its file stores it -> in RAS: cases that are averaged must lie the same way."""
     turned: Any = to_ras(volume)
-    return np.ascontiguousarray(turned[0].cpu(), dtype=np.float32)
+    return np.ascontiguousarray(turned.cpu(), dtype=np.float32)

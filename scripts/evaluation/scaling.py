@@ -8,16 +8,17 @@ from typing import Any
 
 from monai.transforms import MapTransform
 
-from ..data.intensity import intensity_range
+from ..data.intensity import IntensityRange, intensity_range
 from ..diffusion import Degradation
 
 
 class ScaleToTruthd(MapTransform):
     """Scales `pred` (first channel) and `label` by the label's minimum and maximum: both (1, H, W, D), about [0, 1].
 
-    `uncertainty`, where there is one, is a difference of predictions and only multiplied. No mask and no clipping, as in
-    the paper. Without a degradation the result is another contrast in the units of its condition, `image`: background and
-    bright end of the condition are first laid on those of the label.
+    `runs` (k, H, W, D), where there are several samples, likewise; `uncertainty` is a difference of predictions and only
+    multiplied. `error` is `|pred - label|` after that. No mask and no clipping, as in the paper. Without a degradation the
+    result is another contrast in the units of its condition, `image`: background and bright end of the condition are first
+    laid on those of the label.
     """
 
     def __init__(self, degradation: Degradation | None = None) -> None:
@@ -26,15 +27,19 @@ class ScaleToTruthd(MapTransform):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Scale all."""
-        pred, label = data["pred"][:1], data["label"][:1]
+        label = data["label"][:1]
         low, high = label.min(), label.max()
-        span = span_of_pred = high - low
-        scaled = {"label": (label - low) / span}
+        scaled, span_of_pred = {"label": (label - low) / (high - low)}, high - low
+        own: tuple[IntensityRange, IntensityRange] | None = None
         if self.degradation is None:
             condition, target = (intensity_range(volume[None]) for volume in (data["image"][:1], label))
-            pred = target.restore(condition.normalize(pred[None]))[0]
-            span_of_pred = span * ((condition.high - condition.low) / (target.high - target.low))[0]
-        scaled["pred"] = (pred - low) / span
+            span_of_pred = span_of_pred * ((condition.high - condition.low) / (target.high - target.low))[0]
+            own = condition, target
+        for key, volume in {"pred": data["pred"][:1], "runs": data.get("runs")}.items():
+            if volume is not None:
+                in_units = volume if own is None else own[1].restore(own[0].normalize(volume[None]))[0]
+                scaled[key] = (in_units - low) / (high - low)
         if "uncertainty" in data:
             scaled["uncertainty"] = data["uncertainty"] / span_of_pred
+        scaled["error"] = (scaled["pred"] - scaled["label"]).abs()
         return {**data, **scaled}

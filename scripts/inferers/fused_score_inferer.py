@@ -59,8 +59,8 @@ class FusedScoreInferer(Inferer):
         inputs: raw conditions (B, C, H, W, D) in any intensity scale; where there is a degradation, channel 0 holds the
         measurement laid out on the fine grid. network: (x, x_t, gamma) -> estimate, as `ScoreFusion`. case: a name; cases of
         other names get other noise from one seed, so that their errors are independent.
-        Returns (B, 1, H, W, D) in the first condition's intensity scale, background kept as it was; with several samples
-        (B, 2, H, W, D): their mean and, as uncertainty, their standard deviation (ddof 1).
+        Returns (B, 1, H, W, D) in the first condition's intensity scale, background kept as it was; with k samples
+        (B, 2 + k, H, W, D): their mean, their standard deviation (ddof 1) as uncertainty, and the samples themselves.
         Raises BadInput when a side is shorter than 17 voxels or not a multiple of the degradation's block, and when several
         samples are asked of one step from pure noise, which is the same for every seed.
         """
@@ -90,7 +90,7 @@ class FusedScoreInferer(Inferer):
         if len(drawn) == 1:
             return drawn[0]
         stack = torch.stack(drawn)
-        return torch.cat([stack.mean(dim=0), stack.std(dim=0)], dim=1)
+        return torch.cat([stack.mean(dim=0), stack.std(dim=0), *drawn], dim=1)
 
     def _check(self, inputs: Tensor) -> None:
         if inputs.dim() != 5:

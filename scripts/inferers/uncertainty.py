@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes mean and standard deviation of several samples apart."""
+"""Takes mean, standard deviation and several samples apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monai.transforms import MapTransform
 
 
 class SplitUncertaintyd(MapTransform):
-    """Splits `pred` (2, H, W, D), as several samples give it, into `pred` and `uncertainty` (1, H, W, D) each."""
+    """Splits `pred` (2 + k, H, W, D), as k samples give it, into `pred`, `uncertainty` (1, H, W, D) and `runs` (k, H, W, D)."""
 
     def __init__(self) -> None:
         super().__init__(("pred",))
@@ -18,4 +18,4 @@ class SplitUncertaintyd(MapTransform):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Leaves a single channel alone."""
         pred = data["pred"]
-        return {**data, "pred": pred[:1], "uncertainty": pred[1:]} if len(pred) == 2 else dict(data)
+        return {**data, "pred": pred[:1], "uncertainty": pred[1:2], "runs": pred[2:]} if len(pred) > 1 else dict(data)

@@ -50,6 +50,18 @@ def box_plot(title: str, values: Sequence[float]) -> str:
     return _svg(figure, salt=title)
 
 
+def calibration(predicted: Sequence[float], actual: Sequence[float]) -> str:
+    """The error that an uncertainty promises against the error there is."""
+    figure = _figure(4.2, 3.4)
+    axes = figure.subplots()
+    top = 1.08 * max(*predicted, *actual)
+    axes.plot([0, top], [0, top], color=COLORS["truth"], linewidth=1)
+    axes.plot(predicted, actual, "o-", color=COLORS["result"], markersize=4, linewidth=1.6)
+    axes.set(xlabel="uncertainty (the truth spans 0 to 1)", ylabel="error, root mean square", xlim=(0, top), ylim=(0, top))
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure, salt="calibration")
+
+
 def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     FigureCanvasSVG(figure)

@@ -12,13 +12,14 @@ from string import Template
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from .figures import box_plot, histogram
+from .figures import box_plot, calibration, histogram
 from .slices import Look, Plane, looks, planes
 from .volumes import CaseVolumes, Task
 
 PAPER = "Diff-Ensembler: Learning to Ensemble 2D Diffusion Models for Volume-to-Volume Medical Image Translation"
 CITATION = f"Please cite: Zhu et al., <cite>{PAPER}</cite>, 2025. Made with Score-Fusion, research use; not for diagnosis."
-NOT_EVALUATED = "This run was not evaluated: there is no results.json, so there are no metrics and nothing about the run."
+NOT_EVALUATED = "This run was not evaluated, so there are no metrics."
+NO_RECORD = "The run left no record of what was done."
 WORST_BY = "psnr"  # lower is worse
 TITLES = {
     "psnr": "PSNR (dB)",
@@ -85,7 +86,8 @@ def group_page(
         name=escape(name),
         task=f"{_task_line(task)}, {len(cases)} case{'s' * (len(cases) != 1)}",
         failures=_notes("Failed", [*failed, *not_shown]),
-        boxes=_boxes(panels) if panels else _notes("No metrics", [NOT_EVALUATED]),
+        boxes=_boxes(panels) if "mean" in results else _notes("No metrics", [NOT_EVALUATED]),
+        calibration=_calibration(results.get("calibration")),
         cases=_case_table(cases, titles, links),
         facts=_facts(results, {}),
     )
@@ -97,6 +99,18 @@ def _boxes(panels: Mapping[str, Sequence[float]]) -> str:
     said = "Line: median. Box: middle half. Point: a case."
     chart = f'<figure class="chart"><div class="boxes">{drawn}</div><figcaption>{said}</figcaption></figure>'
     return f"<section><h2>All cases</h2>{chart}</section>"
+
+
+def _calibration(curve: Mapping[str, Sequence[float]] | None) -> str:
+    if curve is None:
+        return ""
+    said = (
+        "Voxels in ten bins of rising uncertainty. On the grey line the error is as large as the uncertainty says; above it "
+        "the uncertainty says too little, below it too much."
+    )
+    drawn = f'<div role="img" aria-label="Calibration">{calibration(curve["predicted"], curve["actual"])}</div>'
+    chart = f'<figure class="chart">{drawn}<figcaption>{said}</figcaption></figure>'
+    return f"<section><h2>Is the uncertainty right?</h2>{chart}</section>"
 
 
 def _fill(template: str, **parts: str) -> str:
@@ -195,13 +209,13 @@ def _case_table(cases: Mapping[str, Mapping[str, Any]], keys: Sequence[str], lin
 def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     """What is known of the run, and of the case but its metrics."""
     facts = _flat(results.get("system", {}))
-    facts |= {key: value for key, value in results.items() if key == "peak_memory_gb" or key in ("warnings", "versions")}
+    facts |= {key: results[key] for key in ("model", "versions", "peak_memory_gb", "warnings") if key in results}
     facts |= {key: value for key, value in measured.items() if not _is_number(value)}
     if _is_number(mean := results.get("mean", {}).get("seconds")):
         facts["mean time of a case (s)"] = mean
     rows = [(escape(_title(key)), escape(_text(value))) for key, value in _flat(facts).items() if value not in (None, [], "")]
     if not rows:
-        return f"<p>{NOT_EVALUATED}</p>"
+        return f"<p>{NO_RECORD}</p>"
     lines = "".join(f'<tr><th scope="row">{key}</th><td>{value}</td></tr>' for key, value in rows)
     return f'<div class="wide"><table class="facts"><tbody>{lines}</tbody></table></div>'
 

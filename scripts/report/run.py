@@ -11,6 +11,7 @@ from typing import Any
 from ..data import find_cases
 from ..errors import BadInput
 from ..evaluation.case_evaluator import one_line
+from ..evaluation.predictions import RECORDS
 from .page import CasePage, case_page, group_page
 from .volumes import Files, Task, load_case
 
@@ -28,16 +29,16 @@ def report(
 ) -> Path:
     """Write `run_dir/<case>/report.html` for every case with a result, and `run_dir/report.html`; returns the latter.
 
-    run_dir: the output_dir of inference.yaml or evaluate.yaml. dataset_dir, datalist: as the run had them. truth_dir:
-    a folder with the targets, for a run that was not evaluated (of one that was, it is dataset_dir). task: `conditions`,
-    `target` and `block` where they are not those of results.json, else of the default configs.
+    run_dir: the output_dir of inference.yaml or evaluate.yaml, whose record tells which files were read. dataset_dir,
+    datalist: as the run had them, where those files have moved. truth_dir: a folder with the targets, for a run that was not
+    evaluated. task: `conditions`, `target` and `block` where they are not those of the record, else of the default configs.
     A case that cannot be shown is named on the group's page. Raises BadInput when there is no result at all.
     """
     folder = Path(run_dir).expanduser()
     results = _results(folder)
     cases = _cases(folder, results.get("failures", {}))
     what = _task(results, task or {})
-    sources = _sources(what, dataset_dir=dataset_dir, truth_dir=truth_dir, datalist=datalist)
+    sources = results.get("sources", {}) | _sources(what, dataset_dir=dataset_dir, truth_dir=truth_dir, datalist=datalist)
     unseen: dict[str, str] = {}
     shown = cases[:max_cases]
     for number, case in enumerate(shown, start=1):
@@ -57,17 +58,17 @@ def report(
 
 
 def _results(folder: Path) -> Mapping[str, Any]:
-    """`results.json` of an evaluation, empty when there was none."""
-    path = folder / "results.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path}: is no JSON ({error}); evaluate again or remove it") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"{path}: was not written by evaluate.yaml; remove it")
-    return content
+    """The record of an evaluation or else of an inference, empty when there is none."""
+    for path in (folder / name for name in RECORDS):
+        if path.is_file():
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise BadInput(f"{path}: is no JSON ({error}); run again or remove it") from error
+            if not isinstance(content, dict):
+                raise BadInput(f"{path}: was not written by a run; remove it")
+            return content
+    return {}
 
 
 def _cases(folder: Path, failures: Mapping[str, str]) -> list[str]:
@@ -84,7 +85,7 @@ def _task(results: Mapping[str, Any], given: Mapping[str, Any]) -> Task:
     known = {key: value for key, value in given.items() if value is not None}
     values = {"conditions": ["t1"], "block": [4, 4, 4], **results.get("system", {}), **known}
     conditions = list(values["conditions"])
-    return Task(conditions, values.get("target", conditions[0]), list(values["block"]), simulated=bool(results))
+    return Task(conditions, values.get("target", conditions[0]), list(values["block"]), simulated="mean" in results)
 
 
 def _sources(

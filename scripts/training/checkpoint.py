@@ -120,9 +120,9 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     state = read(Path(path))
     if "objects" in state:
         state = averaged(path)
-    if isinstance(network, ScoreFusion) and not network.fused:
-        state = _planes_alone(network, state)
     own = network.state_dict()
+    if not any(key.startswith("fusion.") for key in own):
+        state = _planes_alone(own, state)
     differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
     differing += [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     differing += [key for key in own if key.endswith(PLANE) and not differing and int(own[key]) != int(state[key])]
@@ -135,21 +135,24 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     return network
 
 
-def _planes_alone(network: ScoreFusion, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _planes_alone(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
     """What a network without fusion takes of a state dict: its own planes, wherever they stand there."""
     places = {int(value): key.removesuffix(PLANE) for key, value in state.items() if key.endswith(PLANE)}
     taken: dict[str, Tensor] = {}
-    for index, member in enumerate(network.members):
-        place = places.get(int(member.plane_axis), "no such plane")  # type: ignore[arg-type]
-        parts = {key.removeprefix(place): value for key, value in state.items() if key.startswith(place)}
-        taken |= {f"members.{index}.{key}": value for key, value in parts.items() if not key.startswith("alignments.")}
-    return taken
+    for name, plane in own.items():
+        if name.endswith(PLANE):
+            place = places.get(int(plane), "no such plane")
+            parts = {key.removeprefix(place): value for key, value in state.items() if key.startswith(place)}
+            mine = name.removesuffix(PLANE)
+            taken |= {mine + key: value for key, value in parts.items() if not key.startswith("alignments.")}
+    return taken or state
 
 
 def load_members(network: ScoreFusion, pattern: str) -> ScoreFusion:
-    """Give each member of a fusion the weights of its plane trained alone by `train_2d.yaml`.
+    """Give each member of a fusion the weights of its plane.
 
-    pattern: a path with `{plane}` where the plane's name goes. Raises BadInput when a file is missing or does not fit.
+    pattern: a path with `{plane}` where the plane's name goes, for planes trained alone by `train_2d.yaml`; or one file
+    that holds them all, as models/model.pt does. Raises BadInput when a file is missing or does not fit.
     """
     for member in network.members:
         load_weights(_alone(member), pattern.format(plane=member.plane))
@@ -197,7 +200,7 @@ def export_weights(source: str, target: str, half: bool = True) -> None:
     save_atomically(kept, path)
     listed = path.with_name(CHECKSUMS)
     sums = json.loads(listed.read_text()) if listed.is_file() else {}
-    sums[path.name] = _sha256(path)
+    sums[path.name] = sha256(path)
     listed.write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n")
 
 
@@ -207,10 +210,11 @@ def check_sum(path: Path) -> None:
     if not (path.is_file() and listed.is_file()):
         return
     wanted = json.loads(listed.read_text()).get(path.name)
-    if wanted is not None and wanted != _sha256(path):
+    if wanted is not None and wanted != sha256(path):
         raise BadInput(f"{path}: not the file listed in {CHECKSUMS}; fetch it again, or export your own under another name")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Checksum of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

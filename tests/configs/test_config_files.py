@@ -38,6 +38,8 @@ FITS = {
     "phase": FUSION_TRAINING,
     "multi": {"train_2d", "train_3d", "train"},
     "low": EVERYWHERE,
+    "uncertainty": EVERYWHERE,
+    "predictions": {"evaluate"},
 }
 FILES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 OVERLAYS = [name for name in FILES if name not in RUN_IDS]
@@ -137,7 +139,8 @@ def test_an_overlay_is_taken_exactly_where_it_changes_something(base, overlay, m
 def test_groups_of_overlays_do_not_undo_each_other():
     """So that every combination is covered by combinations within network and within diffusion."""
     keys = {name: {key.split("#")[0] for key in load(name) if key != "_desc_"} for name in OVERLAYS}
-    meant = {frozenset({"sampler", "method"}), frozenset({"task", "method"})}  # sampler and steps; sigma_data
+    meant = {frozenset(pair) for pair in (("sampler", "method"), ("task", "method"), ("uncertainty", "sampler"),
+                                          ("uncertainty", "method"))}  # sampler and steps; sigma_data  # fmt: skip
     for first, second in itertools.combinations(OVERLAYS, 2):
         groups = frozenset({first.split("_")[0], second.split("_")[0]})
         assert len(groups) == 1 or groups in meant or not keys[first] & keys[second], (first, second)

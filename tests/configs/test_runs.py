@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every training config for one step, and what comes of it."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -198,6 +199,10 @@ def test_super_resolution_reproduces_the_coarse_scan_on_the_finer_grid(samples, 
         assert deviation.max() > 0
         np.testing.assert_allclose(deviation[pred == 0], 0, atol=1e-5 * coarse.max())  # the background is known
     assert not list((tmp_path / "elsewhere").iterdir())
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["sources"] == {"anna": {"image": [str(tmp_path / "elsewhere" / "../coarse/anna_t1.nii.gz")]}}
+    assert record["model"] == {"file": "model.pt", "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    assert (list(record["cases"]), record["failures"], record["system"]["nfe"]) == (["anna"], {}, samples)
 
 
 def test_translation_returns_on_the_grid_of_its_input(translation, tmp_path, rng):
@@ -226,6 +231,21 @@ def test_evaluation_measures_what_it_wrote(data, weights, tmp_path):
     assert results["mean"]["psnr"] == pytest.approx(psnr, abs=1e-3)  # volumes are float32
     assert results["cases"]["case2"]["psnr"] == results["mean"]["psnr"]
     np.testing.assert_allclose(block_averages(pred), block_averages(truth), rtol=1e-5, atol=1e-5 * truth.max())
+
+
+def test_predictions_on_disk_are_measured_alike_and_tell_where_they_are_from(data, weights, tmp_path):
+    paths = {"dataset_dir": str(data), "ckpt_path": str(weights), "split": "val"}
+    inferred, again = tmp_path / "inferred", tmp_path / "again"
+    launch("evaluating", "evaluate", "uncertainty", **paths, output_dir=str(inferred), samples=3)
+    launch("evaluating", "evaluate", "predictions", **paths, output_dir=str(again), predictions=str(inferred))
+    first, second = (json.loads((folder / "results.json").read_text()) for folder in (inferred, again))
+    assert second["system"] == {**first["system"], "predictions": str(inferred)}
+    for key, value in second["mean"].items():
+        assert value == pytest.approx(first["mean"][key], rel=1e-4, abs=1e-5), key
+    assert first["mean"].keys() - second["mean"].keys() == {"psnr_std", "ssim_std"}  # samples are not kept
+    assert first["calibration"]["actual"] == pytest.approx(second["calibration"]["actual"], rel=1e-3)
+    error = nib.load(inferred / "case2" / "case2_error.nii.gz").get_fdata()
+    assert error.mean() == pytest.approx(first["mean"]["mae"], rel=1e-4)
 
 
 def test_the_quality_of_a_translation_does_not_depend_on_the_units_of_its_input(translation, tmp_path, rng):

@@ -145,7 +145,7 @@ def test_a_single_case_has_no_fid(evaluate):
 def test_where_something_was_measured_and_sampled_there_is_more_to_tell(rng):
     pred, label, uncertainty = rng.random((3, 12, 13, 14), dtype=np.float32)
     found = case_metrics(pred, label, uncertainty=uncertainty, degradation=BlockAverage((4, 4, 4)))
-    assert list(found) == [*METRICS, "measurement_error", "mace", "mace_in_1e-4"]
+    assert list(found) == [*METRICS, "measurement_error", "mace"]
     assert all(isinstance(value, float) for value in found.values())
     assert found["mace"] == mace(uncertainty, pred, label)
     assert found["psnr_foreground"] == psnr(pred, label, label > 0)
@@ -155,7 +155,8 @@ def test_where_something_was_measured_and_sampled_there_is_more_to_tell(rng):
 def test_the_uncertainty_map_of_a_case_is_measured(evaluate):
     results, _ = evaluate("a", change=lambda pred, label, index: {"uncertainty": torch.full_like(label, 0.3)})
     assert results["cases"]["a"]["mace"] == pytest.approx(0.2)  # the error is 0.1 everywhere
-    assert results["mean"]["mace_in_1e-4"] == pytest.approx(2000)
+    assert results["calibration"]["predicted"] == pytest.approx([0.3] * 10)
+    assert results["calibration"]["actual"] == pytest.approx([0.1] * 10, rel=1e-4)
 
 
 def test_the_measurement_error_is_counted_in_ras_however_files_lie(evaluate):

@@ -36,8 +36,9 @@ def run(tmp_path, head):
     for case in cases:
         save(head, tmp_path / "data" / f"{case}_t1.nii.gz")
         save(0.95 * head, tmp_path / "out" / case / f"{case}_pred.nii.gz")
-    system = {"conditions": ["t1"], "target": "t1", "block": [4, 4, 4], "seed": 3, "versions": {"torch": "2.x"}}
+    system = {"conditions": ["t1"], "target": "t1", "block": [4, 4, 4], "seed": 3}
     content = {"system": system, "n": 2, "mean": METRICS, "cases": cases, "failures": {"c": "t1 has 3 <voxels>"}}
+    content |= {"versions": {"torch": "2.x"}, "warnings": ["a warning"], "calibration": None}
     (tmp_path / "out" / "results.json").write_text(json.dumps(content))
     return tmp_path
 
@@ -57,6 +58,7 @@ def test_pages_say_what_was_measured_and_done_and_the_worst_comes_first(run):
     assert columns(cases["a"]) == ["input", "result", "truth", "error"]
     assert "21.25" in cases["a"]
     assert "versions: torch" in cases["a"]
+    assert "a warning" in cases["a"]
     assert group.index('href="a/report.html"') < group.index('href="b/report.html"')
     assert "c: t1 has 3 &lt;voxels&gt;" in group
     assert "Not shown" not in cases["a"]
@@ -97,6 +99,23 @@ def test_what_is_missing_or_on_another_grid_is_named_and_the_rest_is_shown(run, 
     assert columns(cases["a"]) == columns(cases["b"]) == ["result"]
     assert "truth: its 20x28x32 voxels are not the 24x28x32 of the result" in cases["a"]
     assert "truth: no file of it was found" in cases["b"]
+
+
+def test_the_record_tells_where_input_and_truth_lie(run):
+    content = json.loads((run / "out" / "results.json").read_text())
+    path = str(run / "data" / "a_t1.nii.gz")
+    content["sources"] = {"a": {"image": [path], "label": path}}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    page = report(str(run / "out")).parent / "a" / "report.html"
+    assert columns(page.read_text()) == ["input", "result", "truth", "error"]
+
+
+def test_the_calibration_of_the_uncertainty_is_drawn(run):
+    assert "Is the uncertainty right?" not in pages(run)[0]
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["calibration"] = {"predicted": [0.01, 0.02], "actual": [0.015, 0.03]}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    assert "Is the uncertainty right?" in pages(run)[0]
 
 
 def test_a_case_that_cannot_be_read_is_named_and_the_others_go_on(run):

@@ -163,3 +163,14 @@ def test_a_wrong_byte_in_listed_weights_is_refused(tmp_path):
     weights.write_bytes(bytes(content))
     with pytest.raises(BadInput, match=r"checksums\.json"):
         load_weights(network, weights)
+
+
+def test_a_fusion_takes_its_planes_from_one_file_that_holds_them_all(awaken, tmp_path):
+    source = awaken(ScoreFusion(["axial", "coronal", "sagittal"], size="tiny"))
+    torch.save(source.state_dict(), tmp_path / "model.pt")
+    network = load_members(ScoreFusion(["sagittal", "axial"], size="tiny"), str(tmp_path / "model.pt"))
+    for member, index in zip(network.members, (2, 0), strict=True):
+        for key, value in source.members[index].denoiser.state_dict().items():
+            assert torch.equal(member.denoiser.state_dict()[key], value)
+    with pytest.raises(BadInput, match=r"model\.pt: weights of another network"):
+        load_members(ScoreFusion(["coronal", "sagittal"], size="compact"), str(tmp_path / "model.pt"))

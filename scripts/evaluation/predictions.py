@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measuring what an earlier run, or another tool, left on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from monai.data.meta_tensor import MetaTensor
+from monai.inferers import Inferer
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from ..data.intensity import intensity_range
+from ..data.volumes import GRID_TOLERANCE_MM, make_volume, read_volume
+from ..errors import BadInput
+
+logger = logging.getLogger(__name__)
+RECORDS = ("results.json", "run.json")
+OTHER_RANGE = 4.0  # times as wide or as narrow as the condition's intensities
+
+
+class NoInference(Inferer):
+    """Stands in `evaluate.yaml` where nothing is to be inferred."""
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """The first condition."""
+        return inputs[:, :1]
+
+
+class ReadPredictiond(MapTransform):
+    """Takes `pred`, and `uncertainty` where there is one, from `{predictions}/{case}/{case}_pred.nii.gz`.
+
+    predictions: the output_dir of `inference.yaml` or `evaluate.yaml`, or a folder laid out alike; cases: those of the run, to
+    name predictions that have no truth among them. They must lie on the truth's grid, in the units of the first condition.
+    Raises BadInput for a case without prediction, or with one of another grid or range or that cannot be read.
+    """
+
+    def __init__(self, predictions: str, cases: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(("image", "label"))
+        self.folder = _existing(predictions)
+        self.seconds = {case: told.get("seconds") for case, told in _record(self.folder).get("cases", {}).items()}
+        known = {str(case["case"]) for case in cases}
+        if strays := sorted(path.parent.name for path in self.folder.glob("*/*_pred.nii.gz") if path.parent.name not in known):
+            logger.warning(f"{self.folder}: {len(strays)} predictions have no truth in this split, such as {strays[0]}")
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds the volumes in RAS and, as the earlier run told them, its seconds."""
+        d, case = dict(data), str(data["case"])
+        pred = self._read(case, "pred", d["label"])
+        width, usual = (_width(volume) for volume in (pred, d["image"][:1]))
+        if not usual / OTHER_RANGE < width < usual * OTHER_RANGE:
+            fact = f"case {case}: the prediction spans {width:.3g}, its condition {usual:.3g}"
+            raise BadInput(f"{fact}; scale it to the units of the condition first")
+        d["pred"] = pred
+        if self._path(case, "uncertainty").is_file():
+            d["uncertainty"] = self._read(case, "uncertainty", d["label"])
+        return {**d, "seconds": self.seconds.get(case)}
+
+    def _path(self, case: str, suffix: str) -> Path:
+        return self.folder / case / f"{case}_{suffix}.nii.gz"
+
+    def _read(self, case: str, suffix: str, label: MetaTensor) -> MetaTensor:
+        """One volume on the padded grid of the label (1, H, W, D)."""
+        path = self._path(case, suffix)
+        if not path.is_file():
+            raise BadInput(f"case {case}: there is no {path}; infer it first, or give another --predictions")
+        volume = read_volume(path)
+        grid = [int(side) for side in label.meta["grid_shape"]]
+        affine = np.asarray(label.affine)
+        if list(volume.shape[1:]) != grid or not np.allclose(np.asarray(volume.affine), affine, atol=GRID_TOLERANCE_MM):
+            raise BadInput(f"case {case}: {path} lies on another grid than the truth; resample it first")
+        pads = [pad for side, has in zip(reversed(label.shape[1:]), reversed(grid), strict=True) for pad in (0, side - has)]
+        return make_volume(F.pad(volume.as_tensor(), pads), affine, volume.meta)
+
+
+def system_of(predictions: str, **task: Any) -> dict[str, Any]:
+    """What the earlier run says of itself in its record, or only where it lies; `task` fills in what it does not say."""
+    return {"predictions": str(predictions), **task, **_record(_existing(predictions)).get("system", {})}
+
+
+def _existing(predictions: str) -> Path:
+    folder = Path(str(predictions)).expanduser()
+    if not folder.is_dir():
+        raise BadInput(f"{predictions}: there is no such folder; give --predictions the output_dir of a run")
+    return folder
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """The record that the run left, empty when it left none."""
+    for path in (folder / name for name in RECORDS):
+        if path.is_file():
+            try:
+                content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise BadInput(f"{path}: is no JSON ({error}); remove it") from error
+            return content
+    return {}
+
+
+def _width(volume: Tensor) -> float:
+    scale = intensity_range(volume[None])
+    return float(scale.high - scale.low)

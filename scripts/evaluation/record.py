@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run did: the facts that a report tells of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from .. import bundle_root
+from ..inferers.memory import peak_memory_gb
+from ..training.checkpoint import sha256
+
+PACKAGES = ("torch", "monai", "numpy")
+MOST_WARNINGS = 50
+
+
+class RunRecord:
+    """Writes what a `CaseEvaluator` did as one JSON file: system, NFE, model, versions, warnings, and of every case its files
+    and seconds.
+
+    path: the file, replaced atomically; system: what tells this run from others; inferer: gives the NFE, if it has one;
+    weights: the file whose name and sha256 are told.
+    """
+
+    def __init__(self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None) -> None:
+        self.path, self.system, self.inferer, self.weights = Path(path), dict(system), inferer, weights
+        self.warnings = _Warnings()
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to warnings while the engine runs, write when it ends."""
+        engine.add_event_handler(Events.STARTED, self.restart)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def restart(self, engine: Any = None) -> None:
+        """Forget an earlier run."""
+        self.warnings.lines.clear()
+        logging.getLogger().addHandler(self.warnings)
+
+    def write(self, engine: Any) -> None:
+        """The file."""
+        logging.getLogger().removeHandler(self.warnings)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}")
+        temporary.write_text(json.dumps(self.content(engine), indent=2, allow_nan=False))
+        temporary.replace(self.path)
+
+    def content(self, engine: Any) -> dict[str, Any]:
+        """What is written."""
+        return {
+            "system": {**self.system, "nfe": getattr(self.inferer, "nfe", self.system.get("nfe"))},
+            "model": _model(self.weights),
+            "versions": _versions(),
+            "warnings": self.warnings.lines,
+            "peak_memory_gb": peak_memory_gb(),
+            "sources": _sources(engine),
+            "cases": {case: {"seconds": engine.seconds[case]} for case in engine.done},
+            "failures": engine.failures,
+        }
+
+
+class _Warnings(logging.Handler):
+    """Keeps the lines of warnings, each once; errors are a run's failures, which are told by case."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if record.levelno == logging.WARNING and line not in self.lines and len(self.lines) < MOST_WARNINGS:
+            self.lines.append(line)
+
+
+def _model(weights: str | None) -> dict[str, str]:
+    return {} if weights is None else {"file": Path(weights).name, "sha256": sha256(Path(weights))}
+
+
+def _versions() -> dict[str, str]:
+    metadata = json.loads((Path(bundle_root()) / "configs" / "metadata.json").read_text())
+    packages = {name: version(name) for name in PACKAGES}
+    return {"bundle": metadata["version"], "python": platform.python_version(), **packages}
+
+
+def _sources(engine: Any) -> dict[str, dict[str, Any]]:
+    """Of every case its files: `image` (a list) and, when it was evaluated, `label`."""
+    sources: dict[str, dict[str, Any]] = {}
+    for entry in getattr(engine.data_loader.dataset, "data", []):
+        if isinstance(entry.get("image"), list):
+            sources[str(entry["case"])] = {"image": [_told(image) for image in entry["image"]]}
+            if "label" in entry:
+                sources[str(entry["case"])]["label"] = _told(entry["label"])
+    return sources
+
+
+def _told(source: Any) -> str:
+    """A file by its full path, a DICOM series by its name."""
+    return str(Path(source).absolute()) if isinstance(source, str) else str(source)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from scripts.data import LoadVolumesd
+from scripts.diffusion import BlockAverage
+from scripts.errors import BadInput
+from scripts.evaluation.predictions import ReadPredictiond, system_of
+
+AFFINE = np.array([[0, -1.0, 0, 17.5], [0, 0, -1.25, -8], [1.5, 0, 0, 3], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def truth(tmp_path, rng):
+    """A truth on disk with odd sides, and the case as `evaluate.yaml` loads it."""
+    voxels = rng.uniform(0, 900, (21, 18, 23)).astype(np.float32)
+    voxels[:3], voxels[-3:], voxels[:, :3], voxels[:, -3:] = 0, 0, 0, 0
+    nib.save(nib.Nifti1Image(voxels, AFFINE), tmp_path / "a_t1.nii.gz")
+    path = str(tmp_path / "a_t1.nii.gz")
+    load = LoadVolumesd(degradation=BlockAverage((4, 4, 4)), simulate=True)
+    return voxels, load({"case": "a", "image": [path], "label": path})
+
+
+def leave(folder, voxels, case="a", suffix="pred", affine=AFFINE):
+    (folder / case).mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels, affine), folder / case / f"{case}_{suffix}.nii.gz")
+
+
+def read(folder, case, cases=({"case": "a"},)):
+    return ReadPredictiond(str(folder), cases)(case)
+
+
+def test_a_prediction_lands_on_the_padded_grid_of_its_truth(truth, tmp_path, rng):
+    voxels, case = truth
+    leave(tmp_path / "run", voxels + 1)
+    (tmp_path / "run" / "results.json").write_text(json.dumps({"system": {"nfe": 3}, "cases": {"a": {"seconds": 7.5}}}))
+    d = read(tmp_path / "run", case)
+    height, width, depth = d["label"].meta["grid_shape"]
+    inside = (slice(None), slice(height), slice(width), slice(depth))
+    torch.testing.assert_close(d["pred"].as_tensor()[inside], d["label"].as_tensor()[inside] + 1)
+    assert d["pred"].shape == d["label"].shape
+    assert d["seconds"] == 7.5
+    assert "uncertainty" not in d
+    leave(tmp_path / "run", voxels * 0.1, suffix="uncertainty")
+    assert read(tmp_path / "run", case)["uncertainty"].max() == pytest.approx(0.1 * voxels.max())
+    assert system_of(str(tmp_path / "run"), target="t1") == {"predictions": str(tmp_path / "run"), "target": "t1", "nfe": 3}
+
+
+def test_without_a_record_only_the_folder_is_known(truth, tmp_path):
+    voxels, case = truth
+    leave(tmp_path / "run", voxels)
+    assert read(tmp_path / "run", case)["seconds"] is None
+    assert system_of(str(tmp_path / "run"), target="t1") == {"predictions": str(tmp_path / "run"), "target": "t1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda voxels: voxels[:-1], "case a: .*a_pred.nii.gz lies on another grid than the truth; resample it first"),
+        (lambda voxels: voxels / 900, r"case a: the prediction spans .*, its condition .*; scale it to the units"),
+        (lambda voxels: np.where(voxels > 500, np.nan, voxels), "a_pred.nii.gz: holds NaN or infinite voxels"),
+    ],
+)
+def test_a_prediction_that_cannot_be_measured_is_named(change, message, truth, tmp_path):
+    voxels, case = truth
+    leave(tmp_path / "run", change(voxels))
+    with pytest.raises(BadInput, match=message):
+        read(tmp_path / "run", case)
+
+
+def test_a_prediction_elsewhere_in_space_is_named(truth, tmp_path):
+    voxels, case = truth
+    leave(tmp_path / "run", voxels, affine=AFFINE + np.eye(4, k=3) * 0.1)
+    with pytest.raises(BadInput, match="another grid"):
+        read(tmp_path / "run", case)
+
+
+def test_missing_folders_and_predictions_are_named_and_strays_are_told(truth, tmp_path, caplog):
+    voxels, case = truth
+    with pytest.raises(BadInput, match="nowhere: there is no such folder"):
+        read(tmp_path / "nowhere", case)
+    leave(tmp_path / "run", voxels, case="zoe")
+    with pytest.raises(BadInput, match=r"case a: there is no .*a_pred.nii.gz; infer it first"):
+        read(tmp_path / "run", case)
+    assert "1 predictions have no truth in this split, such as zoe" in caplog.text
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(BadInput, match=r"run\.json: is no JSON"):
+        system_of(str(tmp_path / "run"))
