@@ -1,15 +1,26 @@
-# make demo: see a brain restored.  make test: lint, types and tests.  Both make .venv with what they need.
+# make demo: see a brain restored.  make demo-dicom: the same from DICOM to DICOM.  make test: lint, types and tests.  Both make .venv with what they need.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo demo-dicom test test-integrations lint clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m scripts demo --output demo
 
+# A DICOM study with a T1 and a T1 post; without one, a series is made of the MNI152 brain.
+DICOM ?= ../shared/data/dicom/glioma_ge_study
+
+demo-dicom: $(VENV)/.run
+	$(BIN)/python -m scripts demo_dicom --study $(DICOM) --output demo/dicom
+
 test: lint
 	$(BIN)/python -m pytest
+
+# MONAI Deploy's and MONAI Label's versions and ours do not mix with everything: each has an environment of its own.
+test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
+	$(VENV)-deploy/bin/python -m pytest tests/integrations/test_deploy.py
+	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -26,5 +37,22 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+$(VENV)-deploy/.run: requirements.txt requirements-dev.txt scripts/integrations/deploy/requirements.txt
+	$(PYTHON) -m venv $(VENV)-deploy
+	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
+	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt \
+	  -r scripts/integrations/deploy/requirements.txt $$(grep '^pytest==' requirements-dev.txt)
+	touch $@
+
+# The room's requirements.txt says why in this order.
+LABEL_ROOM := scripts/integrations/label
+$(VENV)-label/.run: $(LABEL_ROOM)/requirements.txt $(LABEL_ROOM)/torchvision_operators.py
+	$(PYTHON) -m venv $(VENV)-label
+	$(VENV)-label/bin/python -m pip install --quiet --disable-pip-version-check $$(grep -E '^(torch|setuptools)==' $<)
+	SAM2_BUILD_CUDA=0 $(VENV)-label/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -r $<
+	for site in $(VENV)-label/lib/python3*/site-packages; do cp $(LABEL_ROOM)/torchvision_operators.py $$site; \
+	  echo "import torchvision_operators" > $$site/torchvision_operators.pth; done
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo eval runs
+	rm -rf $(VENV) $(VENV)-deploy $(VENV)-label demo eval runs

@@ -28,10 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    doctor = commands.add_parser("doctor", help="what a folder holds, what would be used and what is wrong; reads headers only")
+    doctor.add_argument("dataset_dir", help="folder or zip with NIfTI or DICOM files (docs/your_data.md, docs/dicom.md)")
+    doctor.add_argument("--task", nargs="+", default=["t1"], metavar="NAME", help="conditions (default: t1)")
+    doctor.add_argument("--rule", nargs=2, action="append", default=[], metavar=("NAME", "REGEX"), help="as series_rules")
+    doctor.set_defaults(command=_doctor)
     demo = commands.add_parser("demo", help="restore a low-resolution copy of the MNI152 brain with the shipped weights")
     demo.add_argument("--output", default="demo", help="folder for the volumes and the picture (default: demo)")
     demo.add_argument("--samples", type=int, default=3, help="runs with different noise, at least 2 (default: 3)")
     demo.set_defaults(command=_demo)
+    clinic = commands.add_parser("demo_dicom", help="from a DICOM study, or one made of the MNI152 brain, to a derived series")
+    clinic.add_argument("--study", default="study", help="DICOM folder with a T1 and a T1 post; it may be missing")
+    clinic.add_argument("--output", default="demo/dicom", help="folder for the results (default: demo/dicom)")
+    clinic.set_defaults(command=_demo_dicom)
     export = commands.add_parser("export", help="write a training's averaged weights as a plain float16 state dict")
     export.add_argument("checkpoint", help="latest.pt of a training")
     export.add_argument("weights", help="file to write, e.g. models/model.pt")
@@ -85,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _doctor(options: argparse.Namespace) -> None:
+    from .data.doctor import doctor
+
+    doctor(options.dataset_dir, options.task, dict(options.rule))
+
+
 def _floors(options: argparse.Namespace) -> None:
     from .evaluation.floors import floors
 
@@ -128,6 +143,12 @@ def _demo(options: argparse.Namespace) -> None:
     from .evaluation.demo import demo
 
     demo(options.output, samples=max(options.samples, 2))
+
+
+def _demo_dicom(options: argparse.Namespace) -> None:
+    from .evaluation.demo_dicom import demo_dicom
+
+    demo_dicom(options.study, options.output)
 
 
 def _export(options: argparse.Namespace) -> None:

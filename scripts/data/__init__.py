@@ -4,6 +4,7 @@
 from .cases import find_cases
 from .grid import CropToContentd, RestoreGridd
 from .patches import EpochSampler, PatchDataset, PrepareTrainingd, SlicePatch, VolumePatch
+from .provenance import Provenance
 from .volumes import LoadVolumesd
 from .write import SaveVolumed
 
@@ -13,6 +14,7 @@ __all__ = [
     "LoadVolumesd",
     "PatchDataset",
     "PrepareTrainingd",
+    "Provenance",
     "RestoreGridd",
     "SaveVolumed",
     "SlicePatch",

@@ -24,16 +24,16 @@ from ..errors import BadInput
 logger = logging.getLogger(__name__)
 
 KEYS = ("image", "label")
-CODE = (*sorted(Path(__file__).parent.glob("*.py")), Path(degradations.__file__))  # what prepares volumes
+CODE = (*sorted(Path(__file__).parent.rglob("*.py")), Path(degradations.__file__))  # what prepares volumes
 
 
 class VolumeCache:
     """Cases as a transform prepares them: computed by the first process that asks, mapped into memory by all of them.
 
-    data: cases whose `image` and `label` are one path or several; transform: deterministic, gives `image` (C, H, W, D) and
-    `label` (1, H, W, D), of at most a few units so that float16 does; cache_dir: holds one file a case, named after all that
-    it depends on: the case's files, the transform's settings and its code. Files appear whole or not at all, so processes and
-    trainings may share the folder, and it may be deleted at any time.
+    data: cases whose `image` and `label` are one path or DICOM series or several; transform: deterministic, gives `image`
+    (C, H, W, D) and `label` (1, H, W, D), of at most a few units so that float16 does; cache_dir: holds one file a case, named
+    after all that it depends on: the case's files, the transform's settings and its code. Files appear whole or not at all, so
+    processes and trainings may share the folder, and it may be deleted at any time.
     Raises BadInput when the transform is random, a case's file is missing or the folder cannot be written to.
     """
 
@@ -67,7 +67,8 @@ class VolumeCache:
         return _read(path)
 
     def _name(self, case: Mapping[str, Any]) -> str:
-        stamps = [_stamp(Path(file)) for key in KEYS for file in ensure_tuple(case[key])]
+        sources = [source for key in KEYS for source in ensure_tuple(case[key])]
+        stamps = [_stamp(Path(file)) for source in sources for file in getattr(source, "files", [source])]  # of a DICOM series
         return hashlib.sha256(repr((self._recipe, stamps)).encode()).hexdigest()
 
 

@@ -10,11 +10,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import BadInput
+from .archive import unzip
+from .dicom import DicomSeries
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ ALIASES = {
     "dseg": "seg",
 }
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
-OUTPUT_WORDS = frozenset({"pred", "uncertainty"})
+OUTPUT_WORDS = frozenset({"pred", "uncertainty", "error"})
 
 # Paths below dataset_dir without their .nii or .nii.gz; the first that matches counts.
 LAYOUTS = tuple(
@@ -74,18 +75,19 @@ def find_cases(
     split: str = "all",
     datalist: str | None = None,
     train_fraction: float = 0.8,
+    series_rules: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Cases as `{"case": name, "image": [path per condition], "label": path of the target}`, sorted by name.
 
-    dataset_dir: a folder in any layout of docs/your_data.md. conditions, target: modalities, as t1 t1ce t2 flair seg;
+    dataset_dir: a folder in any layout of docs/your_data.md, or DICOM, in place of whose paths stand `DicomSeries`; or a
+    zip of one. conditions, target: modalities, as t1 t1ce t2 flair seg;
     without a target there is no "label"; it may be one of the conditions. split: "all", "train" or "val", by
     `splits.csv` in the folder, else the first `train_fraction` of the sorted subjects train. datalist: a JSON file in
-    MONAI's decathlon form, instead of looking. Cases that lack a modality are left out with one warning.
+    MONAI's decathlon form, instead of looking. series_rules: which DICOM series is which modality, as regular expressions.
+    Cases that lack a modality are left out with one warning.
     Raises BadInput when nothing usable is found or two files claim one place.
     """
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
-        raise BadInput(f"{dataset_dir}: there is no such folder; check dataset_dir")
+    root = folder_of(dataset_dir)
     if split not in SPLITS:
         raise BadInput(f"split {split}: there is no such split; choose one of {', '.join(SPLITS)}")
     wanted = [_modality(word) for word in ([conditions] if isinstance(conditions, str) else conditions)]
@@ -93,9 +95,13 @@ def find_cases(
     if datalist is not None:
         return _from_datalist(root, datalist, wanted, goal, _Split(root, split, train_fraction))
     asked = list(dict.fromkeys([*wanted, *([] if goal is None else [goal])]))
-    cases = _look(root, asked)
-    chosen = _Split(root, split, train_fraction).take(cases)
-    complete = _complete(root, {case: cases[case] for case in chosen}, asked)
+    cases, nifti = _look(root, asked)
+    splits = _Split(root, split, train_fraction)
+    complete: Mapping[str, Mapping[str, Path | DicomSeries]]
+    if cases:
+        complete = _complete(root, {case: cases[case] for case in splits.take(cases)}, asked)
+    else:
+        complete = _from_dicom(root, splits, asked, series_rules or {}) or _nothing_found(root, asked, nifti)
     return [_entry(case, [files[m] for m in wanted], files.get(goal or "")) for case, files in complete.items()]
 
 
@@ -105,9 +111,20 @@ def subject_of(case: str) -> str:
     return match.group() if match else case
 
 
-def _entry(case: str, image: Sequence[Path], label: Path | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"case": case, "image": [str(path) for path in image]}
-    return entry if label is None else {**entry, "label": str(label)}
+def _entry(case: str, image: Sequence[Path | DicomSeries], label: Path | DicomSeries | None) -> dict[str, Any]:
+    sources = [str(source) if isinstance(source, Path) else source for source in (*image, label)]
+    entry: dict[str, Any] = {"case": case, "image": sources[:-1]}
+    return entry if label is None else {**entry, "label": sources[-1]}
+
+
+def folder_of(dataset_dir: str | Path) -> Path:
+    """The folder itself, or what a zip holds. Raises BadInput when there is none."""
+    root = Path(dataset_dir).expanduser()
+    if root.suffix.lower() == ".zip" and root.is_file():
+        return unzip(root)
+    if not root.is_dir():
+        raise BadInput(f"{dataset_dir}: there is no such folder; check dataset_dir")
+    return root
 
 
 def _modality(word: str) -> str:
@@ -117,7 +134,8 @@ def _modality(word: str) -> str:
 # Looking through a folder
 
 
-def _look(root: Path, asked: Sequence[str]) -> Cases:
+def _look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
+    """NIfTI cases, and all NIfTI files."""
     known = MODALITIES | set(asked)
     cases: Cases = {}
     nifti = [path for path in _walk(root) if path.name.endswith((".nii", ".nii.gz")) and not _is_output(path)]
@@ -130,9 +148,7 @@ def _look(root: Path, asked: Sequence[str]) -> Cases:
     if not cases and flat and len(asked) == 1:  # nothing names a modality: every file is the one that is asked for
         for path in flat:
             cases.setdefault(_stem(path), {}).setdefault(asked[0], []).append(_File(path, 0))
-    if not cases:
-        raise _nothing_found(root, asked, nifti)
-    return dict(sorted(cases.items()))
+    return dict(sorted(cases.items())), nifti
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -167,18 +183,24 @@ def _is_output(path: Path) -> bool:
     return not OUTPUT_WORDS.isdisjoint(re.split(r"[-_.]", _stem(path).lower())[-2:])
 
 
-def _nothing_found(root: Path, asked: Sequence[str], nifti: Sequence[Path]) -> BadInput:
-    if any(_is_dicom(path) for path in islice(_walk(root), 50)):
-        return BadInput(f"{root}: DICOM input is not supported yet, convert to NIfTI")
-    seen = f"{len(nifti)} NIfTI files, such as {nifti[0].relative_to(root)}" if nifti else "no NIfTI file"
-    return BadInput(f"{root}: no case with {_and(asked)}; found {seen}; see docs/your_data.md#layouts for names")
+def _nothing_found(root: Path, asked: Sequence[str], nifti: Sequence[Path]) -> NoReturn:
+    seen = f"{len(nifti)} NIfTI files, such as {nifti[0].relative_to(root)}" if nifti else "no NIfTI or DICOM file"
+    raise BadInput(f"{root}: no case with {_and(asked)}; found {seen}; see docs/your_data.md#layouts for names")
 
 
-def _is_dicom(path: Path) -> bool:
-    if path.suffix.lower() in (".dcm", ".ima"):
-        return True
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def _from_dicom(
+    root: Path, split: _Split, asked: Sequence[str], rules: Mapping[str, str]
+) -> dict[str, dict[str, DicomSeries]]:
+    """The series of complete cases, empty where there is no DICOM."""
+    from .dicom.choose import choose_cases, find_studies  # needs pydicom, which MONAI Label pins to an older version
+
+    studies, refused = find_studies(root)
+    if refused and not studies:
+        raise BadInput(f"{refused[0]}{f' (and {len(refused) - 1} more)' if len(refused) > 1 else ''}")
+    for line in refused:
+        logger.warning("%s", line)
+    rules = {_modality(word): rule for word, rule in rules.items()}
+    return choose_cases(root, {case: studies[case] for case in split.take(studies)}, asked, rules) if studies else {}
 
 
 # From all files to complete cases

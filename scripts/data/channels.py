@@ -29,15 +29,30 @@ def conditions_and_mask(image: Tensor, degradation: Degradation | None) -> tuple
     image: raw conditions (B, C, H, W, D); where there is a degradation the first one holds the measurement, constant over
     each block, and is returned as the networks see it.
     """
-    # What comes in may be no exact block average; everything that follows relies on it.
-    if degradation is not None:
-        image = torch.cat([degradation(image[:, :1].float()), image[:, 1:].float()], dim=1)
-    scale = intensity_range(image)
+    image = measured(image, degradation)
+    scale = intensity_range(_plain(image, degradation))
+    return (*normalized(image, scale, degradation), scale)
+
+
+def measured(image: Tensor, degradation: Degradation | None) -> Tensor:
+    """The conditions (B, C, H, W, D) in float32, the first one an exact block average: what follows relies on it."""
+    if degradation is None:
+        return image.float()
+    return torch.cat([degradation(image[:, :1].float()), image[:, 1:].float()], dim=1)
+
+
+def normalized(image: Tensor, scale: IntensityRange, degradation: Degradation | None) -> tuple[Tensor, Tensor]:
+    """Conditions as the networks see them, and the mask; image: as `measured` returns it."""
     conditions = scale.normalize(image)
-    mask = torch.where(conditions[:, :1] > -1.0 + 1.0e-6, 1.0, -1.0)
+    mask = torch.where(_plain(conditions[:, :1], degradation) > -1.0 + 1.0e-6, 1.0, -1.0)
     if degradation is not None:
         conditions = torch.cat([degradation.shown(conditions[:, :1]), conditions[:, 1:]], dim=1)
-    return conditions, mask, scale
+    return conditions, mask
+
+
+def _plain(image: Tensor, degradation: Degradation | None) -> Tensor:
+    """The same with the first channel free of overshoot."""
+    return image if degradation is None else torch.cat([degradation.plain(image[:, :1]), image[:, 1:]], dim=1)
 
 
 def network_input(conditions: Tensor, mask: Tensor) -> Tensor:

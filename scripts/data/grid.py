@@ -83,7 +83,7 @@ class RestoreGridd(MapTransform):
 
 def content_box(volume: Tensor, multiple: Sequence[int]) -> list[slice]:
     """Three slices around the content of a volume (C, H, W, D)."""
-    content = (volume != background(volume[None])[0, :, None, None, None]).any(dim=0)
+    content = (volume != _around(volume)[:, None, None, None]).any(dim=0)
     if not content.any():
         return [slice(0, side) for side in content.shape]
     return [_span(content.movedim(axis, 0).flatten(1).any(dim=1), multiple[axis]) for axis in range(3)]
@@ -122,12 +122,21 @@ def _to_source_axes(voxels: Tensor, affine: np.ndarray, meta: dict[Any, Any]) ->
     return make_volume(turned, affine, meta)
 
 
+def _around(volume: Tensor) -> Tensor:
+    """Background of every channel, (C,); that of the first as its loader says, if it does."""
+    found = background(torch.as_tensor(volume).as_subclass(Tensor)[None])[0]
+    told = getattr(volume, "meta", {}).get(BACKGROUND)
+    if told is not None:
+        found[0] = float(told)
+    return found
+
+
 def _crop(volume: Tensor, box: Sequence[slice]) -> Tensor:
     h, w, d = box
     if not isinstance(volume, MetaTensor):
         return volume[:, h, w, d].contiguous()
     start = [int(span.start) for span in box]
-    around = float(background(volume.as_tensor()[None, :1]))
+    around = float(_around(volume[:1])[0])
     meta = {**volume.meta, "crop_start": start, "padded_shape": list(volume.shape[1:]), "background": around}
     voxels = volume.as_tensor()[:, h, w, d].contiguous()
     return make_volume(voxels, _matrix(volume.affine) @ _shift(start), meta)

@@ -32,7 +32,8 @@ class IntensityRange(NamedTuple):
         return IntensityRange(self.low[:, channel : channel + 1], self.high[:, channel : channel + 1])
 
 
-def background(volume: Tensor) -> Tensor:
+# TorchScript compiles the two functions below into the exported sampler; it sees defaults, but no globals.
+def background(volume: Tensor, share: float = USUAL, darker: float = DARKER) -> Tensor:
     """What lies around the head: (B, C, H, W, D) -> (B, C).
 
     The value that most of the volume's six faces have, if next to nothing is darker: resampling leaves single voxels below
@@ -42,19 +43,24 @@ def background(volume: Tensor) -> Tensor:
     for index, one in enumerate(volume.float().flatten(0, 1)):
         faces = torch.cat([one.movedim(axis, 0)[[0, -1]].flatten() for axis in range(3)])
         common = faces.mode().values
-        usual = (faces == common).float().mean() > USUAL and (one < common).float().mean() < DARKER
+        usual = (faces == common).float().mean() > share and (one < common).float().mean() < darker
         found.view(-1)[index] = common if usual else one.min()
     return found
 
 
-def intensity_range(volume: Tensor) -> IntensityRange:
-    """Range of each volume and channel: its background, and the 99.9th percentile of what lies above. (B, C, H, W, D)."""
-    flat = volume.float().flatten(2)
-    low = background(volume)
+def bright_end(volume: Tensor, low: Tensor, share: float = PERCENTILE) -> Tensor:
+    """The 99.9th percentile of what lies above the background `low` (B, C): (B, C, H, W, D) -> (B, C)."""
     high = torch.empty_like(low)
-    for index, values in enumerate(flat.flatten(0, 1)):
+    for index, values in enumerate(volume.float().flatten(2).flatten(0, 1)):
         above = values[values > low.view(-1)[index]]
-        rank = max(int(PERCENTILE * above.numel()), 1)
+        rank = max(int(share * above.numel()), 1)
         high.view(-1)[index] = above.kthvalue(rank).values if above.numel() else low.view(-1)[index] + 1.0
+    return high
+
+
+def intensity_range(volume: Tensor) -> IntensityRange:
+    """Range of each volume and channel (B, C, H, W, D): its background and its bright end."""
+    low = background(volume)
+    high = bright_end(volume, low)
     shape = (*low.shape, 1, 1, 1)
     return IntensityRange(low.view(shape), high.view(shape))

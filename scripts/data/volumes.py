@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from torch import Tensor
 
 from ..diffusion.degradations import Degradation
 from ..errors import BadInput
+from .dicom import DicomSeries
+from .intensity import background
 
 orientations: Any = nib.orientations  # has no types
 
@@ -34,13 +38,16 @@ GRID_TOLERANCE_MM = 1e-3
 class LoadVolumesd(MapTransform):
     """Load the conditions of a case as channels of one volume, and the target (training only) on the same grid.
 
-    keys: the first holds the conditions, a path or a list of paths, any further one a single path. They become float32
-    MetaTensors (C, H, W, D) and (1, H, W, D) in RAS. Meta: `filename_or_obj` (the first file), `source_axcodes` (as
-    "LPS"), `source_affine` (4x4 float64, as on disk), `grid_shape` (three ints: the RAS output grid before padding).
+    keys: the first holds the conditions, a path or DicomSeries or a list of them, any further one a single path or series.
+    They become float32 MetaTensors (C, H, W, D) and (1, H, W, D) in RAS. Meta: `filename_or_obj` (the first file or
+    series), `source_axcodes` (as "LPS"), `source_affine` (4x4 float64, as on disk), `grid_shape` (three ints: the RAS
+    output grid before padding); from DICOM also `dicom_files` (JSON list of the conditions' files).
     degradation: what the first condition is a measurement by. With `simulate` it is measured here from a fine volume,
     after every volume was padded at its far ends, with its own minimum, to a multiple of the factors (and at least 17).
     Without, the file
-    is the coarse measurement, and is repeated onto the fine grid, on which all other volumes must already lie.
+    is the coarse measurement, and is repeated onto the fine grid, on which all other volumes must already lie. A degradation
+    of several `scans` takes as many files, one coarse measurement each, and makes one channel of them; meta `background` tells
+    what lies around the head, which the channel itself does not.
     Raises BadInput when a file is unusable or two grids do not match.
     """
 
@@ -60,14 +67,20 @@ class LoadVolumesd(MapTransform):
         """Paths in, volumes out; `case` is filled in from the first file's name when it is absent."""
         d = dict(data)
         image_key = self.keys[0]
-        paths = {key: _path_list(d[key]) for key in self.key_iterator(d)}
-        d.setdefault("case", _stem(paths[image_key][0]))
+        paths = {key: _sources(d[key]) for key in self.key_iterator(d)}
+        d.setdefault("case", _stem(str(paths[image_key][0])))
         # The simulated condition and the target are often one file: read it once.
         loaded = {path: read_volume(path) for path in dict.fromkeys(itertools.chain(*paths.values()))}
         first = loaded[paths[image_key][0]]
-        grid = first if self.degradation is None or self.simulate else repeat_onto_fine_grid(first, self.degradation)
-        for key, files in paths.items():
-            on_grid = [grid if key == image_key and i == 0 else loaded[path] for i, path in enumerate(files)]
+        volumes = {key: [loaded[path] for path in files] for key, files in paths.items()}
+        if self.degradation is not None and not self.simulate:
+            scans = self.degradation.scans
+            if len(volumes[image_key]) < len(scans):
+                raise BadInput(f"case {d['case']}: {len(scans)} scans are needed; name them all in --conditions")
+            coarse = zip(volumes[image_key], scans, strict=False)  # conditions of other contrasts follow the scans
+            volumes[image_key][: len(scans)] = [repeat_onto_fine_grid(volume, scan) for volume, scan in coarse]
+        grid = volumes[image_key][0]
+        for key, on_grid in volumes.items():
             for volume in on_grid:
                 _check_same_grid(d["case"], grid, volume, first)
             d[key] = self._stack(on_grid, degrade=key == image_key)
@@ -76,31 +89,33 @@ class LoadVolumesd(MapTransform):
     def _stack(self, volumes: Sequence[MetaTensor], *, degrade: bool) -> MetaTensor:
         factors = (1, 1, 1) if self.degradation is None else self.degradation.factors
         channels = [pad_to_multiple(volume.as_tensor(), factors, SMALLEST_GRID) for volume in volumes]
-        if self.degradation is not None and self.simulate and degrade:
-            channels[0] = self.degradation(channels[0])
-        return make_volume(torch.cat(channels), volumes[0].affine, volumes[0].meta)
+        meta = {**volumes[0].meta, **_dicom_files(volumes)}
+        if self.degradation is not None and degrade:
+            count = 1 if self.simulate else len(self.degradation.scans)
+            joined = self.degradation(channels[0]) if self.simulate else self.degradation.joined(channels[:count])
+            channels[:count] = [joined]
+            if len(self.degradation.scans) > 1:
+                meta["background"] = float(background(self.degradation.plain(joined)[None]))
+        return make_volume(torch.cat(channels), volumes[0].affine, meta)
 
 
-def read_volume(path: str | Path) -> MetaTensor:
-    """One NIfTI file as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
+def read_volume(source: str | Path | DicomSeries) -> MetaTensor:
+    """One NIfTI file or DICOM series as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
 
     Raises BadInput when it is missing, unreadable, not 3D, smaller than 5 voxels a side, constant or not finite.
     """
-    file = Path(path).expanduser()
-    affine = _checked_affine(file)
-    try:
-        volume = _loader()(str(file))
-    except Exception as error:  # a truncated file fails in as many ways as there are compressions
-        raise _unreadable(file, error) from error
-    _check_values(file, volume)
-    volume.affine = torch.as_tensor(affine)  # as on disk: MONAI "corrects" an affine that disagrees with pixdim
+    volume = _read_dicom(source) if isinstance(source, DicomSeries) else _read_nifti(Path(source).expanduser())
+    _check_values(source, volume)
+    affine = np.asarray(volume.affine)
     in_ras: Any = Orientation(axcodes="RAS", labels=None)(volume)
     meta = {
-        "filename_or_obj": str(path),
+        "filename_or_obj": str(source),
         "source_axcodes": "".join(orientations.aff2axcodes(affine)),
         "source_affine": affine,
         "grid_shape": list(in_ras.shape[1:]),
     }
+    if isinstance(source, DicomSeries):
+        meta["dicom_files"] = json.dumps(source.files)
     return make_volume(in_ras.as_tensor().contiguous(), in_ras.affine, meta)
 
 
@@ -142,8 +157,32 @@ def _loader() -> LoadImage:
         return LoadImage(reader, image_only=True, ensure_channel_first=True, dtype=np.float32)
 
 
-def _path_list(value: Any) -> list[str]:
-    return [str(value)] if isinstance(value, str | Path) else [str(path) for path in value]
+def _sources(value: Any) -> list[str | DicomSeries]:
+    several = [value] if isinstance(value, str | Path | DicomSeries) else value
+    return [source if isinstance(source, DicomSeries) else str(source) for source in several]
+
+
+def _dicom_files(volumes: Sequence[MetaTensor]) -> dict[str, str]:
+    """Those of all conditions, the first one's first; a string survives the collation of a batch."""
+    lists = [json.loads(volume.meta.get("dicom_files", "[]")) for volume in volumes]
+    return {"dicom_files": json.dumps(list(itertools.chain(*lists)))} if lists[0] else {}
+
+
+def _read_dicom(series: DicomSeries) -> MetaTensor:
+    from .dicom.find import too_small
+    from .dicom.read import read_series  # needs pydicom, which MONAI Label pins to an older version
+
+    return read_series(replace(series, problem=series.problem or too_small(series)))
+
+
+def _read_nifti(file: Path) -> MetaTensor:
+    affine, _ = checked_header(file)
+    try:
+        volume = _loader()(str(file))
+    except Exception as error:  # a truncated file fails in as many ways as there are compressions
+        raise _unreadable(file, error) from error
+    volume.affine = torch.as_tensor(affine)  # as on disk: MONAI "corrects" an affine that disagrees with pixdim
+    return volume
 
 
 def _stem(path: str) -> str:
@@ -156,8 +195,8 @@ def _unreadable(file: Path, error: Exception) -> BadInput:
     return BadInput(f"{file}: {fact}; copy or convert it again")
 
 
-def _checked_affine(file: Path) -> np.ndarray:
-    """The affine (4, 4) float64 of a file whose header promises a usable volume."""
+def checked_header(file: Path) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Affine (4, 4) float64 and shape (H, W, D) of a NIfTI file. Raises BadInput unless they promise a usable volume."""
     if not file.is_file():
         raise BadInput(f"{file}: there is no such file; check dataset_dir or the datalist")
     try:
@@ -175,10 +214,10 @@ def _checked_affine(file: Path) -> np.ndarray:
         raise BadInput(f"{file}: holds {dtype} values; convert it to one real number a voxel")
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise BadInput(f"{file}: its affine does not place the voxels in space; repair sform or qform in the header")
-    return affine
+    return affine, tuple(shape)
 
 
-def _check_values(file: Path, volume: Tensor) -> None:
+def _check_values(file: str | Path | DicomSeries, volume: Tensor) -> None:
     low, high = float(volume.min()), float(volume.max())
     if not torch.isfinite(volume).all():
         raise BadInput(f"{file}: holds NaN or infinite voxels; replace them, for example by the background value")

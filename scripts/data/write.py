@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
-from contextlib import suppress
+import shutil
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
 
 from ..errors import BadInput
+from .provenance import Provenance
 
 Nifti1Image: Any = nib.Nifti1Image  # has no types
+UNCERTAINTY, DICOM_SUFFIX = "uncertainty", ".dcm"
 
 
 class SaveVolumed(MapTransform):
@@ -25,7 +29,10 @@ class SaveVolumed(MapTransform):
 
     keys: MetaTensors (C, H, W, D); one channel becomes a 3D file, more a 4D one with the channels last. A key that is
     missing is skipped: the uncertainty exists only with several samples. suffixes: one a key.
-    The data get the file's path as `{key}_path`. Raises BadInput when `output_dir` cannot be written.
+    provenance: what made the volumes. With it, those that come from DICOM (meta `dicom_files`, a JSON list of files) are
+    written as DICOM too: `{case}/{suffix}/*.dcm` is a derived MR series; an uncertainty is a Parametric Map,
+    `{case}/uncertainty.dcm`. An earlier result is replaced, or removed where there is none now.
+    The data get the NIfTI file's path as `{key}_path`. Raises BadInput when `output_dir` cannot be written.
     """
 
     def __init__(
@@ -35,6 +42,7 @@ class SaveVolumed(MapTransform):
         *,
         case_key: str = "case",
         suffixes: Sequence[str],
+        provenance: Provenance | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys=True)
         if len(self.keys) != len(suffixes):
@@ -42,6 +50,7 @@ class SaveVolumed(MapTransform):
         self.output_dir = Path(output_dir).expanduser()
         self.case_key = case_key
         self.suffixes = tuple(suffixes)
+        self.provenance = provenance
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write every key that is there."""
@@ -51,7 +60,10 @@ class SaveVolumed(MapTransform):
             raise BadInput(f"case {case}: this is not a file name, so no result can be named after it; rename the case")
         check_output_dir(self.output_dir)
         for key, suffix in zip(self.keys, self.suffixes, strict=True):
-            path = self.output_dir / case / f"{case}_{suffix}.nii.gz"
+            folder = self.output_dir / case
+            path = folder / f"{case}_{suffix}.nii.gz"
+            if self.provenance is not None:
+                write_dicom(d.get(key), folder / _dicom_name(suffix), self.provenance)
             if key in d:
                 write_volume(d[key], path)
                 d[f"{key}_path"] = str(path)
@@ -72,18 +84,60 @@ def check_output_dir(output_dir: str | Path) -> None:
 
 def write_volume(volume: MetaTensor, path: Path) -> None:
     """One volume (C, H, W, D) to one NIfTI file with sform and qform; an older one stays until it is whole."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")  # hidden: never taken for a case
+    with _whole(path) as part:
+        nib.save(_nifti(volume), part)
+
+
+def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -> None:
+    """A volume (1, H, W, D) to a Parametric Map, if `path` is a .dcm file, else to a folder of an MR series.
+
+    One that is None or comes from NIfTI has no DICOM: what an earlier run left at `path` is removed.
+    """
+    files = [] if volume is None else json.loads(volume.meta.get("dicom_files", "[]"))
+    if volume is None or not files:
+        _remove(path)
+        return
+    from .dicom.write import write_parametric_map, write_series  # here: highdicom is not everywhere, and slow to import
+
+    write = write_parametric_map if path.suffix == DICOM_SUFFIX else write_series
+    with _whole(path) as part:
+        write(volume, part, files, provenance)
+
+
+def _dicom_name(suffix: str) -> str:
+    return f"{suffix}{DICOM_SUFFIX}" if suffix == UNCERTAINTY else suffix
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A hidden place to write a file or folder to; it takes the place of `path` only when nothing failed.
+
+    Hidden, because it must never be taken for a case. Raises BadInput for an OSError.
+    """
+    part, older = (path.with_name(f".{os.getpid()}.{what}.{path.name}") for what in ("new", "old"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(_nifti(volume), part)
+        yield part
+        if path.is_dir():  # a folder cannot be renamed onto another
+            path.replace(older)
         part.replace(path)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror or error}); give another output_dir") from error
     finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        if older.exists() and not path.exists():
+            older.replace(path)
+        for leftover in (part, older):
+            _remove(leftover)
         with suppress(OSError):
             path.parent.rmdir()  # succeeds only when nothing was written in it
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _nifti(volume: MetaTensor) -> Any:

@@ -28,7 +28,7 @@ OTHER_RANGE = 4.0  # times as wide or as narrow as the condition's intensities
 class NoInference(Inferer):
     """Stands in `evaluate.yaml` where nothing is to be inferred."""
 
-    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The first condition."""
         return inputs[:, :1]
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from .. import bundle_root
+from .. import bundle_version, sha256
 from ..inferers.memory import peak_memory_gb
-from ..training.checkpoint import sha256
 
 PACKAGES = ("torch", "monai", "numpy")
 MOST_WARNINGS = 50
@@ -23,11 +22,13 @@ MOST_WARNINGS = 50
 
 class RunRecord:
     """Writes what a `CaseEvaluator` did as one JSON file: system, NFE, model, versions, warnings, and of every case its files
-    and seconds.
+    and seconds. When no case was done nothing is written: the log has said why.
 
     path: the file, replaced atomically; system: what tells this run from others; inferer: gives the NFE, if it has one;
     weights: the file whose name and sha256 are told.
     """
+
+    writes_failures_alone = False
 
     def __init__(self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None) -> None:
         self.path, self.system, self.inferer, self.weights = Path(path), dict(system), inferer, weights
@@ -46,6 +47,8 @@ class RunRecord:
     def write(self, engine: Any) -> None:
         """The file."""
         logging.getLogger().removeHandler(self.warnings)
+        if not (engine.done or self.writes_failures_alone):
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}")
         temporary.write_text(json.dumps(self.content(engine), indent=2, allow_nan=False))
@@ -83,9 +86,8 @@ def _model(weights: str | None) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    metadata = json.loads((Path(bundle_root()) / "configs" / "metadata.json").read_text())
     packages = {name: version(name) for name in PACKAGES}
-    return {"bundle": metadata["version"], "python": platform.python_version(), **packages}
+    return {"bundle": bundle_version(), "python": platform.python_version(), **packages}
 
 
 def _sources(engine: Any) -> dict[str, dict[str, Any]]:

@@ -39,6 +39,8 @@ class Results(RunRecord):
     prediction or truth is not finite counts as failed. Memory does not grow with the cases but for their features.
     """
 
+    writes_failures_alone = True
+
     def __init__(
         self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None,
         features: Features | None = None, degradation: Degradation | None = None,
@@ -77,7 +79,7 @@ class Results(RunRecord):
         self.distances.add(pred, label)
         metrics = case_metrics(**volumes, degradation=self.degradation)
         if "runs" in output:
-            metrics |= run_spread(_in_ras(output["runs"]), label)
+            metrics |= run_spread(list(_in_ras(output["runs"])), label)
         if "uncertainty" in output and foreground.sum() >= CALIBRATION_BINS:
             curve = calibration_curve(volumes["uncertainty"], pred, label, foreground, bins=CALIBRATION_BINS)
             self.curves.append([half.tolist() for half in curve])

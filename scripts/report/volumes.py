@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 
+from ..data.dicom import DicomSeries
 from ..data.intensity import background, intensity_range
 from ..data.volumes import LoadVolumesd, make_volume, read_volume
 from ..diffusion import BlockAverage
@@ -40,8 +41,8 @@ class Files(NamedTuple):
 
     result: Path
     uncertainty: Path | None = None
-    inputs: Sequence[str] | None = None
-    truth: str | None = None
+    inputs: Sequence[str | DicomSeries] | None = None
+    truth: str | DicomSeries | None = None
 
 
 class CaseVolumes(NamedTuple):
@@ -66,7 +67,7 @@ def load_case(files: Files, task: Task) -> CaseVolumes:
                 notes.append(f"{name}: no file of it was found")
             continue
         try:
-            found = _inputs(given, task) if name == "input" else {name: read_volume(str(given))}
+            found = {name: read_volume(given)} if isinstance(given, str | Path | DicomSeries) else _inputs(given, task)
             for volume in found.values():
                 _check_grid(volume, result)
             raw |= found

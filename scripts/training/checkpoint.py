@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -16,9 +15,11 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from .. import sha256
 from ..errors import BadInput
-from ..networks import ScoreFusion
+from ..networks import ScoreFusion, VolumeDenoiser
 from ..networks.blocks import ResidualBlock
+from ..planes import PLANES
 
 logger = logging.getLogger(__name__)
 CHECKSUMS = "checksums.json"
@@ -141,7 +142,8 @@ def _planes_alone(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[s
     taken: dict[str, Tensor] = {}
     for name, plane in own.items():
         if name.endswith(PLANE):
-            place = places.get(int(plane), "no such plane")
+            # Its own place if that is the same plane: of members that see other conditions, several are of one plane.
+            place = name.removesuffix(PLANE) if state.get(name) == plane else places.get(int(plane), "no such plane")
             parts = {key.removeprefix(place): value for key, value in state.items() if key.startswith(place)}
             mine = name.removesuffix(PLANE)
             taken |= {mine + key: value for key, value in parts.items() if not key.startswith("alignments.")}
@@ -152,10 +154,13 @@ def load_members(network: ScoreFusion, pattern: str) -> ScoreFusion:
     """Give each member of a fusion the weights of its plane.
 
     pattern: a path with `{plane}` where the plane's name goes, for planes trained alone by `train_2d.yaml`; or one file
-    that holds them all, as models/model.pt does. Raises BadInput when a file is missing or does not fit.
+    that holds them all, as models/model.pt does. Members of a `ModalityFusion` need `{seen}` too, for the places of the
+    conditions they see, as in runs/{seen}_{plane}/latest.pt with 0_coronal. Raises BadInput when a file is missing or does not
+    fit.
     """
     for member in network.members:
-        load_weights(_alone(member), pattern.format(plane=member.plane))
+        seen = "".join(map(str, getattr(member, "seen", [])))
+        load_weights(_alone(member), pattern.format(plane=member.plane, seen=seen))
     return network
 
 
@@ -169,22 +174,25 @@ def _alone(member: nn.Module) -> nn.Module:
 
 
 def fusion_to_train(
-    network: ScoreFusion, plane_weights: str, fusion_weights: str | None = None, *, checkpointing: bool = False,
-    device: torch.device | str = "cpu",
-) -> ScoreFusion:  # fmt: skip
+    network: ScoreFusion | VolumeDenoiser, plane_weights: str, fusion_weights: str | None = None, *,
+    checkpointing: bool = False, device: torch.device | str = "cpu",
+) -> ScoreFusion | VolumeDenoiser:  # fmt: skip
     """A fusion network ready for training: frozen trained planes, and the fusion of an earlier phase when one is given.
+
+    A `VolumeDenoiser` has no planes to load, and starts anew.
 
     plane_weights: pattern of `load_members`; fusion_weights: a checkpoint of the same planes, whose features, if it had
     none, start at zero; checkpointing: recompute the 3D network's activations in the backward pass.
     """
-    load_members(network, plane_weights)
+    if isinstance(network, ScoreFusion):
+        load_members(network, plane_weights)
     if fusion_weights is not None:
         own, saved = network.state_dict(), averaged(fusion_weights)
         differing = [key for key in own.keys() & saved.keys() if own[key].shape != saved[key].shape]
         if differing or any(".alignments." not in key for key in own.keys() ^ saved.keys()):
             raise BadInput(f"{fusion_weights}: a fusion of other planes or another size; use the overlays it was trained with")
         network.load_state_dict(saved, strict=False)
-    for module in network.fusion.modules():
+    for module in network.modules():  # frozen planes never recompute
         if isinstance(module, ResidualBlock):
             module.checkpointing = checkpointing
     return network.to(device)
@@ -193,15 +201,33 @@ def fusion_to_train(
 def export_weights(source: str, target: str, half: bool = True) -> None:
     """Write the averaged weights of a checkpoint as a plain state dict, in float16 unless told otherwise.
 
+    source: a checkpoint, or a pattern with `{plane}`: all planes there are, to be used together without a fusion.
     The file's sha256 is listed in `checksums.json` beside it.
     """
-    state, path = averaged(source), Path(target)
-    kept = {key: value.half() if half and value.is_floating_point() else value for key, value in state.items()}
+    state, path = _together(source) if "{plane}" in source else averaged(source), Path(target)
+    kept = {key: _halved(value) if half else value for key, value in state.items()}
     save_atomically(kept, path)
     listed = path.with_name(CHECKSUMS)
     sums = json.loads(listed.read_text()) if listed.is_file() else {}
     sums[path.name] = sha256(path)
     listed.write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n")
+
+
+def _together(pattern: str) -> dict[str, Tensor]:
+    """Planes trained alone as the members of one network that averages them."""
+    files = [file for plane in PLANES if Path(file := pattern.format(plane=plane)).is_file()]
+    if not files:
+        raise BadInput(f"{pattern}: no such file for any of {', '.join(PLANES)}; train planes first or give another path")
+    planes = enumerate(averaged(file) for file in files)
+    return {key.replace("members.0.", f"members.{place}.", 1): value for place, plane in planes for key, value in plane.items()}
+
+
+def _halved(value: Tensor) -> Tensor:
+    """In float16; integers, as SwinUNETR's indices, in int16 where they fit."""
+    if value.is_floating_point():
+        return value.half()
+    fits = value.dim() > 0 and value.dtype == torch.int64 and int(value.abs().max()) < 2**15
+    return value.short() if fits else value
 
 
 def check_sum(path: Path) -> None:
@@ -212,9 +238,3 @@ def check_sum(path: Path) -> None:
     wanted = json.loads(listed.read_text()).get(path.name)
     if wanted is not None and wanted != sha256(path):
         raise BadInput(f"{path}: not the file listed in {CHECKSUMS}; fetch it again, or export your own under another name")
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

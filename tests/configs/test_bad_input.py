@@ -33,7 +33,7 @@ def weights(tmp_path, seed):
 
     def weights(**options):
         path = tmp_path / "weights.pt"
-        torch.save(ScoreFusion(**{"size": "tiny", "features": False, **options}).state_dict(), path)
+        torch.save(ScoreFusion(**{"size": "tiny", **options}).state_dict(), path)
         return path
 
     return weights
@@ -106,7 +106,7 @@ def test_bad_cases_are_named_and_the_good_ones_written(good, weights, tmp_path, 
         assert fact in summary[0]
         assert "\n" not in summary[0]
     written = [str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/**/*") if path.is_file()]
-    assert written == ["good/good_pred.nii.gz"] * good
+    assert sorted(written) == ["good/good_pred.nii.gz", "run.json"] * good
     if good:
         assert nib.load(tmp_path / "out" / "good" / "good_pred.nii.gz").shape == (32, 36, 40)
 
@@ -221,7 +221,7 @@ def test_a_command_whose_every_case_failed_returns_1_without_a_traceback(bundle,
     ended = bundle("run", "inference", "--config_file", config, *options)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stdout + ended.stderr
-    assert "  failed: in/a_t1.nii.gz: cannot be read as NIfTI" in ended.stdout
+    assert "  failed: case a: in/a_t1.nii.gz: cannot be read as NIfTI" in ended.stdout
     assert not (tmp_path / "out").exists()
 
 

@@ -147,16 +147,17 @@ def test_when_all_cases_lack_a_modality_the_seen_ones_are_named(tmp_path):
 def test_a_missing_folder_an_empty_folder_and_an_unknown_split_are_named(tmp_path):
     with pytest.raises(BadInput, match="nowhere: there is no such folder"):
         find_cases(tmp_path / "nowhere", ["t1"])
-    with pytest.raises(BadInput, match="found no NIfTI file"):
+    with pytest.raises(BadInput, match="found no NIfTI or DICOM file"):
         find_cases(tmp_path, ["t1"])
     with pytest.raises(BadInput, match="split test: there is no such split; choose one of all, train, val"):
         find_cases(tmp_path, ["t1"], split="test")
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.dcm", b""), ("series/IM0001", bytes(128) + b"DICM")])
-def test_dicom_is_recognised_and_refused(tmp_path, name, content):
-    make_files(tmp_path, name, "reference/converted.nii.gz", content=content)
-    with pytest.raises(BadInput, match="DICOM input is not supported yet, convert to NIfTI"):
+def test_a_dicom_file_that_cannot_be_read_is_named(tmp_path, name, content):
+    make_files(tmp_path, name, content=content)
+    make_files(tmp_path, "reference/converted.nii.gz")
+    with pytest.raises(BadInput, match=f"{name}: .*; copy it again or delete it$"):
         find_cases(tmp_path, ["t1"])
 
 

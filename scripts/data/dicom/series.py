@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a DICOM series before its pixels are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REFORMATTED = frozenset({"MPR", "REFORMATTED", "RESAMPLED", "CSA RESAMPLED", "AVERAGE"})
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """The slices of one volume: a whole series or, where it holds several volumes, one echo, component or repetition of it.
+
+    files: ordered along the slice normal, row direction x column direction; a single one when `enhanced`, and then
+    `frames` are its frame numbers (from 1) in that order. part: which of several volumes, "" for the only one.
+    shape: (columns, rows, slices). spacing: mm along these axes. plane: "axial", "coronal", "sagittal" or "oblique".
+    position, orientation: of the first slice, as in DICOM (LPS).
+    contrast: the scanner's own word for the weighting. Times are in ms, None where the headers do not say.
+    problem: why it cannot be used; doubt: why it is used only when the user names it. Both are empty for a good one.
+    """
+
+    files: tuple[str, ...]
+    uid: str
+    study_uid: str
+    patient_id: str
+    number: int | None = None
+    description: str = ""
+    modality: str = "MR"
+    enhanced: bool = False
+    frames: tuple[int, ...] = ()
+    part: str = ""
+    study_date: str = ""
+    image_type: tuple[str, ...] = ()
+    contrast: str = ""
+    contrast_agent: str = ""
+    scanning_sequence: tuple[str, ...] = ()
+    echo_time: float | None = None
+    repetition_time: float | None = None
+    inversion_time: float | None = None
+    shape: tuple[int, int, int] = (0, 0, 0)
+    spacing: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    plane: str = ""
+    position: tuple[float, ...] = ()
+    orientation: tuple[float, ...] = ()
+    problem: str = ""
+    doubt: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a user's rule is matched against: "11 T1post", "7 gre (echo 20 ms)"."""
+        number = "" if self.number is None else str(self.number)
+        return " ".join(part for part in (number, self.description, f"({self.part})" if self.part else "") if part)
+
+    @property
+    def derived(self) -> bool:
+        """Computed from other images, as by reformatting; originals are preferred."""
+        return "DERIVED" in self.image_type[:1] or not REFORMATTED.isdisjoint(self.image_type)
+
+    def __str__(self) -> str:
+        return f"series {self.label or self.uid}".replace("/", "-")  # messages take what follows a slash for a file name

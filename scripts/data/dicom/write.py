@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as DICOM objects in the study of their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from highdicom import Volume
+from monai.data.meta_tensor import MetaTensor
+from pydicom import Dataset
+from pydicom.uid import MRImageStorage
+
+from ..provenance import Provenance
+from .whitelist import Source, read_source
+from .write_frames import enhanced_mr, parametric_map
+from .write_header import derivation, header, renew, update
+from .write_pixels import SIXTEEN_BITS, as_slices, decimal, to_integers, window
+
+TOLERANCE_MM = 1e-3
+# Nothing was acquired: the parameters of a sequence, which a reader must find, are empty, and the sequence is "research".
+CLASSIC_MR = {
+    "Modality": "MR", "ImageType": ["DERIVED", "SECONDARY", "OTHER"], "ScanningSequence": "RM", "SequenceVariant": "NONE",
+    "ScanOptions": None, "MRAcquisitionType": None, "RepetitionTime": None, "EchoTime": None, "EchoTrainLength": None,
+}  # fmt: skip
+
+
+def write_series(volume: MetaTensor, folder: Path, files: Sequence[str], provenance: Provenance) -> None:
+    """Write a result as one derived MR series, `folder/0001.dcm` on; the folder is made.
+
+    volume: (1, columns, rows, slices), affine in RAS mm; meta `source_affine` tells the grid of the source. files: the images
+    it was made from, of which the first decides whether the series is classic (a file a slice) or enhanced (one file).
+    """
+    source, slices, finer = read_source(files), as_slices(volume), _is_resampled(volume)
+    if source.first.SOPClassUID == MRImageStorage:
+        save_all(_classic_mr(slices, source, provenance, finer=finer), folder)
+    else:
+        save_all([enhanced_mr(slices, source, provenance, finer=finer)], folder)
+
+
+def write_parametric_map(volume: MetaTensor, path: Path, files: Sequence[str], provenance: Provenance) -> None:
+    """Write an uncertainty as one Parametric Map; the rest as for `write_series`."""
+    dataset = parametric_map(as_slices(volume), read_source(files), provenance, finer=_is_resampled(volume))
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _is_resampled(volume: MetaTensor) -> bool:
+    source_affine = volume.meta.get("source_affine")
+    return source_affine is not None and not np.allclose(volume.affine, np.asarray(source_affine), rtol=0, atol=TOLERANCE_MM)
+
+
+def _classic_mr(slices: Volume, source: Source, provenance: Provenance, *, finer: bool) -> Iterator[Dataset]:
+    """MR Images, one a slice. Each names all sources: every slice was made from the whole volume."""
+    dataset = header(source, provenance, MRImageStorage, series=CLASSIC_MR)
+    return mr_images(update(dataset, derivation(source, provenance, finer=finer)), slices)
+
+
+def mr_images(dataset: Dataset, slices: Volume) -> Iterator[Dataset]:
+    """Fill one MR Image with a slice after the other, each time under a new SOP instance UID."""
+    stored = to_integers(slices.array)
+    update(dataset, {
+        "Rows": stored.integers.shape[1], "Columns": stored.integers.shape[2], **SIXTEEN_BITS,
+        "PixelSpacing": [decimal(spacing) for spacing in slices.pixel_spacing],
+        "SliceThickness": decimal(slices.spacing_between_slices),
+        "SpacingBetweenSlices": decimal(slices.spacing_between_slices),
+        "ImageOrientationPatient": [decimal(cosine) for cosine in slices.direction_cosines],
+        "RescaleSlope": decimal(stored.slope), "RescaleIntercept": decimal(stored.intercept), "RescaleType": "US",
+        **window(slices.array).tags,
+    })  # fmt: skip
+    for number, (pixels, place) in enumerate(zip(stored.integers, slices.get_plane_positions(), strict=True), start=1):
+        dataset.InstanceNumber = number
+        dataset.ImagePositionPatient = place[0].ImagePositionPatient
+        dataset.PixelData = pixels.tobytes()
+        yield renew(dataset)
+
+
+def save_all(objects: Iterable[Dataset], folder: Path) -> None:
+    """Write `folder/0001.dcm` on; the folder is made."""
+    folder.mkdir()
+    for number, dataset in enumerate(objects, start=1):
+        dataset.save_as(folder / f"{number:04d}.dcm", enforce_file_format=True)

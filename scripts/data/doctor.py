@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a folder holds, what each file or series would be used for, and what is wrong with the rest; reads headers only."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from ..errors import BadInput
+from .cases import find_cases, folder_of
+from .dicom import DicomSeries
+from .dicom.choose import Studies, find_studies, weighting
+from .dicom.read import affine_of
+from .volumes import GRID_TOLERANCE_MM, checked_header
+
+orientations: Any = nib.orientations  # has no types
+
+
+def doctor(dataset_dir: str | Path, task: Sequence[str], rules: Mapping[str, str] | None = None) -> None:
+    """Print what is found and what is used for the conditions of a task.
+
+    rules: `series_rules` of the configs. Raises BadInput when no case could be used.
+    """
+    folder = folder_of(dataset_dir)
+    studies, refused = find_studies(folder)
+    for line in (*_table(studies), *(f"refused: {line}" for line in refused)):
+        print(line)
+    print(f"For {' and '.join(task)}:")
+    cases = find_cases(folder, task, series_rules=rules)
+    reasons = [_examine(entry["case"], dict(zip(task, entry["image"], strict=True))) for entry in cases]
+    usable = reasons.count("")
+    print(f"{usable} of {len(cases)} cases can be used")
+    if not usable:
+        raise BadInput(next(filter(None, reasons)))
+
+
+def _table(studies: Studies) -> list[str]:
+    lines = []
+    for case, study in studies.items():
+        lines.append(f"case {case}: {len(study)} DICOM series")
+        lines.extend(f"  {_row(series)}" for series in study)
+    return lines
+
+
+def _row(series: DicomSeries) -> str:
+    if series.problem:
+        return f"{series} {series.problem}"
+    sides, spacing = "x".join(map(str, series.shape)), " x ".join(f"{mm:.4g}" for mm in series.spacing)
+    about = f"{series}: {series.plane}, {sides} voxels of {spacing} mm"
+    if series.doubt:
+        return f"{about}: {series.doubt}; not used unless series_rules names it"
+    word, why = weighting(series)
+    derived = ", derived: only where no original is" if series.derived else ""
+    return f"{about}: {word or 'unknown'} ({why}{derived})"
+
+
+def _examine(case: str, sources: Mapping[str, str | DicomSeries]) -> str:
+    """Print what a case is made of; why it cannot be used, or ""."""
+    try:
+        grids = {word: _grid(source) for word, source in sources.items()}
+    except BadInput as error:
+        print(f"  case {case} cannot be used: {error}")
+        return str(error)
+    print(f"  case {case}: {', '.join(f'{word} is {source}' for word, source in sources.items())}")
+    first, *others = grids
+    for word in others:
+        if not _same(grids[first], grids[word]):
+            print(f"    {word} is not on the grid of {first}; resample it first (docs/your_data.md#grids)")
+    return ""
+
+
+Grid = tuple[np.ndarray, tuple[int, ...]]  # 4x4 affine to RAS and shape
+
+
+def _grid(source: str | DicomSeries) -> Grid:
+    """Of a volume that is turned to RAS."""
+    if not isinstance(source, DicomSeries):
+        affine, shape = checked_header(Path(source).expanduser())
+    elif source.problem:
+        raise BadInput(f"{source} {source.problem}")
+    else:
+        affine, shape = affine_of(source), source.shape
+    turn = orientations.io_orientation(affine)
+    sides = [shape[int(np.flatnonzero(turn[:, 0] == axis)[0])] for axis in range(3)]
+    return affine @ orientations.inv_ornt_aff(turn, shape), tuple(sides)
+
+
+def _same(first: Grid, second: Grid) -> bool:
+    if first[1] != second[1]:
+        return False
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in first[1]))]).T
+    return bool(np.linalg.norm((first[0] - second[0]) @ corners, axis=0).max() <= GRID_TOLERANCE_MM)

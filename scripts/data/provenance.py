@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What produced a result, as DICOM and its readers want to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from .. import bundle_version, sha256
+
+NOT_FOR_DIAGNOSIS = "not for diagnosis"
+LONGEST_TITLE = 64  # characters of a DICOM long string
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """model: its name; weights: their file; conditions, target: modalities; nfe: network evaluations per plane and sample."""
+
+    model: str
+    weights: str
+    conditions: Sequence[str]
+    target: str
+    nfe: int
+    samples: int
+    seed: int
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights' file."""
+        return sha256(Path(self.weights).expanduser())
+
+    @cached_property
+    def version(self) -> str:
+        """Of this bundle."""
+        return bundle_version()
+
+    @property
+    def task(self) -> str:
+        """As "t1 super-resolution" or "flair from t1ce"."""
+        given = "+".join(self.conditions)
+        return f"{self.target} super-resolution" if given == self.target else f"{self.target} from {given}"
+
+    @property
+    def title(self) -> str:
+        """As "AI flair from t1ce, not for diagnosis": at most 64 characters."""
+        return f"{f'AI {self.task}'[: LONGEST_TITLE - len(NOT_FOR_DIAGNOSIS) - 2]}, {NOT_FOR_DIAGNOSIS}"
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        run = f"NFE {self.nfe}, samples {self.samples}, seed {self.seed}"
+        return (
+            f"Synthetic image, {NOT_FOR_DIAGNOSIS}: {self.task} by fused 2D diffusion models, "
+            f"score-fusion {self.version}, model {self.model}, weights sha256 {self.sha256}, {run}"
+        )

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a DICOM study to a derived series in it and a report: thick slices restored, T1 post turned into FLAIR."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.bundle import run
+from monai.data.meta_tensor import MetaTensor
+
+from .. import bundle_root
+from ..data.volumes import make_volume, pad_to_multiple, read_volume
+from ..diffusion import BlockAverage
+
+THICK = (1, 1, 4)
+SCANNER_UNITS = 1000.0  # the template has its maximum at 1
+TEMPLATE = {
+    "PatientName": "MNI152^Template", "PatientID": "mni152", "PatientBirthDate": "", "PatientSex": "", "PatientPosition": "HFS",
+    "StudyDate": "", "StudyTime": "", "StudyID": "", "AccessionNumber": "", "ReferringPhysicianName": "", "Manufacturer": "",
+    "SeriesNumber": 1, "SeriesDescription": "T1w, slices of 4 mm", "BodyPartExamined": "BRAIN",
+    "PositionReferenceIndicator": "", "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
+}  # fmt: skip
+
+
+def demo_dicom(study: str, output: str) -> None:
+    """Translate a study with whatever weights there are, else a series made of the MNI152 template that nilearn ships.
+
+    study: a DICOM folder; it may be missing. Leaves in `output` a folder per task, each with the DICOM results of the case
+    and `report.html`.
+    """
+    folder, source = Path(output), Path(study)
+    if not source.is_dir():
+        source = folder / "mni152"
+        print(f"{study} is not there: taking the MNI152 template as a DICOM series, {source}")
+        write_template(source)
+    if _has_weights("thick_slice"):
+        _translate(source, folder / "thick_slice", ["task_super_resolution_thick_slice"])
+    else:
+        print("models/thick_slice.pt is not there: taking models/model.pt, which was trained for 4x4x4")
+        _translate(source, folder / "thick_slice", [], block=list(THICK))
+    if source != Path(study):
+        print("the template has no T1 post: no translation to FLAIR")
+    elif _has_weights("translation"):
+        _translate(source, folder / "translation", ["task_translation"], truth=True)
+    else:
+        print("models/translation.pt is not there: no translation to FLAIR")
+
+
+def _has_weights(name: str) -> bool:
+    return Path(bundle_root(), "models", f"{name}.pt").is_file()
+
+
+def _translate(source: Path, folder: Path, overlays: Sequence[str], *, truth: bool = False, **overrides: Any) -> None:
+    from ..report import report
+
+    start = time.monotonic()
+    files = [str(Path(bundle_root(), "configs", f"{name}.yaml")) for name in ("inference", *overlays)]
+    run(run_id="inference", config_file=files, dataset_dir=str(source), output_dir=str(folder), **overrides)
+    print(f"{time.monotonic() - start:.0f} s")
+    for series in sorted(folder.glob("*/pred")):
+        print(f"{series}: {_described(series)}")
+    report(str(folder), dataset_dir=str(source), truth_dir=str(source) if truth else None)
+
+
+def _described(series: Path) -> str:
+    """What a DICOM reader finds in a folder of one series."""
+    from pydicom import dcmread
+
+    files = sorted(series.iterdir())
+    first = dcmread(files[0], stop_before_pixels=True)
+    return f"{len(files)} files, {first.SeriesDescription}"
+
+
+def write_template(folder: Path) -> None:
+    """The MNI152 T1 with slices of 4 mm as a classic MR series; a series of an earlier run stays."""
+    from nilearn.datasets import load_mni152_template  # here, because these take seconds to import
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+    from ..data.dicom.write import CLASSIC_MR, mr_images, save_all
+    from ..data.dicom.write_header import tags
+    from ..data.dicom.write_pixels import as_slices
+
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    uids = {f"{level}UID": generate_uid() for level in ("StudyInstance", "SeriesInstance", "FrameOfReference")}
+    dataset = tags(SOPClassUID=MRImageStorage, **CLASSIC_MR, **TEMPLATE, **uids)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    template = folder.with_suffix(".nii.gz")
+    nib.save(load_mni152_template(resolution=1), template)
+    save_all(mr_images(dataset, as_slices(_thick(read_volume(template)))), folder)
+
+
+def _thick(volume: MetaTensor) -> MetaTensor:
+    """A volume (1, H, W, D) averaged over four slices, in the units that scanners have."""
+    fine = pad_to_multiple(SCANNER_UNITS * volume.as_tensor(), THICK)
+    centre = np.diag([*THICK, 1.0])
+    centre[:3, 3] = (np.array(THICK) - 1) / 2
+    return make_volume(BlockAverage(THICK).measure(fine), np.asarray(volume.affine) @ centre, {})

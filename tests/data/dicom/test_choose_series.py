@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dicom_series import random_affine, random_voxels, write_series
+from pydicom.uid import CTImageStorage, generate_uid
+from torch.utils.data import DataLoader
+
+from scripts.data import LoadVolumesd, find_cases
+from scripts.data.dicom import DicomSeries
+from scripts.data.dicom.choose import choose, weighting
+from scripts.errors import BadInput
+from scripts.evaluation import TolerantDataset
+
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
+SERIES = DicomSeries(files=(), uid="1.2", study_uid="1", patient_id="p")
+
+
+@pytest.fixture
+def write_study(tmp_path, rng):
+    """Writes series of one study on one grid below `tmp_path`, from (description, further tags) each; returns their folders."""
+
+    def write_study(*series, patient="phantom", skip=(), **study_tags):
+        affine, tags = random_affine(rng), {"StudyInstanceUID": generate_uid(), "PatientID": patient, **study_tags}
+        folders = []
+        for number, (description, own) in enumerate(series, start=1):
+            folders.append(tmp_path / "in" / f"{patient}-{tags['StudyInstanceUID'][-6:]}" / str(number))
+            given = {"SeriesDescription": description, "SeriesNumber": number, **tags, **own}
+            write_series(folders[-1], random_voxels(rng), affine, skip=skip, **given)
+        return folders
+
+    return write_study
+
+
+@pytest.mark.parametrize(
+    ("description", "word"),
+    [
+        ("Ax T1 post", "t1ce"),
+        ("t1_mprage_sag_p2_iso_KM", "t1ce"),
+        ("AX T1 +C", "t1ce"),
+        ("T1post", "t1ce"),
+        ("3D T1w GAD", "t1ce"),
+        ("SAG MP-RAGE", "t1"),
+        ("Ax 3D FSPGR pre", "t1"),
+        ("T1pre_reg", "t1"),
+        ("AX T1 FLAIR", "t1"),
+        ("T1 SE without contrast", "t1"),
+        ("t2_tse_tra", "t2"),
+        ("B Ax T2", "t2"),
+        ("t2_tirm_tra_dark-fluid", "flair"),
+        ("FLAIR_reg", "flair"),
+        ("AX T2 FLAIR FS", "flair"),
+        ("t2*_gre", "swi"),
+        ("ep2d_diff_3scan_trace", "dwi"),
+        ("PD TSE", "pd"),
+    ],
+)
+def test_descriptions_as_radiographers_write_them_are_understood(description, word):
+    assert weighting(replace(SERIES, description=description)) == (word, "by its description")
+
+
+@pytest.mark.parametrize(
+    ("sequence", "times", "word"),
+    [  # TE, TR, TI in ms of usual protocols at 1.5 and 3 T
+        ("SE", (12, 500, None), "t1"),
+        ("GR", (3, 8, 900), "t1"),
+        ("GR", (2.5, 300, None), "t1"),
+        ("SE", (95, 4500, None), "t2"),
+        ("SE", (120, 9000, 2500), "flair"),
+        ("GR", (20, 700, None), ""),
+        ("SE", (15, 3000, None), ""),
+        ("SE", (None, None, None), ""),
+    ],
+)
+def test_without_a_telling_description_the_parameters_decide(sequence, times, word):
+    echo, repetition, inversion = times
+    given = {"echo_time": echo, "repetition_time": repetition, "inversion_time": inversion}
+    assert weighting(replace(SERIES, description="AX HEAD", scanning_sequence=(sequence,), **given))[0] == word
+
+
+def test_a_contrast_agent_makes_t1_into_t1ce_and_is_told():
+    found = weighting(replace(SERIES, description="t1", contrast_agent="10 ml Gadovist"))
+    assert found == ("t1ce", "by its description; contrast agent 10 ml Gadovist")
+    assert weighting(replace(SERIES, description="t1", contrast_agent="NO"))[0] == "t1"
+    assert weighting(replace(SERIES, description="t1 pre", contrast_agent="Gadovist"))[0] == "t1"
+
+
+def test_an_original_is_preferred_to_a_reformatted_series():
+    original, derived = (replace(SERIES, description="t1", number=n) for n in (2, 1))
+    derived = replace(derived, image_type=("DERIVED", "SECONDARY", "REFORMATTED"))
+    assert choose([derived, original], "t1", {}) == (original, "by its description")
+    assert choose([derived], "t1", {}) == (derived, "by its description")
+
+
+def test_a_sound_series_is_preferred_to_one_with_a_problem():
+    broken, sound = replace(SERIES, description="t1", problem="lacks 1 slice"), replace(SERIES, description="t1", number=2)
+    assert choose([broken, sound], "t1", {})[0] == sound
+
+
+def test_a_rule_decides_alone_and_may_name_what_is_doubted():
+    plain = replace(SERIES, description="t1", number=1)
+    knee = replace(SERIES, description="special", number=22, doubt="is of KNEE, not of the head")
+    assert choose([plain, knee], "t1", {"t1": "^22 "}) == (knee, "rule ^22 ")
+    assert choose([plain, knee], "t1", {"t1": "SPECIAL"}) == (knee, "rule SPECIAL")
+    assert choose([plain, knee], "t1", {"t1": "absent"}) is None
+
+
+def test_a_broken_rule_is_bad_input():
+    with pytest.raises(BadInput, match=r"^series_rules: '\(' for t1 is no regular expression"):
+        choose([SERIES], "t1", {"t1": "("})
+
+
+def test_a_study_is_a_case_with_a_series_for_each_condition(tmp_path, write_study, caplog):
+    caplog.set_level(logging.INFO)
+    write_study(("t1 post", {}), ("flair", {}), ("3-pl loc", {}))
+    (case,) = find_cases(tmp_path, ["t1gd"], target="flair")
+    assert (case["case"], [str(one) for one in case["image"]], str(case["label"])) == (
+        "phantom_20200102",
+        ["series 1 t1 post"],
+        "series 2 flair",
+    )
+    assert "case phantom_20200102: t1ce is series 1 t1 post (by its description)" in caplog.text
+
+
+def test_cases_go_through_the_loader_as_files_do(tmp_path, write_study):
+    write_study(("t1", {}), ("flair", {}))
+    broken = write_study(("t1", {}), ("flair", {}), patient="other")[0]
+    cases = find_cases(tmp_path, ["t1", "flair"])
+    next(broken.iterdir()).unlink()
+    batches = list(DataLoader(TolerantDataset(cases, LoadVolumesd(("image",))), batch_size=None, num_workers=1))
+    assert [batch["case"] for batch in batches] == ["other_20200102", "phantom_20200102"]
+    assert "cannot be read" in batches[0]["error"]
+    assert batches[1]["image"].shape == (2, 17, 17, 17)
+
+
+def test_two_candidates_are_refused_by_name_and_a_rule_mends_it(tmp_path, write_study):
+    write_study(("t1 sag", {}), ("t1 ax", {}))
+    with pytest.raises(
+        BadInput, match=r"case phantom_20200102: series 1 t1 sag and series 2 t1 ax could both be t1; .*series_rules"
+    ):
+        find_cases(tmp_path, ["t1"])
+    assert [str(case["image"][0]) for case in find_cases(tmp_path, ["t1"], series_rules={"T1w": " ax"})] == ["series 2 t1 ax"]
+
+
+def test_a_study_with_a_problem_stays_to_fail_by_name_beside_a_sound_one(tmp_path, write_study):
+    write_study(("t1", {}))
+    write_study(("t1", {}), patient="broken", skip=(3,))
+    broken, sound = find_cases(tmp_path, ["t1"])
+    assert "lacks 1 slice" in broken["image"][0].problem and not sound["image"][0].problem
+
+
+def test_a_study_that_lacks_a_condition_is_left_out_with_what_was_found(tmp_path, write_study, caplog):
+    write_study(("t1", {}), ("flair", {}))
+    write_study(("t1", {}), patient="half")
+    assert [case["case"] for case in find_cases(tmp_path, ["t1", "flair"])] == ["phantom_20200102"]
+    assert "left out: case half_20200102: no series is flair; found series 1 t1: t1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("series", "fact"),
+    [
+        (("thorax", {"Modality": "CT", "SOPClassUID": CTImageStorage}), "series 1 thorax is CT, not MR"),
+        (("t1", {"BodyPartExamined": "KNEE"}), "series 1 t1: is of KNEE, not of the head"),
+        (("ADC", {}), "series 1 ADC: is a derived map"),
+        (("t2", {}), "series 1 t2: t2"),
+    ],
+)
+def test_no_usable_series_is_one_line_that_says_what_was_found(tmp_path, write_study, series, fact):
+    write_study(series)
+    with pytest.raises(BadInput) as error:
+        find_cases(tmp_path, ["t1"])
+    assert fact in str(error.value) and "\n" not in str(error.value)
+
+
+def test_only_unreadable_files_are_bad_input(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(b"nothing")
+    with pytest.raises(BadInput, match=r"a\.dcm: is not DICOM"):
+        find_cases(tmp_path, ["t1"])
+
+
+def test_studies_of_one_patient_and_day_get_different_names(tmp_path, write_study):
+    for _ in range(2):
+        write_study(("t1", {}), patient="../a b")
+    names = [case["case"] for case in find_cases(tmp_path, ["t1"])]
+    assert len(set(names)) == 2 and all(name.startswith("a-b_20200102_") for name in names)
+
+
+def test_a_zip_is_read_as_the_folder_it_holds(tmp_path, write_study):
+    write_study(("t1", {}))
+    zipped = shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "in")
+    (case,) = find_cases(zipped, ["t1"])
+    assert LoadVolumesd(("image",))(case)["image"].shape == (1, 17, 17, 17)
+
+
+def test_a_damaged_zip_is_named(tmp_path):
+    (tmp_path / "study.zip").write_bytes(b"PK\3\4 and no more")
+    with pytest.raises(BadInput, match=r"study\.zip: cannot be unzipped"):
+        find_cases(tmp_path / "study.zip", ["t1"])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the scans")
+def test_the_series_of_a_clinical_study_are_told_apart():
+    (case,) = find_cases(SHARED / "glioma_ge_study", ["t1ce", "t1", "flair", "t2"])
+    assert [one.number for one in case["image"]] == [11, 26401, 36468, 37870]

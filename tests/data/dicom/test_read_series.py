@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import compress, random_affine, random_voxels, write_enhanced, write_series
+from highdicom.legacy import LegacyConvertedEnhancedMRImage
+from monai.data.utils import list_data_collate
+from pydicom.uid import generate_uid
+
+from scripts.data.dicom.find import find_series
+from scripts.data.dicom.read import affine_of, read_series
+from scripts.data.volumes import LoadVolumesd, read_volume
+from scripts.errors import BadInput
+
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
+DICOM2NIFTI = [
+    *("anatomical/001", "ge/anatomical/001", "ge/anatomical/001_implicit", "siemens/anatomical/001_implicit"),
+    *(
+        "siemens/anatomical/001",
+        "generic/anatomical/001",
+        "generic/anatomical/001_implicit",
+        "generic/anatomical/002_non_isotropic",
+    ),
+    *("generic/compressed/001", "generic/compressed_j2k/001", "generic/compressed_jpeg/001", "generic/compressed_jpegls/001"),
+    *("generic/compressed_rle/001", "hyperfine/anatomical/001", "philips_enhanced/anatomical/001"),
+    *("philips_enhanced/anatomical/001_implicit", "siemens_multiframe/anatomical/001"),
+]
+REFERENCES = [
+    ("glioma_ge_study/11-T1post-18670", "glioma_ge_study/reference/B_Ax_T1_+C_11.nii.gz"),
+    ("glioma_ge_study/26401-T1prereg-52906", "glioma_ge_study/reference/B_Ax_T1_26401.nii.gz"),
+    ("glioma_ge_study/36468-FLAIRreg-58706", "glioma_ge_study/reference/B_Ax_Flair(10000_TR)_36468.nii.gz"),
+    ("glioma_ge_study/37830-T2reg-78532", "glioma_ge_study/reference/B_Ax_T2_37870.nii.gz"),
+    ("glioma_ge_study/11_HCropVolume", "glioma_ge_study/reference/HippoCrop_2488760777.nii.gz"),
+    ("decubitus/hfdr_sagittal_t1", "decubitus/hfdr_sagittal_t1.nii.gz"),
+    ("enhanced_xa30/5_anat-T1w_acq-tfl", "enhanced_xa30/anat-T1w_acq-tfl_5.nii.gz"),
+    *((f"dicom2nifti/{name}", f"dicom2nifti/{name}_ground_truth.nii.gz") for name in DICOM2NIFTI),
+]
+
+
+def the_series(folder):
+    (series,) = find_series(folder).series
+    return series
+
+
+def in_ras(voxels, affine):
+    turned = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(voxels, dtype=np.float64).squeeze(), affine))
+    return turned.get_fdata(), turned.affine
+
+
+def corners(affine, shape):
+    return np.array([(affine @ [*(np.array(shape) - 1) * at, 1])[:3] for at in np.ndindex(2, 2, 2)])
+
+
+def assert_same_volume(volume, voxels, affine):
+    (ours, our_affine), (theirs, their_affine) = in_ras(volume[0].numpy(), volume.affine.numpy()), in_ras(voxels, affine)
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(corners(our_affine, ours.shape), corners(their_affine, ours.shape), atol=1e-3)  # mm
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())  # float32
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the scans")
+@pytest.mark.parametrize(("folder", "reference"), REFERENCES, ids=[folder for folder, _ in REFERENCES])
+def test_a_scan_equals_its_conversion_by_others(folder, reference):
+    theirs = nib.load(SHARED / reference)
+    assert_same_volume(read_series(the_series(SHARED / folder)), theirs.get_fdata(), theirs.affine)
+
+
+def test_a_classic_series_of_any_orientation_lands_where_it_was_written(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    write_series(tmp_path, voxels, affine, PatientPosition="FFDL")
+    series = the_series(tmp_path)
+    volume = read_series(series)
+    assert volume.dtype.is_floating_point and volume.affine.numpy().dtype == np.float64
+    np.testing.assert_array_equal(volume[0], voxels)  # columns, rows and slices as stored: the frame is right-handed
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+    np.testing.assert_allclose(affine_of(series), affine, atol=1e-6)
+
+
+def test_slices_are_ordered_along_their_normal_whatever_their_files_are_called(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    paths = write_series(tmp_path, voxels, affine)
+    for new, old in zip(rng.permutation(len(paths)), paths, strict=True):
+        old.rename(tmp_path / f"IM{new}")
+    volume = read_series(the_series(tmp_path))
+    np.testing.assert_array_equal(volume[0], voxels)
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+
+
+def test_rescaling_is_applied_slice_by_slice_and_a_window_is_not(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    slopes = rng.uniform(0.5, 2, voxels.shape[2]).round(3)
+    write_series(
+        tmp_path,
+        voxels,
+        affine,
+        RescaleSlope=lambda k: str(slopes[k]),
+        RescaleIntercept="-7",
+        WindowCenter="10",
+        WindowWidth="5",
+    )
+    np.testing.assert_allclose(read_series(the_series(tmp_path))[0], voxels * slopes - 7, rtol=1e-6)
+
+
+def test_an_enhanced_series_lands_where_it_was_written(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    write_enhanced(tmp_path / "one", voxels, affine, order=rng.permutation(voxels.shape[2]))
+    series = the_series(tmp_path)
+    assert series.enhanced and series.files == (str(tmp_path / "one"),)
+    volume = read_series(series)
+    np.testing.assert_array_equal(volume[0], voxels)
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+
+
+def test_a_series_converted_to_enhanced_by_highdicom_stays_the_same(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    classic = [pydicom.dcmread(path) for path in write_series(tmp_path / "classic", voxels, affine)]
+    (tmp_path / "enhanced").mkdir()
+    converted = LegacyConvertedEnhancedMRImage(classic, generate_uid(), 5, generate_uid(), 1)
+    converted.save_as(tmp_path / "enhanced" / "all.dcm")
+    volume = read_series(the_series(tmp_path / "enhanced"))
+    np.testing.assert_array_equal(volume[0], voxels)
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+
+
+def test_the_echoes_of_an_enhanced_image_are_two_volumes(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    write_enhanced(tmp_path / "one.dcm", voxels, affine, echoes=(12.0, 90.0))
+    first, second = sorted(find_series(tmp_path).series, key=lambda series: series.echo_time)
+    assert (first.label, second.label) == ("1 t1 (echo 12)", "1 t1 (echo 90)")
+    np.testing.assert_array_equal(read_series(first)[0], voxels)
+    np.testing.assert_array_equal(read_series(second)[0], voxels + 1)
+
+
+@pytest.mark.parametrize("syntax", ["JPEG2000Lossless", "JPEGLSLossless", "JPEGLosslessProcess14_1", "RLELossless"])
+def test_compression_does_not_change_the_voxels(tmp_path, rng, syntax):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    for path in write_series(tmp_path, voxels, affine):
+        compress(path, syntax)
+    series = the_series(tmp_path)
+    assert not series.problem
+    np.testing.assert_array_equal(read_series(series)[0], voxels)
+
+
+def test_a_series_loads_as_the_nifti_file_of_it_does(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    write_series(tmp_path / "dicom", voxels, affine)
+    nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "t1.nii.gz")
+    series = the_series(tmp_path / "dicom")
+    ours, theirs = read_volume(series), read_volume(tmp_path / "t1.nii.gz")
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)  # NIfTI keeps float32
+    assert ours.meta["source_axcodes"] == theirs.meta["source_axcodes"]
+    assert ours.meta["grid_shape"] == theirs.meta["grid_shape"]
+
+
+def test_a_batch_names_the_files_of_all_conditions_in_their_order(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    paths = [path for name in "ab" for path in write_series(tmp_path / name, voxels, affine)]
+    pair = [the_series(tmp_path / name) for name in "ab"]
+    loaded = LoadVolumesd(("image",))({"case": "x", "image": pair})
+    assert loaded["image"].shape == (2, 17, 17, 17)  # padded to what the networks can halve
+    (files,) = list_data_collate([loaded])["image"].meta["dicom_files"]
+    assert json.loads(files) == [str(path) for path in paths]
+
+
+def test_a_series_with_a_problem_is_not_read(tmp_path, rng):
+    write_series(tmp_path, random_voxels(rng), random_affine(rng))
+    with pytest.raises(BadInput, match=r"^series 1 t1 is broken$"):
+        read_series(replace(the_series(tmp_path), problem="is broken"))
+
+
+def test_pixels_that_no_decoder_takes_are_named(tmp_path, rng):
+    for path in write_series(tmp_path, random_voxels(rng), random_affine(rng)):
+        compress(path, "JPEG2000Lossless")
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData = dataset.PixelData[:60] + b"\xfe\xff\xdd\xe0\0\0\0\0"
+        dataset.save_as(path)
+    with pytest.raises(BadInput, match=r"series 1 t1 cannot be read .*; export it again$"):
+        read_series(the_series(tmp_path))

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written is read by programs that are not ours; what a source holds beyond the whitelist must not get out."""
+
+import json
+import shutil
+import subprocess
+from importlib.resources import files as package_files
+from itertools import chain
+
+import dicom_series
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from highdicom import imread
+from highdicom.pm import ParametricMap
+from monai.data import MetaTensor
+from monai.transforms import LoadImage
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, ParametricMapStorage
+
+from scripts.data import Provenance, SaveVolumed
+from scripts.data.dicom.write_pixels import to_integers
+from scripts.errors import BadInput
+
+SECRET = "MustNotGetOut"
+LEAKS = ("InstitutionName", "StationName", "OperatorsName", "PatientComments", "PatientMotherBirthName", "ProtocolName",
+         "PerformedProcedureStepDescription", "RequestedProcedureDescription", "ImageComments", "SoftwareVersions",
+         "DeviceSerialNumber", "AdditionalPatientHistory", "SequenceName")  # fmt: skip
+KEPT = {
+    "PatientID": "id-7", "PatientName": "Müller^Jürgen", "PatientBirthDate": "19610203", "PatientSex": "F", "StudyID": "s3",
+    "StudyDescription": "Schädel", "AccessionNumber": "acc-9", "PatientIdentityRemoved": "YES",
+    "DeidentificationMethod": "by hand", "BodyPartExamined": "HEAD", "LossyImageCompression": "01",
+    "LossyImageCompressionRatio": "10", "LossyImageCompressionMethod": "ISO_10918_1",
+}  # fmt: skip
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+KINDS = ["classic", "enhanced"]
+
+
+class Case:
+    """A result on a grid 4 times as fine as its source, and what was written of it."""
+
+    def __init__(self, kind, folder, rng):
+        self.kind, self.folder, self.out = kind, folder, folder / "out" / "a"
+        self.source_affine = dicom_series.random_affine(rng) @ np.diag([*rng.choice([-1, 1], 3), 1])  # of any handedness
+        self.sources = write_source(kind, folder, self.source_affine, rng)
+        refined = np.diag([0.25, 0.25, 0.25, 1.0])
+        refined[:3, 3] = -0.375
+        self.affine = self.source_affine @ refined
+        self.voxels = rng.uniform(-3, 900, (20, 24, 16)).astype(np.float32)
+        self.deviation = rng.uniform(0, 0.5, self.voxels.shape).astype(np.float32)
+
+    @property
+    def series(self):
+        return sorted((self.out / "pred").iterdir())
+
+    @property
+    def written(self):
+        return [*self.series, self.out / "uncertainty.dcm"]
+
+    @property
+    def first(self):
+        return dcmread(self.series[0])
+
+    def volume(self, voxels, **meta):
+        meta = {"dicom_files": json.dumps([str(path) for path in self.sources]), "source_affine": self.source_affine, **meta}
+        return MetaTensor(torch.from_numpy(voxels)[None], affine=torch.from_numpy(self.affine), meta=meta)
+
+    def save(self, **volumes):
+        weights = self.folder / "some.pt"
+        weights.write_bytes(b"weights")
+        provenance = Provenance("some", str(weights), ["t1"], "t1", nfe=2, samples=3, seed=5)
+        keys = ["pred", "uncertainty"]
+        SaveVolumed(keys, self.folder / "out", suffixes=keys, provenance=provenance)({"case": "a", **volumes})
+
+    def save_both(self):
+        self.save(pred=self.volume(self.voxels), uncertainty=self.volume(self.deviation))
+        return self
+
+
+def write_source(kind, folder, affine, rng):
+    """A series full of what must not get out, at every place where it could be."""
+    right_handed = affine.copy()
+    if np.linalg.det(affine[:3, :3]) < 0:
+        right_handed[:3, 2] *= -1
+    voxels = dicom_series.random_voxels(rng, (5, 6, 4))
+    if kind == "classic":
+        paths = dicom_series.write_series(folder / "source", voxels, right_handed)
+    else:
+        paths = [dicom_series.write_enhanced(folder / "source" / "1.dcm", voxels, right_handed)]
+    for path in paths:
+        dataset = dcmread(path)
+        dataset.SpecificCharacterSet = "ISO_IR 100"
+        for keyword in LEAKS:
+            setattr(dataset, keyword, SECRET)
+        for keyword, value in KEPT.items():
+            setattr(dataset, keyword, value)
+        method = Dataset()
+        method.CodeValue, method.CodingSchemeDesignator, method.CodeMeaning = "113100", "DCM", "Basic Profile"
+        for holder in (dataset, method):
+            holder.private_block(0x0019, "SECRET MAKER", create=True).add_new(0x01, "LO", SECRET)
+        dataset.DeidentificationMethodCodeSequence = [method]
+        dataset.PatientAge, dataset.PatientWeight = "061Y", "77.25"
+        dataset.save_as(path)
+    return paths
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request, tmp_path_factory):
+    seed = int(np.random.SeedSequence().entropy % 2**31)
+    print(f"seed {seed}")
+    return Case(request.param, tmp_path_factory.mktemp(request.param), np.random.default_rng(seed)).save_both()
+
+
+@pytest.fixture
+def classic(tmp_path, rng):
+    return Case("classic", tmp_path, rng)
+
+
+# Readers: each gives voxels (columns, rows, slices) and their affine in RAS mm
+
+
+def read_itk(case):
+    itk = pytest.importorskip("itk")
+    files = [str(path) for path in case.series]
+    image = itk.imread(files if len(files) > 1 else files[0], itk.F)
+    affine = np.eye(4)
+    affine[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return itk.array_from_image(image).transpose(2, 1, 0), LPS @ affine
+
+
+def read_sitk(case):
+    sitk = pytest.importorskip("SimpleITK")
+    files = [str(path) for path in case.series]
+    image = sitk.ReadImage(files if len(files) > 1 else files[0])
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), LPS @ affine
+
+
+def read_pydicom(case):
+    if case.kind == "enhanced":
+        pytest.skip("MONAI's PydicomReader does not place frames")
+    image = LoadImage(reader="PydicomReader", image_only=True)(str(case.out / "pred"))
+    return image.numpy(), image.affine.numpy()
+
+
+def read_highdicom(case):
+    from highdicom import get_volume_from_series
+
+    images = [imread(path) for path in case.series]
+    volume = get_volume_from_series(images) if len(images) > 1 else images[0].get_volume()
+    return volume.array.transpose(2, 1, 0), volume.get_affine("RAS")[:, [2, 1, 0, 3]]
+
+
+def read_dcm2niix(case):
+    dcm2niix = pytest.importorskip("dcm2niix")
+    out = case.folder / "nifti"
+    out.mkdir(exist_ok=True)
+    command = [dcm2niix.bin, "-b", "n", "-f", "one", "-o", str(out), str(case.out / "pred")]
+    subprocess.run(command, check=True, capture_output=True)
+    (path,) = out.glob("*.nii")
+    image = nib.load(path)
+    return image.get_fdata(), image.affine
+
+
+READERS = {"itk": read_itk, "sitk": read_sitk, "pydicom": read_pydicom, "highdicom": read_highdicom, "dcm2niix": read_dcm2niix}
+
+
+def canonical(voxels, affine):
+    image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(voxels, dtype=np.float64), affine))
+    return image.get_fdata(), image.affine
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reader", READERS)
+def test_others_find_every_voxel_in_its_place(case, reader):
+    voxels, affine = canonical(*READERS[reader](case))
+    wanted, wanted_affine = canonical(case.voxels, case.affine)
+    np.testing.assert_allclose(affine, wanted_affine, rtol=0, atol=1e-4)  # NIfTI of dcm2niix is float32
+    # half a step of 16 bits, and what float32 readers lose in intercept + slope * integer
+    np.testing.assert_allclose(voxels, wanted, rtol=0, atol=0.5 * np.ptp(wanted) / 65535 + 1e-3)
+
+
+def test_the_uncertainty_is_a_float_parametric_map_on_the_same_grid(case):
+    image = ParametricMap.from_file(case.out / "uncertainty.dcm")
+    volume = image.get_volume()
+    voxels, affine = canonical(volume.array.transpose(2, 1, 0), volume.get_affine("RAS")[:, [2, 1, 0, 3]])
+    wanted, wanted_affine = canonical(case.deviation, case.affine)
+    np.testing.assert_array_equal(voxels, wanted)
+    np.testing.assert_allclose(affine, wanted_affine, rtol=0, atol=1e-4)
+    meaning = image.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    assert meaning.MeasurementUnitsCodeSequence[0].CodeValue == "1"
+    assert (meaning.RealWorldValueSlope, meaning.RealWorldValueIntercept) == (1, 0)
+    assert image.SeriesInstanceUID != case.first.SeriesInstanceUID
+    assert image.FrameOfReferenceUID == case.first.FrameOfReferenceUID
+
+
+def test_patient_and_study_stay_and_nothing_else_gets_out(case):
+    source = dcmread(case.sources[0])
+    for path in case.written:
+        assert SECRET.encode() not in path.read_bytes()
+        dataset = dcmread(path)
+        assert [element for element in dataset.iterall() if element.tag.is_private] == []
+        same = (*KEPT, "StudyInstanceUID", "FrameOfReferenceUID", "StudyDate", "StudyTime")
+        assert [str(dataset[key].value) for key in same] == [str(source[key].value) for key in same]
+        assert dataset.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+        assert not {"PatientAge", "PatientWeight"} & {element.keyword for element in dataset}
+
+
+def derivation(dataset):
+    """Where a classic image says how it came about, and one of many frames."""
+    if "SharedFunctionalGroupsSequence" not in dataset:
+        return dataset
+    return dataset.SharedFunctionalGroupsSequence[0].DerivationImageSequence[0]
+
+
+def test_a_result_says_what_it_is_and_what_made_it(case):
+    sha256 = subprocess.run(["sha256sum", case.folder / "some.pt"], capture_output=True, text=True).stdout.split()[0]
+    sops = {"classic": MRImageStorage, "enhanced": EnhancedMRImageStorage}
+    series, uncertainty = case.first, dcmread(case.written[-1])
+    assert (series.SOPClassUID, uncertainty.SOPClassUID) == (sops[case.kind], ParametricMapStorage)
+    assert series.ImageType[:2] == ["DERIVED", {"classic": "SECONDARY", "enhanced": "PRIMARY"}[case.kind]]
+    for dataset in (series, uncertainty):
+        assert dataset.SyntheticData == "YES"
+        assert dataset.SeriesDescription.startswith("AI ")
+        assert "not for diagnosis" in dataset.SeriesDescription
+        assert dataset.SoftwareVersions
+        how = derivation(dataset)
+        for fact in ("model some", f"sha256 {sha256}", "NFE 2", "samples 3", "seed 5", "t1 super-resolution"):
+            assert fact in how.DerivationDescription
+        assert [item.CodeValue for item in how.DerivationCodeSequence] == ["123110", "113085"]  # AI, spatial resampling
+        purposes = [item.PurposeOfReferenceCodeSequence[0].CodeValue for item in dataset.ContributingEquipmentSequence]
+        assert purposes == ["109101", "109102"]  # acquisition, processing
+        assert dataset.ContributingEquipmentSequence[0].Manufacturer == "nobody"
+
+
+def test_all_sources_are_referenced(case):
+    wanted = {dcmread(path).SOPInstanceUID for path in case.sources}
+    for path in case.written:
+        assert {item.ReferencedSOPInstanceUID for item in derivation(dcmread(path)).SourceImageSequence} == wanted
+
+
+def test_every_object_is_new_and_a_series_is_one(case):
+    objects = [dcmread(path) for path in case.written]
+    sources = [dcmread(path) for path in case.sources]
+    uids = [dataset.SOPInstanceUID for dataset in objects]
+    assert len({*uids, *(dataset.SOPInstanceUID for dataset in sources)}) == len(uids) + len(sources)
+    assert all(dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID for dataset in objects)
+    assert len({dataset.SeriesInstanceUID for dataset in objects}) == 2
+    assert sources[0].SeriesInstanceUID not in {dataset.SeriesInstanceUID for dataset in objects}
+    assert len({dataset.SeriesNumber for dataset in (*objects, sources[0])}) == 3
+
+
+def test_the_pixels_are_integers_with_a_window_that_leaves_out_extremes(case):
+    dataset = case.first
+    frame = dataset if case.kind == "classic" else dataset.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+    assert (dataset.BitsAllocated, dataset.pixel_array.dtype) == (16, np.uint16)
+    assert frame.VOILUTFunction == "LINEAR_EXACT"
+    shown = np.array([-0.5, 0.5]) * frame.WindowWidth + frame.WindowCenter
+    np.testing.assert_allclose(shown, np.quantile(case.voxels, [0.01, 0.999]), rtol=1e-5)
+
+
+# Conformance
+
+
+def standard(name):
+    return json.loads(package_files("highdicom").joinpath("_standard", name).read_text())
+
+
+def test_the_standards_mandatory_modules_are_filled(case):
+    modules, attributes = standard("iod_module_map.json"), standard("module_attribute_map.json")
+    iod_of = standard("sop_class_iod_map.json")
+    for dataset in (case.first, dcmread(case.written[-1])):
+        for module in (module for module in modules[iod_of[dataset.SOPClassUID]] if module["usage"] == "M"):
+            for attribute in (one for one in attributes[module["key"]] if not one["path"] and one["type"] in "12"):
+                assert attribute["keyword"] in dataset, module
+                assert attribute["type"] == "2" or dataset[attribute["keyword"]].value not in (None, ""), attribute
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of Debian's dicom3tools is not installed")
+def test_dciodvfy_finds_no_error(case, tmp_path):
+    for path in (case.series[0], case.series[-1], case.out / "uncertainty.dcm"):
+        dataset = dcmread(path)
+        del dataset.SyntheticData  # the program's dictionary, of 2022, is older than this attribute
+        dataset.save_as(tmp_path / "one.dcm")
+        said = subprocess.run(["dciodvfy", tmp_path / "one.dcm"], capture_output=True, text=True)
+        assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")] == []
+
+
+# Files: whole or not at all
+
+
+def test_a_shorter_result_replaces_a_longer_one(classic):
+    classic.save_both()
+    classic.voxels = classic.voxels[..., :3].copy()
+    classic.save(pred=classic.volume(classic.voxels))
+    assert sorted(path.name for path in classic.out.rglob("*")) == ["0001.dcm", "0002.dcm", "0003.dcm", "a_pred.nii.gz", "pred"]
+
+
+def test_a_result_of_nifti_leaves_no_older_dicom(classic):
+    classic.save_both()
+    classic.save(pred=classic.volume(classic.voxels, dicom_files="[]"))
+    assert [path.name for path in classic.out.rglob("*")] == ["a_pred.nii.gz"]
+
+
+def test_a_full_disk_leaves_the_older_series_whole(classic, monkeypatch):
+    classic.save_both()
+    before = {path: path.read_bytes() for path in classic.out.rglob("*.*") if path.is_file()}
+    saved = []
+
+    def full_disk(dataset, path, **kwargs):
+        saved.append(path)
+        path.write_bytes(b"half")
+        if len(saved) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Dataset, "save_as", full_disk)
+    with pytest.raises(BadInput, match=r"a/pred: cannot be written \(No space left on device\)"):
+        classic.save(pred=classic.volume(classic.voxels + 1))
+    assert len(saved) == 3
+    assert {path: path.read_bytes() for path in classic.out.rglob("*.*") if path.is_file()} == before
+
+
+def test_a_source_that_is_gone_is_named(classic):
+    for path in classic.sources:
+        path.unlink()
+    with pytest.raises(BadInput, match=r"0001\.dcm: cannot be read again"):
+        classic.save_both()
+    assert not classic.out.exists()
+
+
+def test_without_provenance_no_dicom_is_written(classic):
+    SaveVolumed(["pred"], classic.folder / "out", suffixes=["pred"])({"case": "a", "pred": classic.volume(classic.voxels)})
+    assert [path.name for path in classic.out.rglob("*")] == ["a_pred.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [(["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"), ("ISO_IR 138", "שרון^דבורה"), ("ISO_IR 100", "Äneas^Rüdiger")],
+)
+def test_a_name_in_any_alphabet_survives(classic, charset, name):
+    for path in classic.sources:
+        dataset = dcmread(path)
+        dataset.SpecificCharacterSet, dataset.PatientName, dataset.StudyDescription = charset, name, ""
+        dataset.save_as(path)
+    classic.save_both()
+    assert str(classic.first.PatientName) == name
+
+
+def test_a_source_without_frame_of_reference_gets_one_for_both_results(classic):
+    for path in classic.sources:
+        dataset = dcmread(path)
+        del dataset.FrameOfReferenceUID, dataset.AccessionNumber
+        dataset.PatientSex = "unknown"
+        dataset.save_as(path)
+    classic.save_both()
+    first, uncertainty = classic.first, dcmread(classic.written[-1])
+    assert first.FrameOfReferenceUID == uncertainty.FrameOfReferenceUID != ""
+    assert (first.PatientSex, first.AccessionNumber) == ("", "")
+
+
+def test_integers_span_16_bits_and_come_back_within_half_a_step(rng):
+    for scale in (1e-6, 1.0, 1e6):
+        values = (scale * rng.normal(size=(3, 4, 5))).astype(np.float32)
+        integers, slope, intercept = to_integers(values)
+        assert (integers.min(), integers.max()) == (0, 65535)
+        np.testing.assert_allclose(integers * slope + intercept, values, rtol=0, atol=0.501 * np.ptp(values) / 65535)
+
+
+def test_a_constant_result_is_stored_and_nan_is_not():
+    integers, slope, intercept = to_integers(np.full((2, 2, 2), 7.5, dtype=np.float32))
+    assert set(chain.from_iterable(integers.reshape(2, -1) * slope + intercept)) == {7.5}
+    with pytest.raises(ValueError, match="NaN"):
+        to_integers(np.full((2, 2, 2), np.nan, dtype=np.float32))

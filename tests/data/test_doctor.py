@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.__main__ import main
+
+sys.path.insert(0, str(Path(__file__).parent / "dicom"))
+from dicom_series import random_affine, random_voxels, write_series
+
+
+@pytest.fixture
+def write(tmp_path, rng):
+    affine = random_affine(rng)
+
+    def write(number, description, affine=affine, **tags):
+        tags = {"StudyInstanceUID": "1.2.3", "SeriesNumber": number, "SeriesDescription": description, **tags}
+        return write_series(tmp_path / str(number), random_voxels(rng), affine, **tags)
+
+    return write
+
+
+def test_every_series_is_listed_with_its_use_or_what_is_wrong(tmp_path, write, capsys):
+    write(1, "3-plane loc")
+    write(2, "t1", ImageType=["DERIVED", "SECONDARY", "MPR"])
+    write(3, "t1 tse")
+    write(4, "flair", skip=(2,))
+    (tmp_path / "x.dcm").write_bytes(b"")
+    assert main(["doctor", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "case phantom_20200102: 4 DICOM series",
+        "12x10x8 voxels of 1 x 1.2 x 3 mm: is a localizer; not used unless series_rules names it",
+        "t1 (by its description, derived: only where no original is)",
+        "series 4 flair lacks 1 slice: 0002.dcm and 0004.dcm are 6 mm apart, the others 3 mm; send the whole series again",
+        "x.dcm: is not DICOM",
+        "case phantom_20200102: t1 is series 3 t1 tse",
+        "1 of 1 cases can be used",
+    ):
+        assert line in out
+
+
+def test_nothing_usable_ends_with_code_1_and_one_line(tmp_path, write, capsys):
+    write(4, "flair", skip=(2,))
+    assert main(["doctor", str(tmp_path), "--task", "flair"]) == 1
+    assert "error: case phantom_20200102: series 4 flair lacks 1 slice" in capsys.readouterr().err
+
+
+def test_a_rule_is_tried_out(tmp_path, write, capsys):
+    write(1, "t1 ax")
+    write(2, "t1 sag")
+    assert main(["doctor", str(tmp_path)]) == 1
+    assert main(["doctor", str(tmp_path), "--rule", "t1", "sag"]) == 0
+    assert "t1 is series 2 t1 sag" in capsys.readouterr().out
+
+
+def test_conditions_on_two_grids_are_pointed_out(tmp_path, write, capsys, rng):
+    write(1, "t1")
+    write(2, "flair", random_affine(rng))
+    assert main(["doctor", str(tmp_path), "--task", "t1", "flair"]) == 0
+    assert "flair is not on the grid of t1" in capsys.readouterr().out
+
+
+def test_a_folder_of_nifti_files_is_examined_too(tmp_path, rng, capsys):
+    for name, shape in (("a_t1", (9, 8, 7)), ("b_t1", (9, 8, 2))):
+        nib.save(nib.Nifti1Image(rng.normal(size=shape), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    assert main(["doctor", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "case a: t1 is" in out and "case b cannot be used: " in out and "at least 5 voxels a side" in out
+    (tmp_path / "a_t1.nii.gz").unlink()
+    assert main(["doctor", str(tmp_path)]) == 1
