@@ -39,9 +39,9 @@ def preflight(arguments: Sequence[str] | None = None, *, output_dir: str | None 
     files = ast.literal_eval(named) if named.startswith(("[", "(")) else named.split(",")
     base = ConfigParser.load_config_file(files[0])
     for file in files[1:]:
-        _check(ConfigParser.load_config_file(file), base, Path(file).name, files[0])
+        check_keys(ConfigParser.load_config_file(file), base, Path(file).name, files[0])
     overrides = {key: value for key, value in options.items() if key not in RUN_OPTIONS}
-    _check(overrides, base, "the command line", files[0])
+    check_keys(overrides, base, "the command line", files[0])
     for key, value in overrides.items():
         if isinstance(base.get(key), bool) and value not in ("True", "False"):  # any other text would count as true
             raise BadInput(f"the command line: --{key} {value} is neither True nor False; write it with a capital")
@@ -58,7 +58,8 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _check(changes: Mapping[str, Any], base: Mapping[str, Any], source: str, base_name: str) -> None:
+def check_keys(changes: Mapping[str, Any], base: Mapping[str, Any], source: str, base_name: str) -> None:
+    """Raise BadInput for a key, `a#b` for a nested one, that the config `base` does not have; it would change nothing."""
     for key in changes:
         if not key.startswith("_") and not _has(base, key.lstrip("+").split("#")):
             raise BadInput(f"{source}: '{key}' is not in {Path(base_name).name}; correct the name (docs/configs.md lists them)")

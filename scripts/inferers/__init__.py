@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inferers: from volumes to volumes; know no files."""
 
+from .exported_sampler import ExportedSampler
 from .fused_score_inferer import FusedScoreInferer
 from .precision import MixedPrecisionInferer
 from .uncertainty import SplitUncertaintyd
 
-__all__ = ["FusedScoreInferer", "MixedPrecisionInferer", "SplitUncertaintyd"]
+__all__ = ["ExportedSampler", "FusedScoreInferer", "MixedPrecisionInferer", "SplitUncertaintyd"]

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference for MONAI Label: the bundle's own preprocessing, inferer and postprocessing around the server's request."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from monailabel.tasks.infer.basic_infer import BasicInferTask
+from torch import nn
+
+from scripts.errors import BadInput
+from scripts.training import load_weights
+
+from .task import Task
+
+WEIGHTS = ("shipped", "trained")
+
+
+class TranslationTask(BasicInferTask):
+    """A task of the bundle as a model of the server.
+
+    Its type is "others", so no client takes the result for a segmentation, and nothing resamples it. The result is
+    what the bundle writes: float32 NIfTI on the input's grid, or on the finer one.
+    """
+
+    def __init__(self, task: Task) -> None:
+        about = f"{' and '.join(task.conditions)}: {task.name.replace('_', ' ')}. Not for diagnosis."
+        options = {**task.defaults, "weights": list(WEIGHTS if task.shipped.is_file() else WEIGHTS[::-1])}
+        files = [str(task.shipped), str(task.trained("fusion"))]
+        super().__init__(files, None, InferType.OTHERS, None, 3, about, config=options)
+        self.task = task
+
+    def pre_transforms(self, data: Any = None) -> Sequence[Callable[..., Any]]:
+        """The study's other files, then the bundle's preprocessing. The parser is made anew: the request has options."""
+        data["result_dir"] = tempfile.TemporaryDirectory()  # gone with the request, however that ends
+        changes = {key: data[key] for key in self.task.defaults}
+        data["parser"] = self.task.parser("inference", {**changes, "output_dir": data["result_dir"].name})
+        return [self._study, *data["parser"].get_parsed_content("preprocessing").transforms]
+
+    def _study(self, data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, **self.task.case_of(data["image"])}
+
+    def inferer(self, data: Any = None) -> Any:
+        """The bundle's, told the case: another case draws other noise."""
+        return partial(_parser(data).get_parsed_content("inferer"), case=data["case"])
+
+    def post_transforms(self, data: Any = None) -> Sequence[Callable[..., Any]]:
+        """The bundle's, which end with writing."""
+        transforms: Sequence[Callable[..., Any]] = _parser(data).get_parsed_content("postprocessing").transforms
+        return transforms
+
+    def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[str, dict[str, Any]]:
+        """What was written, under names that the server may delete; a client's wish for integers is not granted."""
+        files = {key: _moved(data[f"{key}_path"]) for key in ("pred", "uncertainty") if f"{key}_path" in data}
+        return files.pop("pred"), dict(files)
+
+    def _get_network(self, device: str, data: Any) -> nn.Module:
+        wanted = data["weights"] if isinstance(data["weights"], str) else data["weights"][0]
+        path = self.task.trained("fusion") if wanted == "trained" else self.task.shipped
+        if not path.is_file():
+            raise BadInput(f"{self.task.name}: there are no {wanted} weights ({path}); train it, or choose the other ones")
+        stamp = (path, path.stat().st_mtime)
+        if self._networks.get(device, (None, None))[1] != stamp:
+            network = load_weights(_parser(data).get_parsed_content("network_def"), path)
+            self._networks[device] = (network.to(device).eval(), stamp)
+        loaded: nn.Module = self._networks[device][0]
+        return loaded
+
+
+def _parser(data: Any) -> ConfigParser:
+    parser: ConfigParser = data["parser"]
+    return parser
+
+
+def _moved(path: str) -> str:
+    handle, free = tempfile.mkstemp(suffix="".join(Path(path).suffixes[-2:]))
+    os.close(handle)
+    shutil.move(path, free)
+    return free

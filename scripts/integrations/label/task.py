@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A task of the bundle on the studies of a server: its configs, its weights, and the files of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from scripts import bundle_root
+from scripts.data import find_cases
+from scripts.errors import BadInput
+
+ROOT = Path(bundle_root())
+TASKS = ("super_resolution", "super_resolution_thick_slice", "translation", "both")
+
+
+class Task:
+    """One of `configs/task_*.yaml` with further overlays.
+
+    name: of `TASKS`; studies: the server's folder of images; overlays: files of `configs`; weights: instead of the shipped
+    ones; runs: folder for what is trained. Raises BadInput when a name is unknown.
+    """
+
+    def __init__(
+        self, name: str, studies: str, *, overlays: Sequence[str] = (), weights: str | None = None, runs: str | None = None
+    ) -> None:
+        if name not in TASKS:
+            raise BadInput(f"--conf models {name}: there is no such task; choose of {', '.join(TASKS)}")
+        self.name, self.studies = name, studies
+        self.overlays = [ROOT / "configs" / file for file in (f"task_{name}.yaml", *overlays)]
+        for file in self.overlays:
+            if not file.is_file():
+                raise BadInput(f"--conf overlays {file.name}: there is no such file in configs; docs/configs.md lists them")
+        parser = self.parser("inference", {})
+        self.conditions: list[str] = parser["conditions"]
+        self.planes: list[str] = parser["planes"]
+        self.defaults = {key: parser[key] for key in ("samples", "steps", "seed")}
+        self.shipped = Path(weights or parser.get_parsed_content("ckpt_path"))
+        self.folder = Path(runs or ROOT / "runs" / "label").resolve() / name
+
+    def files(self, workflow: str) -> list[str]:
+        """The config files of a workflow, in the order of their precedence."""
+        return [str(ROOT / "configs" / f"{workflow}.yaml"), *map(str, self.overlays)]
+
+    def parser(self, workflow: str, changes: Mapping[str, Any]) -> ConfigParser:
+        """The workflow's config with the overlays and then the changes (values by key) in place."""
+        parser = ConfigParser()
+        parser.read_config(self.files(workflow))
+        parser.update(dict(changes))
+        return parser
+
+    def trained(self, part: str) -> Path:
+        """Where a training leaves the weights of a part: `fusion` (with its planes) or a plane."""
+        return self.folder / f"{part}.pt"
+
+    def case_of(self, image: str) -> dict[str, Any]:
+        """The case `{case, image: [path per condition]}` that an image belongs to.
+
+        An image from outside the studies stands for itself where one condition is enough. Raises BadInput when it is not
+        a condition of this task, or its study lacks another one.
+        """
+        path, wanted = Path(image).resolve(), " and ".join(self.conditions)
+        if Path(self.studies).resolve() not in path.parents:
+            if len(self.conditions) == 1:
+                return {"image": [str(path)]}
+            raise BadInput(f"{path.name}: {self.name} needs {wanted}; put a study's files into --studies")
+        for case in find_cases(self.studies, self.conditions):
+            if path in [Path(file).resolve() for file in case["image"]]:
+                return case
+        raise BadInput(f"{path.name}: is not the {wanted} of a complete study; see docs/your_data.md#layouts")

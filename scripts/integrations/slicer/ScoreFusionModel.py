@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: N802, N803, N999 (the extension gives the names)
+"""The bundle as a model of the Slicer extension SlicerModalityConverter; `install.py` copies this file into it.
+
+Slicer's Python has none of the bundle's packages, so the bundle runs in its own environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import slicer
+from ModalityConverterLib.ModelBase import BaseModel, register_model
+
+# What an array of an axial volume means where the extension hands over arrays without their place in space.
+AXIAL = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class ScoreFusionModel(BaseModel):
+    """A task of the bundle. Its "model file" says where the bundle, its Python and the task's configs are."""
+
+    def _loadModelFromPath(self, modelPath: str) -> Any:
+        return json.loads(Path(modelPath).read_text(encoding="utf-8"))
+
+    def runInference(self, inputVolume: Any, outputVolume: Any, inputMask: Any = None, showAllFiles: bool = True) -> Any:
+        """Translate one volume; the output gets its own grid. Raises RuntimeError with one line."""
+        placed = hasattr(inputVolume, "GetIJKToRASMatrix")
+        if not placed and self.model["block"] != [1, 1, 1]:
+            fact = "this version of SlicerModalityConverter keeps the input's voxel size, and this model makes finer voxels"
+            raise RuntimeError(f"{fact}; run the bundle on the file and load the result (docs/slicer.md)")
+        affine = ijk_to_ras(inputVolume) if placed else AXIAL
+        with tempfile.TemporaryDirectory() as folder:
+            voxels = slicer.util.arrayFromVolume(inputVolume).astype(np.float32)
+            result = self._translated(nib.Nifti1Image(voxels.transpose(), affine), Path(folder))
+            array = np.ascontiguousarray(result.get_fdata(dtype=np.float32).transpose())
+        slicer.util.updateVolumeFromArray(outputVolume, array)
+        if placed:
+            outputVolume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(result.affine))
+            slicer.util.setSliceViewerLayers(background=outputVolume, fit=True)
+        return array
+
+    def _translated(self, image: Any, folder: Path) -> Any:
+        (folder / "in").mkdir()
+        nib.save(image, folder / "in" / "volume.nii.gz")
+        command = [self.model["python"], "-m", "monai.bundle", "run", "inference", "--config_file", str(self.model["configs"])]
+        command += ["--dataset_dir", str(folder / "in"), "--output_dir", str(folder / "out")]
+        # Slicer's own Python must not leak into the bundle's.
+        own = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON") and key != "LD_LIBRARY_PATH"}
+        done = subprocess.run(command, cwd=self.model["bundle"], env=own, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).strip().splitlines()
+            raise RuntimeError(next((line for line in reversed(said) if "volume:" in line or "error:" in line), said[-1]))
+        return nib.load(folder / "out" / "volume" / "volume_pred.nii.gz")
+
+
+def ijk_to_ras(volume: Any) -> Any:
+    """The affine (4, 4) of a volume node, in mm."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+for key in ("score_fusion_super_resolution", "score_fusion_thick_slices", "score_fusion_translation"):
+    register_model(key)(ScoreFusionModel)

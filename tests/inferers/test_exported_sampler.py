@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ckpt_export
+
+from scripts import bundle_root
+from scripts.diffusion import (
+    BlockAverage,
+    Diffusion,
+    NoiseSchedule,
+    sample_ancestral,
+    sample_ddim,
+    sample_dpm_solver_pp_2m,
+    sample_one_step,
+)
+from scripts.errors import BadInput
+from scripts.inferers import ExportedSampler, FusedScoreInferer
+from scripts.networks import ScoreFusion
+
+CONFIGS = Path(bundle_root(), "configs")
+SAMPLERS = {
+    "ancestral": sample_ancestral,
+    "ddim": sample_ddim,
+    "ddim eta 1": partial(sample_ddim, eta=1.0),
+    "dpm": sample_dpm_solver_pp_2m,
+    "one step": sample_one_step,
+}
+STRANGER = """
+import importlib.util, sys
+sys.modules["monai"] = None  # an import of it fails
+assert importlib.util.find_spec("scripts") is None
+import torch
+model, volumes, results = sys.argv[1:]
+with torch.no_grad(), torch.jit.optimized_execution(False):  # which takes longer than the network
+    sampler = torch.jit.load(model)
+    said = [sampler(volume) for volume in torch.load(volumes)]
+    sampler.seed.add_(1)
+    torch.save([*said, sampler(torch.load(volumes)[0])], results)
+"""
+
+
+def scripted(inferer, network, path):
+    """What a file of the exported sampler says."""
+    torch.jit.script(ExportedSampler(inferer, network)).save(path)
+    loaded = torch.jit.load(path)
+
+    def say(volume):
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            return loaded(volume)
+
+    return say
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("steps", "sampler", "consistency"),
+    [(1, "ddim", True), (3, "ancestral", False)],
+)
+def test_a_process_with_torch_alone_says_what_the_bundle_says(steps, sampler, consistency, tmp_path, draw_head, awaken, seed):
+    network = awaken(ScoreFusion(size="tiny", features=False)).eval()
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    files = {"ckpt_file": str(tmp_path / "model.pt"), "meta_file": str(CONFIGS / "metadata.json")}
+    options = {"sampler#_target_": f"scripts.diffusion.sample_{sampler}", "steps": steps, "consistency": consistency}
+    ckpt_export(
+        net_id="sampler_def", filepath=str(tmp_path / "model.ts"), config_file=str(CONFIGS / "inference.yaml"),
+        size="tiny", features=False, seed=seed, **files, **options,
+    )  # fmt: skip
+    volumes = [900 * draw_head(20, 24, 20), torch.rand(2, 1, 24, 20, 28)]
+    torch.save(volumes, tmp_path / "volumes.pt")
+    paths = [str(tmp_path / name) for name in ("model.ts", "volumes.pt", "results.pt")]
+    subprocess.run([sys.executable, "-I", "-c", STRANGER, *paths], cwd=tmp_path, check=True, capture_output=True)
+    inferer = FusedScoreInferer(
+        Diffusion(sigma_data=0.058), SAMPLERS[sampler], steps=steps, precision="float32",
+        degradation=BlockAverage((4, 4, 4), consistency=consistency),
+    )  # fmt: skip
+    wanted = [inferer(volume, network, seed=seed) for volume in volumes] + [inferer(volumes[0], network, seed=seed + 1)]
+    for volume, result, expected in zip([*volumes, volumes[0]], torch.load(paths[2]), wanted, strict=True):
+        assert (expected - volume).abs().max() > 0.01 * volume.max()  # the network did add something
+        torch.testing.assert_close(result, expected, rtol=0, atol=1e-4 * float(volume.max()))
+
+
+@pytest.mark.parametrize(
+    ("name", "prediction", "block"),
+    [
+        ("ancestral", "epsilon", (4, 4, 4)),
+        ("ddim", "x_0", None),
+        ("ddim eta 1", "v", (1, 1, 4)),
+        ("dpm", "v", None),
+        ("one step", "x_0", (1, 1, 4)),
+    ],
+)
+def test_every_sampler_and_process_can_be_exported(name, prediction, block, tmp_path, draw_head, awaken, seed):
+    network = awaken(ScoreFusion(["coronal"], conditions=2, size="tiny", fusion=False)).eval()
+    schedule = NoiseSchedule("linear" if prediction == "epsilon" else "cosine", start=0.05)
+    process = Diffusion(schedule, prediction, residual=prediction == "v", sigma_data=0.3)
+    degradation = BlockAverage(block, smooth=name != "one step") if block else None
+    inferer = FusedScoreInferer(process, SAMPLERS[name], steps=3, degradation=degradation, seed=seed, precision="float32")
+    volume = torch.cat([draw_head(20, 24, 20), -draw_head(20, 24, 20)], dim=1)
+    result = scripted(inferer, network, tmp_path / "model.ts")(volume)
+    torch.testing.assert_close(result, inferer(volume, network), rtol=0, atol=1e-4)
+
+
+def test_several_samples_come_out_as_from_the_bundle(tmp_path, draw_head, awaken, seed):
+    network = awaken(ScoreFusion(["axial"], size="tiny", fusion=False)).eval()
+    inferer = FusedScoreInferer(Diffusion(), sample_ancestral, steps=2, samples=3, seed=seed, precision="float32")
+    volume = draw_head(17, 18, 20)
+    result = scripted(inferer, network, tmp_path / "model.ts")(volume)
+    torch.testing.assert_close(result, inferer(volume, network), rtol=0, atol=1e-4)
+
+
+def test_a_volume_that_the_block_does_not_divide_is_refused(tmp_path):
+    inferer = FusedScoreInferer(Diffusion(), sample_ddim, steps=1, degradation=BlockAverage((4, 4, 4)))
+    sampler = scripted(inferer, ScoreFusion(["axial"], size="tiny", fusion=False), tmp_path / "model.ts")
+    with pytest.raises(torch.jit.Error, match="multiple of the block"):
+        sampler(torch.rand(1, 1, 20, 20, 21))
+
+
+def test_a_sampler_that_is_not_linear_is_refused():
+    def squares(denoise, x_t, gammas, *, generator=None):
+        return denoise(x_t, 0.5) ** 2
+
+    with pytest.raises(BadInput, match="cannot be exported"):
+        ExportedSampler(FusedScoreInferer(Diffusion(), squares, steps=1), ScoreFusion(["axial"], size="tiny", fusion=False))

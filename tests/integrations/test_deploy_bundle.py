@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of the application for MONAI Deploy needs no SDK."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from scripts import bundle_root
+from scripts.errors import BadInput
+from scripts.integrations.deploy.bundle import SETTINGS, Bundle
+from scripts.networks import ScoreFusion
+
+
+def bundle(tmp_path, **options):
+    settings = tmp_path / "app.yaml"
+    settings.write_text(yaml.safe_dump({"bundle": {"configs": ["inference.yaml"], "options": options}}))
+    return Bundle(settings, input_dir=str(tmp_path), output_dir=str(tmp_path / "out"), models=str(tmp_path / "models"))
+
+
+def test_weights_are_found_wherever_a_package_put_the_models_folder(tmp_path):
+    weights = tmp_path / "models" / "models" / "model.pt"
+    weights.parent.mkdir(parents=True)
+    network = ScoreFusion(["axial"], size="tiny", fusion=False)
+    torch.save(network.state_dict(), weights)
+    loaded = bundle(tmp_path, size="tiny", planes=["axial"], fusion=False).parser.get_parsed_content("network")
+    for name, parameter in network.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], parameter)
+
+
+def test_absent_weights_are_named(tmp_path):
+    with pytest.raises(BadInput, match=r"models: there is no model\.pt in it"):
+        bundle(tmp_path)
+
+
+def test_an_option_that_the_bundle_does_not_have_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"app\.yaml: 'stepps' is not in inference\.yaml"):
+        bundle(tmp_path, ckpt_path="model.pt", stepps=3)
+
+
+def test_the_package_has_the_version_of_the_bundle():
+    metadata = json.loads(Path(bundle_root(), "metadata.json").read_text())
+    assert yaml.safe_load(SETTINGS.read_text())["application"]["version"] == metadata["version"]

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loader and the extension's model against stand-ins for what Slicer gives them; Slicer itself is not run here."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from scripts import bundle_root
+from scripts.integrations.slicer import install as installer
+from scripts.integrations.slicer.load_result import GREY, MAGMA, find_layers, shown_range
+from scripts.integrations.slicer.picture import picture
+
+ROOT = Path(bundle_root())
+TILT = 3.9 / 4, np.sqrt(1 - (3.9 / 4) ** 2)
+OBLIQUE = np.array([[0, 4 * TILT[1], 4.2 * TILT[0], -20], [-4, 0, 0, 30], [0, 4 * TILT[0], -4.2 * TILT[1], 10], [0, 0, 0, 1]])
+
+
+def save(voxels, path, affine=OBLIQUE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.asarray(voxels, dtype=np.float32), affine), path)
+    return path
+
+
+# The loader
+
+
+def test_input_result_and_uncertainty_become_the_rows(tmp_path):
+    image = save(np.ones((5, 5, 5)), tmp_path / "in" / "a_t1.nii.gz")
+    for name in ("pred", "uncertainty"):
+        save(np.ones((5, 5, 5)), tmp_path / "a" / f"a_{name}.nii.gz")
+    layers = find_layers(tmp_path / "a", image)
+    assert [layer.path.name for layer in layers] == ["a_t1.nii.gz", "a_pred.nii.gz", "a_uncertainty.nii.gz"]
+    assert [layer.colours for layer in layers] == [GREY, GREY, MAGMA]
+
+
+@pytest.mark.parametrize(("result", "image"), [(False, None), (True, "nowhere.nii.gz")])
+def test_what_is_missing_is_named(tmp_path, result, image):
+    if result:
+        save(np.ones((5, 5, 5)), tmp_path / "a_pred.nii.gz")
+    with pytest.raises(FileNotFoundError, match="nowhere.nii.gz: there is no such" if image else "holds no result"):
+        find_layers(tmp_path, image and tmp_path / image)
+
+
+def test_the_window_reaches_from_the_background_to_nearly_the_brightest(tmp_path, rng):
+    save(np.ones((5, 5, 5)), tmp_path / "a_pred.nii.gz")
+    save(np.ones((5, 5, 5)), tmp_path / "a_uncertainty.nii.gz")
+    result, uncertainty = find_layers(tmp_path)
+    head = np.full((60, 50, 40), -20.0)
+    head[2:-2, 2:-2, 2:-2] = rng.uniform(0, 100, (56, 46, 36))
+    head[2, 2, 2] = -50  # a single voxel is no background
+    assert shown_range(result, head) == pytest.approx((-20, 99.9), abs=0.1)  # quantiles of a uniform distribution
+    assert shown_range(uncertainty, np.maximum(head, 0)) == pytest.approx((0, 99), abs=0.5)
+
+
+def test_the_picture_has_the_right_of_the_head_on_the_left(tmp_path):
+    voxels = np.zeros((20, 20, 20))
+    voxels[2:8, 2:18, 2:18] = 1  # left, in RAS
+    save(voxels, tmp_path / "a_pred.nii.gz", np.eye(4))
+    picture(find_layers(tmp_path), tmp_path / "a.png")
+    grey = imread(tmp_path / "a.png")[..., :3].min(axis=2)  # the coloured bars have a dark channel
+    bright = np.argwhere(grey[40:] > 0.9)
+    axial = bright[bright[:, 1] < grey.shape[1] / 3, 1]
+    assert axial.min() > grey.shape[1] / 6
+
+
+# The extension's model
+
+
+class Node:
+    """A volume node of Slicer, as far as models use it."""
+
+    def __init__(self, array=None, affine=None):
+        self.array, self.affine = array, affine
+
+    def GetIJKToRASMatrix(self, matrix):
+        matrix[:] = self.affine
+
+    def SetIJKToRASMatrix(self, matrix):
+        self.affine = matrix
+
+
+class PlainNode:
+    """A node in the worker process of the extension: an array without a place in space."""
+
+    def __init__(self, array=None):
+        self.array = array
+
+
+@pytest.fixture
+def extension(tmp_path, monkeypatch):
+    """The module's folder with one model in it, and stand-ins for `slicer`, `vtk` and the extension's library."""
+    folder = tmp_path / "ModalityConverter"
+    (folder / "Resources" / "Models").mkdir(parents=True)
+    (folder / "Resources" / "Models" / "metadata.json").write_text(json.dumps({"theirs": {"module_name": "TheirModel"}}))
+    (folder / "ModalityConverterLib" / "ModelsImpl").mkdir(parents=True)
+    registry = {}
+    library, base = ModuleType("ModalityConverterLib"), ModuleType("ModalityConverterLib.ModelBase")
+    base.BaseModel = type("BaseModel", (), {"__init__": lambda self, key, device="cpu": None})
+    base.register_model = lambda key: lambda cls: registry.setdefault(key, cls)
+    slicer, vtk = ModuleType("slicer"), ModuleType("vtk")
+    vtk.vtkMatrix4x4 = lambda: np.eye(4)
+    slicer.util = SimpleNamespace(
+        arrayFromVolume=lambda node: node.array,
+        arrayFromVTKMatrix=np.array,
+        vtkMatrixFromArray=np.array,
+        updateVolumeFromArray=lambda node, array: setattr(node, "array", array),
+        setSliceViewerLayers=lambda **_: None,
+    )
+    for module in (library, base, slicer, vtk):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return folder, registry
+
+
+def model_of(extension, place):
+    """The installed model class, loaded as the extension loads it."""
+    folder, registry = extension
+    (folder / "place.json").write_text(json.dumps(place))
+    spec = importlib.util.spec_from_file_location("installed", folder / "ModalityConverterLib/ModelsImpl/ScoreFusionModel.py")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    model = registry["score_fusion_super_resolution"]("score_fusion_super_resolution")
+    model.model = model._loadModelFromPath(str(folder / "place.json"))
+    return model
+
+
+def test_installing_twice_adds_our_tasks_once_beside_the_models_of_others(extension):
+    folder, _ = extension
+    assert installer.install(folder) == installer.install(folder)
+    listed = json.loads((folder / "Resources" / "Models" / "metadata.json").read_text())
+    assert listed["theirs"] == {"module_name": "TheirModel"}
+    ours = listed["score_fusion_super_resolution"]
+    assert ours["module_name"] == "ScoreFusionModel"
+    assert "4x4x4 times as fine" in ours["description"]
+
+
+def test_installing_into_another_folder_is_refused_in_one_line(tmp_path, capsys):
+    assert installer.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}: is not the module ModalityConverter")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_gives_the_finer_grid_to_the_node_and_keeps_the_measurement(extension, rng):
+    folder, _ = extension
+    installer.install(folder)
+    place = json.loads((folder / "Resources" / "Models" / "score_fusion_super_resolution.json").read_text())
+    coarse = np.zeros((12, 10, 11))
+    coarse[3:9, 3:8, 3:9] = rng.uniform(300, 900, (6, 5, 6))
+    source, result = Node(coarse.T, OBLIQUE), Node()
+    model_of(extension, place).runInference(source, result)
+    blocks = result.array.T.reshape(12, 4, 10, 4, 11, 4).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(blocks, coarse, atol=0.5)  # of 900; single precision
+    corner = result.affine @ [-0.5, -0.5, -0.5, 1]
+    np.testing.assert_allclose(corner, OBLIQUE @ [-0.5, -0.5, -0.5, 1], atol=1e-4)  # the edges stay
+    np.testing.assert_allclose(result.affine[:3, :3], OBLIQUE[:3, :3] / 4, atol=1e-5)
+
+
+def test_a_finer_grid_is_refused_where_the_extension_keeps_the_voxel_size(extension):
+    installer.install(extension[0])
+    model = model_of(extension, {"block": [4, 4, 4]})
+    with pytest.raises(RuntimeError, match="keeps the input's voxel size"):
+        model.runInference(PlainNode(np.ones((5, 5, 5))), PlainNode())
+
+
+def test_a_refusal_of_the_bundle_reaches_the_user_in_its_line(extension):
+    installer.install(extension[0])
+    model = model_of(extension, {"python": sys.executable, "bundle": str(ROOT), "block": [1, 1, 1], "configs": ["absent.yaml"]})
+    model.model["configs"] = [str(ROOT / "configs" / "inference.yaml")]
+    with pytest.raises(RuntimeError, match="every voxel is 1"):
+        model.runInference(PlainNode(np.ones((8, 8, 8))), PlainNode())
+
+
+def test_the_loader_needs_nothing_but_numpy():
+    code = "import sys; sys.modules.update(dict.fromkeys(['torch', 'monai', 'nibabel', 'scripts'])); import load_result"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts" / "integrations" / "slicer", check=True)
