@@ -1,4 +1,5 @@
-# make demo: see a brain restored.  make demo-dicom: the same from DICOM to DICOM.  make test: lint, types and tests.  Both make .venv with what they need.
+# make demo: see a brain restored.  make demo-dicom: from DICOM to DICOM.  make test: lint, types and tests.
+# Each makes .venv with what it needs; make test-integrations makes two more.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -55,4 +56,4 @@ $(VENV)-label/.run: $(LABEL_ROOM)/requirements.txt $(LABEL_ROOM)/torchvision_ope
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-deploy $(VENV)-label demo eval runs
+	rm -rf $(VENV) $(VENV)-deploy $(VENV)-label demo eval eval_downstream runs

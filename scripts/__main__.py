@@ -62,6 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)")
     curve.add_argument("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml")
     curve.set_defaults(command=_nfe_curve)
+    compared = commands.add_parser("experiment", help="train, run and measure systems side by side; goes on where it stopped")
+    compared.add_argument("name", help="super_resolution, thick_slice, translation, both or ablations (docs/systems.md)")
+    compared.add_argument("dataset_dir", help="folder with cases (docs/your_data.md)")
+    compared.add_argument("--output", required=True, help="folder for trainings, results and tables")
+    compared.add_argument("--systems", nargs="+", metavar="NAME", help="some of them (default: all)")
+    compared.add_argument("--plane-steps", type=int, default=1500, help="of every training in 2D (default: 1500)")
+    compared.add_argument("--volume-steps", type=int, default=1300, help="of every training in 3D (default: 1300)")
+    compared.add_argument("--size", default="compact", help="network preset (default: compact)")
+    compared.set_defaults(command=_experiment)
     tables = commands.add_parser("tables", help="results of evaluations side by side, with intervals or paired tests")
     tables.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them")
     tables.add_argument("--format", default="markdown", choices=["markdown", "csv", "latex"], help="default: markdown")
@@ -112,6 +121,16 @@ def _nfe_curve(options: argparse.Namespace) -> None:
 
     given = {key: value for key, value in vars(options).items() if key != "command" and value is not None}
     nfe_curve(**given)
+
+
+def _experiment(options: argparse.Namespace) -> None:
+    from .experiments.run import experiment
+    from .preflight import preflight
+
+    preflight([], output_dir=options.output)
+    budget = {"plane_steps": options.plane_steps, "volume_steps": options.volume_steps}
+    given = {"systems": options.systems, **budget, "options": {"size": options.size}}
+    experiment(options.name, options.dataset_dir, options.output, **given)
 
 
 def _tables(options: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ def memory(size: str, sides: Sequence[int], *, rungs: Sequence[int] = (0,), outp
 def measure(size: str, side: int, rung: int) -> Row:
     """Peak memory and seconds of one evaluation of a cube; `used_gb` leaves out what the process held before."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = ScoreFusion(size=size, features=size == "published").to(device).eval()
+    network = ScoreFusion(size=size, features=True).to(device).eval()
     network.economize(RUNGS[rung].slice_batch, RUNGS[rung].slabs)
     half, start = has_bfloat16(device), peak_memory_gb()
     began = time.perf_counter()

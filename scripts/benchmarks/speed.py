@@ -116,8 +116,7 @@ def _limits(device: torch.device, dtype: str) -> dict[str, float]:
 @torch.no_grad()
 def _ours(size: str, shape: Sequence[int], device: torch.device, planes: Sequence[str]) -> tuple[float, float]:
     """Seconds and floating point operations of one evaluation."""
-    features = size == "published"
-    network = ScoreFusion(planes, size=size, features=features).to(device).eval()
+    network = ScoreFusion(planes, size=size, features=True).to(device).eval()
     x = torch.randn(1, 5, *shape, device=device)
 
     def evaluate() -> Tensor:
@@ -125,7 +124,7 @@ def _ours(size: str, shape: Sequence[int], device: torch.device, planes: Sequenc
             return network(x, x_t=x[:, :1], timesteps=torch.full((1,), 0.5, device=device))
 
     with torch.device("meta"):
-        flops = operations(ScoreFusion(planes, size=size, features=features).eval(), shape)
+        flops = operations(ScoreFusion(planes, size=size, features=True).eval(), shape)
     return seconds_of(evaluate, device, repeats=1), flops
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,6 +38,19 @@ class Degradation(ABC):
     def __call__(self, volume: Tensor) -> Tensor:
         """`A(volume)`: measured, then laid out on the fine grid again."""
         return self.repeat(self.measure(volume))
+
+    @property
+    def scans(self) -> Sequence[Degradation]:
+        """The scans that together are the measurement, one file each."""
+        return (self,)
+
+    def joined(self, measured: Sequence[Tensor]) -> Tensor:
+        """The measurement of all `scans`, from those of each laid out on the fine grid; all (..., H, W, D)."""
+        return measured[0]
+
+    def plain(self, measured: Tensor) -> Tensor:
+        """Volume that tells background and bright end: one without overshoot, alike over every cell of `factors`."""
+        return measured
 
     def shown(self, measured: Tensor) -> Tensor:
         """The condition as the networks see it, with the measurement `measured`; both (B, C, H, W, D)."""
@@ -87,6 +101,53 @@ class BlockAverage(Degradation):
         coarse = self.measure(measured)
         volume = cubic(coarse, self.factors)
         return volume + self.repeat(coarse - self.measure(volume))
+
+
+class ThickScans(Degradation):
+    """Several scans of one contrast with thick slices in different planes, as one measurement.
+
+    blocks: of each scan, e.g. [[1, 1, 4], [1, 4, 1], [4, 1, 1]] for axial, coronal and sagittal slices. Averages along
+    different axes commute, so that one projection after the other lands where all hold: `A = 1 - prod_i (1 - A_i)` is an
+    orthogonal projection, and a volume with `A(x) = A(y)` has every scan of y. There is no coarser grid for A; `measure` stays
+    on the fine one. smooth, consistency: as for `BlockAverage`. Scans of one contrast must come in the same units; where they
+    contradict each other the first is kept exactly.
+    Raises BadInput when along an axis one block does not divide the other, for those averages do not commute.
+    """
+
+    def __init__(self, blocks: Sequence[Sequence[int]], smooth: bool = True, consistency: bool = True) -> None:
+        self._scans = [BlockAverage(block) for block in blocks]
+        sides = list(zip(*(scan.factors for scan in self._scans), strict=True))
+        if any(max(side) % factor for side in sides for factor in side) or not sides:
+            raise BadInput(f"blocks {[list(block) for block in blocks]}: along an axis one must be a multiple of the others")
+        self.factors = (max(sides[0]), max(sides[1]), max(sides[2]))
+        self.smooth, self.consistency = smooth, consistency
+        self._cells = BlockAverage(self.factors)
+
+    @property
+    def scans(self) -> Sequence[Degradation]:
+        return self._scans
+
+    def plain(self, measured: Tensor) -> Tensor:
+        """Averages over cells, which A keeps apart: the joint measurement itself falls below the background around edges."""
+        return self._cells(measured)
+
+    def joined(self, measured: Sequence[Tensor]) -> Tensor:
+        """The smallest volume with these scans: one projection after the other, the first scan's last."""
+        volume = torch.zeros_like(measured[0])
+        for scan, blocks in reversed(list(zip(self._scans, measured, strict=True))):
+            volume = volume + blocks - scan(volume)
+        return volume
+
+    def measure(self, volume: Tensor) -> Tensor:
+        return self.joined([scan(volume) for scan in self._scans])
+
+    def repeat(self, measurement: Tensor) -> Tensor:
+        return measurement
+
+    def interpolate(self, measured: Tensor) -> Tensor:
+        """The mean of what each scan gives by itself, then projected."""
+        volume = torch.stack([scan.interpolate(scan(measured)) for scan in self._scans]).mean(dim=0)
+        return volume + self(measured - volume)
 
 
 def cubic(volume: Tensor, factors: Sequence[int]) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 Denoise = Callable[[Tensor, float], Tensor]
+Sampler = Callable[..., Tensor]
 
 
 def noise_like(x: Tensor, generator: Generator | None) -> Tensor:

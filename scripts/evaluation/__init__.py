@@ -2,6 +2,8 @@
 """Evaluation: running cases, metrics, results."""
 
 from .case_evaluator import CaseEvaluator, TolerantDataset
+from .downstream import SegmentationInferer
+from .downstream_results import DownstreamResults
 from .features import FilterBank
 from .medical_net import MedicalNet
 from .metrics import psnr, ssim
@@ -11,6 +13,6 @@ from .results import Results
 from .scaling import ScaleToTruthd
 
 __all__ = [
-    "CaseEvaluator", "FilterBank", "MedicalNet", "NoInference", "ReadPredictiond", "Results", "RunRecord", "ScaleToTruthd",
-    "TolerantDataset", "psnr", "ssim", "system_of",
+    "CaseEvaluator", "DownstreamResults", "FilterBank", "MedicalNet", "NoInference", "ReadPredictiond", "Results", "RunRecord",
+    "ScaleToTruthd", "SegmentationInferer", "TolerantDataset", "psnr", "ssim", "system_of",
 ]  # fmt: skip

@@ -22,7 +22,8 @@ class ExportedSampler(nn.Module):
     Little of it is written twice. What depends on no noise level is traced from the inferer's own functions, for any size of
     volume; process and sampler are asked for their coefficients (`step_table`), and the loop below only adds up.
     Buffers: `seed`, which may be changed after loading; `levels` (steps,), `table` (steps, 7) and `begin` (2,).
-    Its state dict is the network's. Raises BadInput for a sampler that is not linear in what it sees.
+    Its state dict is the network's. Raises BadInput for a sampler that is not linear in what it sees or asks planes one by one,
+    and for several scans of one contrast.
     """
 
     seed: Tensor
@@ -43,6 +44,8 @@ class ExportedSampler(nn.Module):
 
     def _trace(self, inferer: FusedScoreInferer) -> None:
         degradation, diffusion = inferer.degradation, inferer.diffusion
+        if degradation is not None and len(degradation.scans) > 1:
+            raise BadInput("several scans of one contrast cannot be exported; run the bundle itself")
         self.block = [1, 1, 1] if degradation is None else list(degradation.factors)
         image = torch.rand(1, 2, *(4 * factor for factor in self.block))
         one, bound = image[:, :1], torch.rand(1, 2, 1, 1, 1)
@@ -132,7 +135,9 @@ def step_table(inferer: FusedScoreInferer) -> tuple[Tensor, Tensor, Tensor]:
     seen, levels, draws = [torch.zeros(PROBE).double()], [], []
     states: list[Tensor] = []
 
-    def denoise(x_t: Tensor, gamma: float) -> Tensor:
+    def denoise(x_t: Tensor, gamma: float, member: int | None = None) -> Tensor:
+        if member is not None:
+            raise BadInput("a sampler that asks planes one by one cannot be exported; leave combine_*.yaml out")
         states.append(x_t)
         levels.append(gamma)
         draws.append(torch.randn(PROBE, generator=generator.clone_state()))

@@ -46,8 +46,8 @@ class FusedScoreInferer(Inferer):
 
     @property
     def nfe(self) -> int:
-        """Network evaluations per plane and sample."""
-        return len(self.gammas) - 1
+        """Network evaluations per plane and sample; fewer than steps where a sampler asks the planes in turn."""
+        return -(-(len(self.gammas) - 1) // getattr(self.sampler, "turns", 1))
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -68,7 +68,7 @@ class FusedScoreInferer(Inferer):
         first = (self.seed if seed is None else seed) + crc32(case.encode())
         inputs = inputs.as_subclass(Tensor)
         self._check(inputs)
-        if samples > 1 and self.nfe == 1 and self.gammas[0] == 0:
+        if samples > 1 and len(self.gammas) == 2 and self.gammas[0] == 0:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")
         half = self.precision.is_half(network, inputs)
@@ -109,10 +109,11 @@ class FusedScoreInferer(Inferer):
         base = conditions[:, :1]
         measured = None if self.degradation is None else self.degradation(base)
 
-        def denoise(x_t: Tensor, gamma: float) -> Tensor:
+        def denoise(x_t: Tensor, gamma: float, member: int | None = None) -> Tensor:
             level = torch.full((len(x),), gamma, device=x.device)
+            asked = network if member is None else network.alone(member)  # type: ignore[operator]
             with autocast(x.device, half):
-                output = network(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
+                output = asked(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
             image = self.diffusion.decode(self.diffusion.x_0(output, x_t, level), base).clamp(-1.0, 1.0)
             return self.diffusion.encode(self._projected(image, measured, mask), base)
 

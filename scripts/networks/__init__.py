@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks: plane denoisers, their 3D fusion, and both as one module."""
+"""Networks: plane denoisers, their 3D fusion, and both as one module; what they are compared to."""
 
 from .fusion_net import FusionNet
+from .modality_fusion import ModalityFusion
 from .plane_denoiser import PlaneDenoiser
 from .score_fusion import ScoreFusion
+from .volume_denoiser import VolumeDenoiser
 
-__all__ = ["FusionNet", "PlaneDenoiser", "ScoreFusion"]
+__all__ = ["FusionNet", "ModalityFusion", "PlaneDenoiser", "ScoreFusion", "VolumeDenoiser"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """N plane denoisers and their 3D fusion as one module."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,10 @@ class Member(nn.Module):
 
     def forward(self, x: Tensor, x_t: Tensor, gamma: Tensor, slice_batch: int) -> tuple[Tensor, list[Tensor]]:
         """The estimate (B, 1, H, W, D) and one aligned feature map a level (none when features are off)."""
+        return self.denoise(x, x_t, gamma, slice_batch)
+
+    def denoise(self, x: Tensor, x_t: Tensor, gamma: Tensor, slice_batch: int) -> tuple[Tensor, list[Tensor]]:
+        """As `forward`: under a name that TorchScript finds when a subclass prepares what the member sees."""
         batch, count = x.shape[0], x.shape[self.axis]
         stack = self.slices(torch.cat([x, x_t], dim=1))
         total = stack.shape[1]
@@ -139,6 +143,16 @@ class ScoreFusion(nn.Module):
         for module in self.fusion.modules():
             if isinstance(module, ResidualBlock):
                 module.slabs = slabs
+
+    @torch.jit.unused
+    def alone(self, index: int) -> Callable[..., Tensor]:
+        """What one member says, as a function of the same arguments as `forward`."""
+
+        def estimate(x: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+            said: Tensor = self.members[index](x, x_t, timesteps, self.slice_batch)[0]
+            return said.float()
+
+        return estimate
 
     def train(self, mode: bool = True) -> "ScoreFusion":
         """Frozen planes stay in evaluation mode: their dropout would be noise to the fusion."""

@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: noisy batches, losses, averaged weights, checkpoints with exact resume, progress."""
 
+from .adversary import PairedBatch, PatchAdversary
 from .batch import NoisyBatch
 from .checkpoint import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights
 from .losses import NoiseLoss
 from .processes import join_processes
 from .progress import Progress, SampleImages
+from .segmentation import AugmentedPatch, LabelRegionsd, load_segmentation
 
 __all__ = [
+    "AugmentedPatch",
+    "LabelRegionsd",
     "LatestCheckpoint",
     "NoiseLoss",
     "NoisyBatch",
+    "PairedBatch",
+    "PatchAdversary",
     "Progress",
     "SampleImages",
     "export_weights",
     "fusion_to_train",
     "join_processes",
     "load_members",
+    "load_segmentation",
     "load_weights",
 ]

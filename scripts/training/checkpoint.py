@@ -117,11 +117,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     Raises BadInput when the file is missing, broken, not the one listed in `checksums.json` beside it, or belongs to
     another size of network.
     """
-    check_sum(Path(path))
-    state = read(Path(path))
-    if "objects" in state:
-        state = averaged(path)
-    own = network.state_dict()
+    own, state = network.state_dict(), weights_of(path)
     if not any(key.startswith("fusion.") for key in own):
         state = _planes_alone(own, state)
     differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
@@ -134,6 +130,13 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
         )
     network.load_state_dict(state)
     return network
+
+
+def weights_of(path: str | Path) -> dict[str, Tensor]:
+    """A plain state dict, or the averaged weights of a checkpoint. Raises BadInput when the file is not what it should be."""
+    check_sum(Path(path))
+    state: dict[str, Tensor] = read(Path(path))
+    return averaged(path) if "objects" in state else state
 
 
 def _planes_alone(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -181,13 +184,13 @@ def fusion_to_train(
 
     A `VolumeDenoiser` has no planes to load, and starts anew.
 
-    plane_weights: pattern of `load_members`; fusion_weights: a checkpoint of the same planes, whose features, if it had
-    none, start at zero; checkpointing: recompute the 3D network's activations in the backward pass.
+    plane_weights: pattern of `load_members`; fusion_weights: of the same planes, a checkpoint or models/model.pt; its
+    features, if it had none, start at zero; checkpointing: recompute the 3D network's activations in the backward pass.
     """
     if isinstance(network, ScoreFusion):
         load_members(network, plane_weights)
     if fusion_weights is not None:
-        own, saved = network.state_dict(), averaged(fusion_weights)
+        own, saved = network.state_dict(), weights_of(fusion_weights)
         differing = [key for key in own.keys() & saved.keys() if own[key].shape != saved[key].shape]
         if differing or any(".alignments." not in key for key in own.keys() ^ saved.keys()):
             raise BadInput(f"{fusion_weights}: a fusion of other planes or another size; use the overlays it was trained with")

@@ -26,6 +26,8 @@ RUN_IDS = {
     "inference": {"run", "inference"},
     "evaluate": {"evaluating"},
 }
+SEGMENTATION = {"train_segmentation": {"training"}, "evaluate_downstream": {"evaluating"}}  # without diffusion
+WORKFLOWS = RUN_IDS | SEGMENTATION
 DEVICE = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"  # as in every bundle of MONAI
 EVERYWHERE, FUSED, FUSION_TRAINING = set(RUN_IDS), set(RUN_IDS) - {"train_2d"}, {"train_3d", "train"}
 # Which config files the overlays of a group, by the first word of their names, may follow.
@@ -35,15 +37,23 @@ FITS = {
     "sampler": EVERYWHERE,
     "method": EVERYWHERE,
     "ensemble": FUSED,
+    "network": FUSED,
+    "combine": {"inference", "evaluate"},
+    "regression": EVERYWHERE,
+    "bridge": EVERYWHERE,
+    "gan": {"train_2d", "train_3d", "train"},
     "phase": FUSION_TRAINING,
-    "multi": {"train_2d", "train_3d", "train"},
+    "multi": {"train_2d", "train_3d", "train", "train_segmentation"},
     "low": EVERYWHERE,
     "uncertainty": EVERYWHERE,
     "predictions": {"evaluate"},
+    "regions": set(SEGMENTATION),
+    "downstream": {"evaluate_downstream"},
 }
+ALONE = {"phase_1": FUSED}  # not as their groups: what this changes, inference of its weights needs, too
 FILES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-OVERLAYS = [name for name in FILES if name not in RUN_IDS]
-PAIRS = [(base, overlay) for overlay in OVERLAYS for base in RUN_IDS]
+OVERLAYS = [name for name in FILES if name not in WORKFLOWS]
+PAIRS = [(base, overlay) for overlay in OVERLAYS for base in WORKFLOWS]
 
 
 def group(name):
@@ -74,10 +84,12 @@ def leaves(config, path=""):
 
 def has_id(config, key):
     for part in key.split("#"):
-        config = config[int(part)] if isinstance(config, list) else config
-        if not isinstance(config, list) and (not isinstance(config, dict) or part not in config):
+        if isinstance(config, list) and int(part) < len(config):
+            config = config[int(part)]
+        elif isinstance(config, dict) and part in config:
+            config = config[part]
+        else:
             return False
-        config = config[part] if isinstance(config, dict) else config
     return True
 
 
@@ -127,7 +139,7 @@ def test_an_overlay_is_taken_exactly_where_it_changes_something(base, overlay, m
     files = [str(CONFIGS / f"{name}.yaml") for name in (base, overlay)]
     arguments = ["run", "--config_file", str(files)]
     missing = [key for key in load(overlay) if not key.startswith("_") and not has_id(load(base), key)]
-    if base in FITS[overlay.split("_")[0]]:
+    if base in ALONE.get(overlay, FITS[overlay.split("_")[0]]):
         assert not missing
         preflight(arguments)
     else:
@@ -141,8 +153,15 @@ def test_groups_of_overlays_do_not_undo_each_other():
     keys = {name: {key.split("#")[0] for key in load(name) if key != "_desc_"} for name in OVERLAYS}
     meant = {frozenset(pair) for pair in (("sampler", "method"), ("task", "method"), ("uncertainty", "sampler"),
                                           ("uncertainty", "method"))}  # sampler and steps; sigma_data  # fmt: skip
+    # Systems (docs/systems.md) that are one or the other: a bridge has its sampler, a generator no noise, a volume no planes.
+    meant |= {frozenset(pair) for pair in (("bridge", "sampler"), ("bridge", "method"), ("bridge", "uncertainty"),
+                                           ("regression", "method"), ("regression", "gan"), ("gan", "method"),
+                                           ("gan", "multi"), ("network", "ensemble"), ("network", "phase"),
+                                           ("combine", "predictions"))}  # fmt: skip
     for first, second in itertools.combinations(OVERLAYS, 2):
         groups = frozenset({first.split("_")[0], second.split("_")[0]})
+        if not set.intersection(*(FITS[name] for name in groups)):
+            continue  # never given together
         assert len(groups) == 1 or groups in meant or not keys[first] & keys[second], (first, second)
 
 
@@ -168,7 +187,7 @@ def test_networks_of_every_combination_build(base, task):
         assert [member.plane for member in network.members] == planes
         assert [member.slab for member in network.members] == [config["slab"]] * len(planes)
         assert {member.conditions for member in network.members} == {len(config["conditions"])}
-        assert bool(network.members[0].alignments) == (phase is not None)
+        assert bool(network.members[0].alignments) == (base in FUSED and phase != "phase_1")
 
 
 @pytest.mark.parametrize("base", sorted(RUN_IDS))
@@ -210,17 +229,17 @@ def test_train_is_train_3d_under_the_run_id_of_monai_label():
     assert list(label) == list(fusion)
 
 
-@pytest.mark.parametrize("name", sorted(RUN_IDS))
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
 def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
     config = load(name)
     known = {"run", "inference", "training", "evaluating"}
-    assert known & set(config) == RUN_IDS[name]
-    for run_id in RUN_IDS[name]:
+    assert known & set(config) == WORKFLOWS[name]
+    for run_id in WORKFLOWS[name]:
         assert config[run_id][0] == "$@preflight"
         assert config[run_id][-1].endswith(".run()")
 
 
-@pytest.mark.parametrize("name", ["train_2d", "train_3d"])
+@pytest.mark.parametrize("name", ["train_2d", "train_3d", "train_segmentation"])
 def test_multi_gpu_keeps_the_four_handlers_that_every_process_needs(name):
     first = [handler["_target_"] for handler in load(name)["train"]["handlers"][:4]]
     ours = "scripts.training.LatestCheckpoint"

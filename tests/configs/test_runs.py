@@ -159,10 +159,13 @@ def test_the_fusion_trains_and_leaves_the_planes_as_they_were(fusion, planes):
             assert torch.equal(objects["network"][key.replace("members.0", f"members.{index}")], value)
 
 
-def test_phase_2_goes_on_from_phase_1_with_features(data, planes, fusion, tmp_path):
-    folders = {"plane_weights": str(planes), "fusion_weights": str(fusion), "ckpt_dir": str(tmp_path)}
-    launch("training", "train_3d", "phase_2", **ONE_STEP, dataset_dir=str(data), **folders, learning_rate=0.0)
-    after, before = (torch.load(path, weights_only=True)["objects"] for path in (tmp_path / "latest.pt", fusion))
+def test_phase_2_goes_on_from_phase_1_with_features(data, planes, tmp_path):
+    both = {"dataset_dir": str(data), "plane_weights": str(planes)}
+    first, second = tmp_path / "1", tmp_path / "2"
+    launch("training", "train_3d", "phase_1", **ONE_STEP, **both, ckpt_dir=str(first))
+    goes_on = {"fusion_weights": str(first / "latest.pt"), "ckpt_dir": str(second)}
+    launch("training", "train_3d", "phase_2", **ONE_STEP, **both, **goes_on, learning_rate=0.0)
+    before, after = (torch.load(folder / "latest.pt", weights_only=True)["objects"] for folder in (first, second))
     assert all(torch.equal(after["network"][key], value) for key, value in before["ema"].items())
     assert {key.split(".")[2] for key in after["network"].keys() - before["ema"].keys()} == {"alignments"}
 

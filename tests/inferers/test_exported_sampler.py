@@ -10,9 +10,11 @@ from monai.bundle import ckpt_export
 
 from scripts import bundle_root
 from scripts.diffusion import (
+    Alternating,
     BlockAverage,
     Diffusion,
     NoiseSchedule,
+    ThickScans,
     sample_ancestral,
     sample_ddim,
     sample_dpm_solver_pp_2m,
@@ -126,3 +128,15 @@ def test_a_sampler_that_is_not_linear_is_refused():
 
     with pytest.raises(BadInput, match="cannot be exported"):
         ExportedSampler(FusedScoreInferer(Diffusion(), squares, steps=1), ScoreFusion(["axial"], size="tiny", fusion=False))
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        {"sampler": Alternating(sample_ddim, members=2)},
+        {"sampler": sample_ddim, "degradation": ThickScans([(1, 1, 4), (1, 4, 1)])},
+    ],
+)
+def test_what_cannot_be_exported_is_refused(unusual):
+    with pytest.raises(BadInput, match="cannot be exported"):
+        ExportedSampler(FusedScoreInferer(Diffusion(), steps=4, **unusual), ScoreFusion(size="tiny", fusion=False))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training a segmentation: regions of a label map, random patches, and weights made here or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose, MapTransform
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from .checkpoint import averaged, check_sum, read
+
+_scalar: Any = np.float64(0).__reduce__()[0]
+# Public checkpoints hold their best score as a NumPy scalar, saved by NumPy 1 or 2.
+SCORES: list[Any] = [_scalar, (_scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype("f8")), type(np.dtype("f4"))]
+
+
+class LabelRegionsd(MapTransform):
+    """Turns a label map (1, H, W, D) into one binary channel a region (R, H, W, D).
+
+    regions: name -> the labels it unites, e.g. `{"TC": [1, 3, 4], "WT": [1, 2, 3, 4]}`; regions may overlap.
+    """
+
+    def __init__(self, regions: Mapping[str, Sequence[int]], keys: Sequence[str] = ("label",)) -> None:
+        super().__init__(keys)
+        self.regions = [list(labels) for labels in regions.values()]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """float32, 0 or 1; what a MetaTensor knows stays."""
+        d = dict(data)
+        for key in self.keys:
+            d[key] = torch.cat([sum((d[key] == label).float() for label in labels) for labels in self.regions])
+        return d
+
+
+class AugmentedPatch:
+    """Cuts a sample from a prepared volume by MONAI's random transforms, seeded by the sample: the `patch` of a `PatchDataset`.
+
+    transform: of `image` (C, H, W, D) and `label` (R, H, W, D), with random state all of its own; one that returns several
+    samples gives the first.
+    """
+
+    def __init__(self, transform: Any) -> None:
+        self.transform = Compose(transform)
+
+    def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Float32 patches of both."""
+        self.transform.set_random_state(seed=int(rng.integers(2**32)))
+        drawn: Any = self.transform({"image": image.float(), "label": label.float()})
+        sample = drawn[0] if isinstance(drawn, list) else drawn
+        return {key: sample[key].as_subclass(Tensor).contiguous() for key in ("image", "label")}
+
+
+def load_segmentation(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load a segmentation network strictly; returns it.
+
+    path: a state dict, with `module.` before its names or not, one under `state_dict` as the public BraTS checkpoints have it,
+    or a checkpoint of this package, of which the averaged weights are taken. float16 files become the network's own type.
+    Raises BadInput when the file is missing, broken, changed, or belongs to another network.
+    """
+    check_sum(Path(path))
+    with torch.serialization.safe_globals(SCORES):
+        content = read(Path(path))
+    state = averaged(path) if "objects" in content else content.get("state_dict", content)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    own = network.state_dict()
+    if differing := [key for key in own | state if _shape(own.get(key)) != _shape(state.get(key))]:
+        first = differing[0]
+        fact = f"{first} is {_shape(state.get(first))} there and {_shape(own.get(first))} here"
+        remedy = "give the conditions, regions and feature_size they were trained with"
+        raise BadInput(f"{path}: weights of another network ({len(differing)} tensors differ, {fact}); {remedy}")
+    network.load_state_dict(state)
+    return network
+
+
+def _shape(value: Tensor | None) -> str:
+    return "missing" if value is None else "x".join(map(str, value.shape)) or "a scalar"

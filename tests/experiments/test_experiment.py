@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.errors import BadInput
+from scripts.experiments.run import experiment
+from scripts.experiments.systems import EXPERIMENTS, GROUPS, SYSTEMS, TRAININGS
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of code in configs, at every run
+TINY = {"size": "tiny", "precision": "float32", "logging_file": False}
+
+
+@pytest.fixture
+def data(tmp_path, rng):
+    for case in range(2):
+        voxels = np.zeros((32, 32, 36), dtype=np.float32)
+        voxels[8:24, 8:24, 8:28] = rng.uniform(300, 900, (16, 16, 20))
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / f"case{case}_t1.nii.gz")
+    return str(tmp_path)
+
+
+def test_every_line_of_the_table_refers_to_others():
+    assert {name for experiment in EXPERIMENTS.values() for name in experiment.systems} == set(SYSTEMS)
+    assert {system.weights for system in SYSTEMS.values()} <= TRAININGS.keys() | GROUPS.keys()
+    assert {training.members for training in TRAININGS.values()} == {"", *GROUPS}
+    assert {name for group in GROUPS.values() for name in group} <= TRAININGS.keys()
+
+
+def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_on(data, tmp_path, capsys):
+    asked = {"plane_steps": 1, "volume_steps": 1}
+    experiment("super_resolution", data, str(tmp_path / "out"), systems=["tpdm"], options=TINY, **asked)
+    experiment("super_resolution", data, str(tmp_path / "out"), systems=["tpdm", "ours_tpdm"], options=TINY, **asked)
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("training ")] == [
+        *(f"training plane_{plane}, 1 steps" for plane in ("coronal", "sagittal", "axial")), "training tpdm, 1 steps"
+    ]  # fmt: skip
+    folder = tmp_path / "out" / "systems"
+    results = {name: json.loads((folder / name / "results.json").read_text()) for name in ("tpdm", "ours_tpdm")}
+    assert [results[name]["system"]["fusion"] for name in results] == [False, True]
+    table = (tmp_path / "out" / "tables.md").read_text()
+    for name, content in results.items():
+        assert name.replace("_", r"\_") in table  # Markdown
+        assert f"{content['mean']['psnr']:.2f}" in table
+    with pytest.raises(BadInput, match=r"plane_coronal: was made with .*'steps': 1.* not .*'steps': 2"):
+        experiment("super_resolution", data, str(tmp_path / "out"), systems=["tpdm"], options=TINY, plane_steps=2)
+
+
+@pytest.mark.parametrize(("name", "systems", "message"), [
+    ("nothing", None, "no experiment 'nothing'; choose one of super_resolution"),
+    ("both", ["magic"], "no system 'magic'; choose from unet"),
+])  # fmt: skip
+def test_unknown_names_are_refused(name, systems, message, data, tmp_path):
+    with pytest.raises(BadInput, match=message):
+        experiment(name, data, str(tmp_path / "out"), systems=systems)
+    assert not (tmp_path / "out").exists()
