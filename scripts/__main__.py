@@ -7,22 +7,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from .errors import exit_code
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input is one line and exit code 1."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
-    try:
-        command(options)
-    except Exception as error:
-        from .errors import root_cause
-
-        known = root_cause(error)
-        if known is None:
-            raise
-        print(f"error: {known}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(lambda: command(options))
 
 
 def _parser() -> argparse.ArgumentParser:

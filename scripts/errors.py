@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 
 
 class BadInput(ValueError):
@@ -20,3 +22,16 @@ def root_cause(error: BaseException | None) -> BadInput | None:
         told = _TOLD.search(str(error))
         error = BadInput(told.group(1)) if told else error.__cause__ or error.__context__
     return error
+
+
+def exit_code(command: Callable[[], object]) -> int:
+    """Run a command line's work: 0, or 1 after the one line of a `BadInput`."""
+    try:
+        command()
+    except Exception as error:
+        known = root_cause(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        return 1
+    return 0

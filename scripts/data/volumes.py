@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -152,6 +153,7 @@ def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = 1) -> T
 @cache
 def _loader() -> LoadImage:
     reader = NibabelReader(squeeze_non_spatial_dims=True)
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # warns of a decoder that is not there
     with warnings.catch_warnings():  # of the DICOM readers, which MONAI makes as well and nobody asks
         warnings.simplefilter("ignore")
         return LoadImage(reader, image_only=True, ensure_channel_first=True, dtype=np.float32)

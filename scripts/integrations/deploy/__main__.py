@@ -9,7 +9,7 @@ from pathlib import Path
 from monai.deploy.core import RuntimeEnv, init_app_context
 
 from scripts import bundle_root
-from scripts.errors import root_cause
+from scripts.errors import exit_code
 from scripts.integrations.deploy.app import TranslationApp
 from scripts.integrations.deploy.bundle import SETTINGS, Bundle
 
@@ -19,17 +19,16 @@ def main() -> int:
     models = str(Path(bundle_root(), "models"))
     context = init_app_context(sys.argv, RuntimeEnv({"model": ("HOLOSCAN_MODEL_PATH", models)}))
     settings = os.environ.get("HOLOSCAN_CONFIG_PATH", SETTINGS)
-    try:
+    apps: list[TranslationApp] = []
+
+    def prepare() -> None:
         bundle = Bundle(settings, input_dir=context.input_path, output_dir=context.output_path, models=context.model_path)
-        app = TranslationApp(bundle)
-    except Exception as error:
-        known = root_cause(error)
-        if known is None:
-            raise
-        print(f"error: {known}", file=sys.stderr)
-        return 1
-    app.run()
-    return app.exit_code
+        apps.append(TranslationApp(bundle))
+
+    if failed := exit_code(prepare):
+        return failed
+    apps[0].run()
+    return apps[0].exit_code
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 
 from ... import bundle_root
-from ...errors import BadInput
+from ...errors import BadInput, exit_code
 from ...training import load_weights
 
 ROOT = Path(bundle_root())
@@ -62,12 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overlays", nargs="+", help="files of configs, such as task_translation.yaml")
     parser.add_argument("--weights", type=Path, help="default: those that the overlays name")
     options = parser.parse_args(arguments)
-    try:
-        stock_bundle(options.folder, options.overlays, options.weights)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(lambda: stock_bundle(options.folder, options.overlays, options.weights))
 
 
 if __name__ == "__main__":

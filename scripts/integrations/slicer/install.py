@@ -14,7 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ... import bundle_root
-from ...errors import BadInput
+from ...errors import BadInput, exit_code
 
 ROOT = Path(bundle_root())
 MODULE = "ScoreFusionModel"
@@ -74,13 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Bad input is one line and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m scripts.integrations.slicer.install", description=__doc__)
     parser.add_argument("extension", type=Path, help="folder that holds ModalityConverter.py")
-    try:
-        for name in install(parser.parse_args(arguments).extension):
-            print(f"added {name}")
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    extension = parser.parse_args(arguments).extension
+    return exit_code(lambda: print(*(f"added {name}" for name in install(extension)), sep="\n"))
 
 
 if __name__ == "__main__":
