@@ -41,7 +41,7 @@ def data(tmp_path, draw_head):
 @pytest.fixture
 def overlay(tmp_path, awaken):
     """A config file for a tiny network with weights, and all cases."""
-    torch.save(awaken(ScoreFusion(size="tiny", features=False)).state_dict(), tmp_path / "tiny.pt")
+    torch.save(awaken(ScoreFusion(size="tiny")).state_dict(), tmp_path / "tiny.pt")
     content = {"size": "tiny", "precision": "float32", "split": "all", "ckpt_path": str(tmp_path / "tiny.pt")}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
     return str(tmp_path / "tiny.yaml")
@@ -154,7 +154,7 @@ def test_a_failed_case_ends_the_curve_with_its_name_and_is_tried_again(runs, dat
 
     monkeypatch.setattr(module, "run", run)
     for time in (1, 2):
-        with pytest.raises(BadInput, match="1 of 4 cases failed, the first with: ben: holds NaN; mend or remove them"):
+        with pytest.raises(BadInput, match="1 of 4 cases failed, the first with: case ben: holds NaN; mend or remove them"):
             nfe_curve(str(data), str(tmp_path / "out"), steps=[1, 2], ensembles=["fusion"], overlays=[overlay])
         assert [run["steps"] for run in runs] == [1] * time
     assert not (tmp_path / "out" / "nfe_curve.json").exists()
