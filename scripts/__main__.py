@@ -55,12 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml")
     curve.set_defaults(command=_nfe_curve)
     compared = commands.add_parser("experiment", help="train, run and measure systems side by side; goes on where it stopped")
-    compared.add_argument("name", help="super_resolution, thick_slice, translation, both or ablations (docs/systems.md)")
+    compared.add_argument("name", help="super_resolution, thick_slice, translation, both, ablations, ... (docs/systems.md)")
     compared.add_argument("dataset_dir", help="folder with cases (docs/your_data.md)")
     compared.add_argument("--output", required=True, help="folder for trainings, results and tables")
     compared.add_argument("--systems", nargs="+", metavar="NAME", help="some of them (default: all)")
     compared.add_argument("--plane-steps", type=int, default=1500, help="of every training in 2D (default: 1500)")
     compared.add_argument("--volume-steps", type=int, default=1300, help="of every training in 3D (default: 1300)")
+    compared.add_argument("--steps", type=int, nargs="+", default=[1], metavar="N", help="of the sampler (default: 1)")
     compared.add_argument("--size", default="compact", help="network preset (default: compact)")
     compared.set_defaults(command=_experiment)
     tables = commands.add_parser("tables", help="results of evaluations side by side, with intervals or paired tests")
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--shape", type=int, nargs=3, default=[192, 192, 152], help="voxels (default: 192 192 152)")
     bench.add_argument("--box", type=int, nargs=3, default=[144, 172, 140], help="the head in them (default: 144 172 140)")
     bench.add_argument("--steps", type=int, default=1, help="of our sampler (default: 1)")
+    bench.add_argument("--precision", choices=["auto", "float32"], default="auto", help="default: bfloat16 where there is any")
     bench.add_argument("--json", help="file to write the figures to")
     bench.set_defaults(command=_benchmark)
     memory = commands.add_parser("memory_curve", help="memory of one evaluation against voxels, measured and predicted")
@@ -120,9 +122,8 @@ def _experiment(options: argparse.Namespace) -> None:
     from .preflight import preflight
 
     preflight([], output_dir=options.output)
-    budget = {"plane_steps": options.plane_steps, "volume_steps": options.volume_steps}
-    given = {"systems": options.systems, **budget, "options": {"size": options.size}}
-    experiment(options.name, options.dataset_dir, options.output, **given)
+    given = {key: getattr(options, key) for key in ("systems", "plane_steps", "volume_steps", "steps")}
+    experiment(options.name, options.dataset_dir, options.output, **given, options={"size": options.size})
 
 
 def _tables(options: argparse.Namespace) -> None:
@@ -134,7 +135,8 @@ def _tables(options: argparse.Namespace) -> None:
 def _benchmark(options: argparse.Namespace) -> None:
     from .benchmarks.speed import speed
 
-    speed(options.size, options.shape, box=options.box, steps=options.steps, json_path=options.json)
+    given = {key: getattr(options, key) for key in ("box", "steps", "precision")}
+    speed(options.size, options.shape, **given, json_path=options.json)
 
 
 def _memory_curve(options: argparse.Namespace) -> None:

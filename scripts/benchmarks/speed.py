@@ -26,23 +26,23 @@ LONG = 20.0  # seconds: what takes longer is timed once, without a warm-up
 
 def speed(
     size: str, shape: Sequence[int], *, box: Sequence[int], steps: int = 1, planes: Sequence[str] = ("coronal", "sagittal"),
-    json_path: str | None = None,
+    precision: str = "auto", json_path: str | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Measure and print the table: limits, the plain way, ours, per step, per volume and per training sample.
 
     shape: voxels (H, W, D) of the volume, of which the plain way computes everything; box: of the head in it, which is all that
-    ours computes; steps: of our sampler, against 50 of the plain way. The plain way runs first, before the allocator is told
-    to keep memory.
+    ours computes; steps: of our sampler, against 50 of the plain way; precision: "auto" takes bfloat16 where the device has it,
+    "float32" is what a machine without it would get. The plain way runs first, before the allocator is told to keep memory.
     """
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    half = has_bfloat16(device)
+    half = precision != "float32" and has_bfloat16(device)
     plain, plain_training = _plain(size, shape, device, len(planes)), _plain_training(size, device)
     keep_freed_memory()
     limits = {name: limit for dtype in _dtypes(half) for name, limit in _limits(device, dtype).items()}
     limit = limits[f"limit, convolution {_dtypes(half)[-1]}: GFLOP/s"]
-    seconds, flops = _ours(size, shape, device, planes)
-    boxed, _ = _ours(size, box, device, planes)
+    seconds, flops = _ours(size, shape, device, planes, half)
+    boxed, _ = _ours(size, box, device, planes, half)
     training = _our_training(size, device, half)
     figures = {
         "ours / limit": flops / seconds / 1e9 / limit,
@@ -64,7 +64,7 @@ def speed(
     }
     about = {
         "size": size, "planes": list(planes), "shape": list(shape), "box": list(box), "device": _name(device),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(), "precision": _dtypes(half)[-1],
     }  # fmt: skip
     _report(about, figures, json_path)
     return figures
@@ -114,13 +114,15 @@ def _limits(device: torch.device, dtype: str) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _ours(size: str, shape: Sequence[int], device: torch.device, planes: Sequence[str]) -> tuple[float, float]:
+def _ours(
+    size: str, shape: Sequence[int], device: torch.device, planes: Sequence[str], half: bool
+) -> tuple[float, float]:  # fmt: skip
     """Seconds and floating point operations of one evaluation."""
     network = ScoreFusion(planes, size=size, features=True).to(device).eval()
     x = torch.randn(1, 5, *shape, device=device)
 
     def evaluate() -> Tensor:
-        with autocast(device, has_bfloat16(device)):
+        with autocast(device, half):
             return network(x, x_t=x[:, :1], timesteps=torch.full((1,), 0.5, device=device))
 
     with torch.device("meta"):

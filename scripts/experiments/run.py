@@ -15,7 +15,7 @@ from .. import bundle_root, sha256
 from ..errors import BadInput
 from ..evaluation.tables import tables
 from ..training.checkpoint import export_weights
-from .systems import EXPERIMENTS, GROUPS, SYSTEMS, TRAININGS
+from .systems import EXPERIMENTS, GROUPS, ONCE, PATTERNS, SEVERAL, SMALLER, SYSTEMS, TRAININGS, System, Training
 
 STEPS_PER_EPOCH = 50  # a training that is killed loses no more
 DONE = "done.json"
@@ -23,13 +23,14 @@ DONE = "done.json"
 
 def experiment(
     name: str, dataset_dir: str, output: str, *, systems: Sequence[str] | None = None, plane_steps: int = 1500,
-    volume_steps: int = 1300, options: Mapping[str, Any] | None = None,
+    volume_steps: int = 1300, steps: Sequence[int] = (1,), options: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Train, evaluate and tabulate the systems of an experiment; what is complete in `output` is not repeated.
 
     systems: some of them; plane_steps, volume_steps: optimiser steps of every training in 2D and in 3D, equal for systems that
-    are compared; options: keys of the configs for all stages that have them, such as size or precision.
-    Leaves `output/trainings/NAME`, `output/systems/NAME/results.json` and `output/tables.md`. Raises BadInput for unknown
+    are compared; steps: of the sampler, each a row of its own; what was trained for one step is asked once; options: keys of
+    the configs for all stages that have them, such as size or precision.
+    Leaves `output/trainings/NAME`, `output/systems/NAME_STEPS/results.json` and `output/tables.md`. Raises BadInput for unknown
     names, and for a training in `output` that was made with another budget or other options.
     """
     if name not in EXPERIMENTS:
@@ -37,67 +38,85 @@ def experiment(
     chosen = EXPERIMENTS[name].systems if systems is None else tuple(systems)
     if unknown := [system for system in chosen if system not in SYSTEMS]:
         raise BadInput(f"no system '{unknown[0]}'; choose from {', '.join(SYSTEMS)}")
-    stages = _Stages(EXPERIMENTS[name].task, dataset_dir, Path(output).expanduser(), plane_steps, volume_steps, options or {})
+    budget = {"train_2d": plane_steps, "train_3d": volume_steps}
+    stages = _Stages(EXPERIMENTS[name].task, dataset_dir, Path(output).expanduser(), budget, options or {})
     for number, system in enumerate(chosen, start=1):
         print(f"{number} of {len(chosen)}: {system}", flush=True)
-        stages.evaluate(system)
+        for count in steps_of(SYSTEMS[system], steps):
+            stages.evaluate(system, count)
     tables([str(stages.folder / "systems")], output=str(stages.folder / "tables.md"))
     print(stages.folder / "tables.md")
+
+
+def steps_of(system: System, asked: Sequence[int]) -> list[int]:
+    """The numbers of sampler steps that a system is evaluated with."""
+    if system.steps == ONCE:
+        return [1]
+    return [count for count in asked if count > 1 or system.steps != SEVERAL]
 
 
 class _Stages:
     """Trainings and evaluations of one task, each done at most once."""
 
     def __init__(
-        self, task: str, dataset_dir: str, folder: Path, plane_steps: int, volume_steps: int, options: Mapping[str, Any]
+        self, task: str, dataset_dir: str, folder: Path, budget: Mapping[str, int], options: Mapping[str, Any]
     ) -> None:
-        self.task, self.folder, self.options = task, folder, dict(options)
+        self.task, self.folder, self.budget, self.options = task, folder, budget, dict(options)
         self.dataset_dir = str(Path(dataset_dir).expanduser().resolve())
-        self.steps = {"train_2d": plane_steps, "train_3d": volume_steps}
 
-    def evaluate(self, name: str) -> None:
+    def evaluate(self, name: str, steps: int) -> None:
         """`results.json` of a system, unless it is there for these weights and without failures."""
-        system, folder = SYSTEMS[name], self.folder / "systems" / name
+        system, folder = SYSTEMS[name], self.folder / "systems" / f"{name}_{steps}"
         weights = self._weights(system.weights)
         path = folder / "results.json"
         if path.is_file():
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["model"]["sha256"] == sha256(weights) and not content["failures"]:
                 return
+        training = TRAININGS.get(system.weights)
+        told = {"ckpt_path": weights, "output_dir": folder, "handlers#0#system#name": name, "steps": steps}
         with suppress(SystemExit):  # after the file was written: a case failed, and the tables say which
-            told = {"ckpt_path": weights, "output_dir": folder, "handlers#0#system#name": name}
-            self._run("evaluate", "evaluating", system.overlays, {**system.options, **told})
+            self._run("evaluate", "evaluating", system.overlays, {**system.options, **told, **self._size(training)})
 
     def _weights(self, name: str) -> Path:
         """A training's weights, or those of a group of planes in one file."""
         if name not in GROUPS:
             return self._train(name)
-        for plane in GROUPS[name]:
-            self._train(plane)
         joined = self.folder / "trainings" / f"{name}.pt"
-        pattern = self.folder / "trainings" / GROUPS[name][0].replace("coronal", "{plane}") / "latest.pt"
+        pattern = self._members(name)
         if not joined.is_file():
-            export_weights(str(pattern), str(joined))
+            export_weights(pattern, str(joined))
         return joined
+
+    def _members(self, group: str) -> str:
+        """Where the planes of a group are, once they are trained: a path with `{plane}` in it."""
+        for plane in GROUPS[group]:
+            self._train(plane)
+        return str(self.folder / "trainings" / PATTERNS[group] / "latest.pt")
 
     def _train(self, name: str) -> Path:
         """`latest.pt` of a complete training."""
         training, folder = TRAININGS[name], self.folder / "trainings" / name
-        steps = self.steps[training.workflow]
-        budget = {"steps_per_epoch": min(STEPS_PER_EPOCH, steps), "max_epochs": max(steps // STEPS_PER_EPOCH, 1)}
+        steps = max(round(training.share * self.budget[training.workflow]), 1)
         made = {"task": self.task, "steps": steps, "options": self.options}
         marker = folder / DONE
         if marker.is_file():
             if (before := json.loads(marker.read_text(encoding="utf-8"))) != made:
                 raise BadInput(f"{folder}: was made with {before}, not {made}; give --output another folder")
             return folder / "latest.pt"
-        members = {"plane_weights": self._weights(training.members)} if training.members else {}
-        places = {"ckpt_dir": folder, "cache_dir": self.folder / "cache", **members}
+        members = {"plane_weights": self._members(training.members)} if training.members else {}
+        start = {"fusion_weights": self._train(training.start)} if training.start else {}
+        told = {"ckpt_dir": folder, "cache_dir": self.folder / "cache", **members, **start, **self._size(training)}
+        length = {"steps_per_epoch": min(STEPS_PER_EPOCH, steps), "max_epochs": max(steps // STEPS_PER_EPOCH, 1)}
         print(f"training {name}, {steps} steps", flush=True)
         never = {"val_interval": 10**6}  # validation is for choosing, and nothing is chosen here
-        self._run(training.workflow, "training", training.overlays, {**training.options, **budget, **places, **never})
+        self._run(training.workflow, "training", training.overlays, {**training.options, **length, **told, **never})
         marker.write_text(json.dumps(made))
         return folder / "latest.pt"
+
+    def _size(self, training: Training | None) -> dict[str, str]:
+        """The smaller fusion of the size asked for, where a training has it."""
+        return {"size": SMALLER[self.options["size"]]} if training is not None and training.small else {}
 
     def _run(self, workflow: str, run_id: str, overlays: str, options: Mapping[str, Any]) -> None:
         """A workflow of the bundle in this process, with the task and what is asked for all of them."""

@@ -26,10 +26,12 @@ class Size(NamedTuple):
 
 
 _PALETTE = UNetSize(64, (1, 2, 4, 8), 2, 32, 16, 0.2)
+_COMPACT = UNetSize(48, (1, 2), 1, 8, 0, 0.0, fold=2)
 SIZES = {
     "published": Size(_PALETTE, UNetSize(64, (1, 2, 3, 4), 2, 32, 0, 0.0)),
     "small": Size(_PALETTE, UNetSize(32, (1, 2, 2, 4), 2, 32, 0, 0.0)),
-    "compact": Size(UNetSize(48, (1, 2), 1, 8, 0, 0.0, fold=2), UNetSize(48, (1, 2), 1, 8, 0, 0.0, fold=2)),
+    "compact": Size(_COMPACT, UNetSize(48, (1, 2), 1, 8, 0, 0.0, fold=2)),
+    "compact_small": Size(_COMPACT, UNetSize(24, (1, 2), 1, 8, 0, 0.0, fold=2)),
     "tiny": Size(UNetSize(8, (1, 2), 1, 4, 2, 0.0), UNetSize(8, (1, 2), 1, 4, 0, 0.0)),  # for tests and dry runs
 }
 

@@ -4,10 +4,11 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from scripts.errors import BadInput
-from scripts.experiments.run import experiment
-from scripts.experiments.systems import EXPERIMENTS, GROUPS, SYSTEMS, TRAININGS
+from scripts.experiments.run import experiment, steps_of
+from scripts.experiments.systems import EXPERIMENTS, GROUPS, PATTERNS, SYSTEMS, TRAININGS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of code in configs, at every run
 TINY = {"size": "tiny", "precision": "float32", "logging_file": False}
@@ -26,6 +27,9 @@ def test_every_line_of_the_table_refers_to_others():
     assert {name for experiment in EXPERIMENTS.values() for name in experiment.systems} == set(SYSTEMS)
     assert {system.weights for system in SYSTEMS.values()} <= TRAININGS.keys() | GROUPS.keys()
     assert {training.members for training in TRAININGS.values()} == {"", *GROUPS}
+    assert {training.start for training in TRAININGS.values()} <= {"", *TRAININGS}
+    assert GROUPS.keys() == PATTERNS.keys()
+    assert not GROUPS.keys() & TRAININGS.keys()
     assert {name for group in GROUPS.values() for name in group} <= TRAININGS.keys()
 
 
@@ -38,7 +42,7 @@ def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_o
         *(f"training plane_{plane}, 1 steps" for plane in ("coronal", "sagittal", "axial")), "training tpdm, 1 steps"
     ]  # fmt: skip
     folder = tmp_path / "out" / "systems"
-    results = {name: json.loads((folder / name / "results.json").read_text()) for name in ("tpdm", "ours_tpdm")}
+    results = {name: json.loads((folder / f"{name}_1" / "results.json").read_text()) for name in ("tpdm", "ours_tpdm")}
     assert [results[name]["system"]["fusion"] for name in results] == [False, True]
     table = (tmp_path / "out" / "tables.md").read_text()
     for name, content in results.items():
@@ -48,9 +52,25 @@ def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_o
         experiment("super_resolution", data, str(tmp_path / "out"), systems=["tpdm"], options=TINY, plane_steps=2)
 
 
+def test_systems_are_asked_for_every_number_of_steps_that_makes_sense_for_them():
+    asked = {name: steps_of(SYSTEMS[name], [1, 10]) for name in ("tpdm", "u_net_3d", "tpdm_alternate")}
+    assert asked == {"tpdm": [1, 10], "u_net_3d": [1], "tpdm_alternate": [10]}
+
+
+def test_a_smaller_fusion_goes_on_from_patches_to_volumes(data, tmp_path):
+    folder = tmp_path / "out"
+    experiment("ablations", data, str(folder), systems=["ablation_small"], options=TINY, plane_steps=1, volume_steps=1)
+    files = (folder / "trainings" / name / "latest.pt" for name in ("small", "small_volumes"))
+    first, second = (torch.load(file, weights_only=True)["objects"] for file in files)
+    moved = [key for key, value in second["network"].items() if not torch.equal(value, first["ema"][key])]
+    assert moved
+    assert all(key.startswith("fusion.") for key in moved)
+    assert json.loads((folder / "systems" / "ablation_small_1" / "results.json").read_text())["n"] == 1
+
+
 @pytest.mark.parametrize(("name", "systems", "message"), [
     ("nothing", None, "no experiment 'nothing'; choose one of super_resolution"),
-    ("both", ["magic"], "no system 'magic'; choose from unet"),
+    ("both", ["magic"], "no system 'magic'; choose from pix2pix"),
 ])  # fmt: skip
 def test_unknown_names_are_refused(name, systems, message, data, tmp_path):
     with pytest.raises(BadInput, match=message):
