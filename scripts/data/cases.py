@@ -76,6 +76,7 @@ def find_cases(
     datalist: str | None = None,
     train_fraction: float = 0.8,
     series_rules: Mapping[str, str] | None = None,
+    mask: str | None = None,
 ) -> list[dict[str, Any]]:
     """Cases as `{"case": name, "image": [path per condition], "label": path of the target}`, sorted by name.
 
@@ -84,6 +85,7 @@ def find_cases(
     without a target there is no "label"; it may be one of the conditions. split: "all", "train" or "val", by
     `splits.csv` in the folder, else the first `train_fraction` of the sorted subjects train. datalist: a JSON file in
     MONAI's decathlon form, instead of looking. series_rules: which DICOM series is which modality, as regular expressions.
+    mask: a label map such as seg, which becomes "mask"; a case may lack it. A datalist names its own.
     Cases that lack a modality are left out with one warning.
     Raises BadInput when nothing usable is found or two files claim one place.
     """
@@ -102,7 +104,8 @@ def find_cases(
         complete = _complete(root, {case: cases[case] for case in splits.take(cases)}, asked)
     else:
         complete = _from_dicom(root, splits, asked, series_rules or {}) or _nothing_found(root, asked, nifti)
-    return [_entry(case, [files[m] for m in wanted], files.get(goal or "")) for case, files in complete.items()]
+    entries = [_entry(case, [files[m] for m in wanted], files.get(goal or "")) for case, files in complete.items()]
+    return entries if mask is None else [_with_mask(entry, _modality(mask), cases) for entry in entries]
 
 
 def subject_of(case: str) -> str:
@@ -115,6 +118,14 @@ def _entry(case: str, image: Sequence[Path | DicomSeries], label: Path | DicomSe
     sources = [str(source) if isinstance(source, Path) else source for source in (*image, label)]
     entry: dict[str, Any] = {"case": case, "image": sources[:-1]}
     return entry if label is None else {**entry, "label": sources[-1]}
+
+
+def _with_mask(entry: dict[str, Any], mask: str, cases: Cases) -> dict[str, Any]:
+    files = cases.get(entry["case"], {}).get(mask)
+    if not files:
+        logger.warning("case %s: has no %s, so nothing is measured in it", entry["case"], mask)
+        return entry
+    return {**entry, "mask": str(_the_one(entry["case"], mask, files))}
 
 
 def folder_of(dataset_dir: str | Path) -> Path:
@@ -346,4 +357,5 @@ def _listed_entry(root: Path, file: Path, item: Any, wanted: Sequence[str], goal
     paths = [root / Path(path) for path in (*image, *([label] if goal is not None else []))]
     place = _place(paths[0], root) if paths[0].is_relative_to(root) else None
     named = place[0] if place is not None and place[1] in MODALITIES | set(wanted) else _stem(paths[0])
-    return _entry(str(item.get("case", named)), paths[: len(image)], paths[-1] if goal is not None else None)
+    entry = _entry(str(item.get("case", named)), paths[: len(image)], paths[-1] if goal is not None else None)
+    return {**entry, "mask": str(root / item["mask"])} if isinstance(item.get("mask"), str) else entry

@@ -49,6 +49,7 @@ class LoadVolumesd(MapTransform):
     is the coarse measurement, and is repeated onto the fine grid, on which all other volumes must already lie. A degradation
     of several `scans` takes as many files, one coarse measurement each, and makes one channel of them; meta `background` tells
     what lies around the head, which the channel itself does not.
+    masks: keys of label maps, which alone may be the same everywhere, as where there is no tumour.
     Raises BadInput when a file is unusable or two grids do not match.
     """
 
@@ -58,11 +59,12 @@ class LoadVolumesd(MapTransform):
         degradation: Degradation | None = None,
         *,
         simulate: bool = False,
+        masks: Sequence[str] = (),
         allow_missing_keys: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.degradation = degradation
-        self.simulate = simulate
+        self.simulate, self.masks = simulate, set(masks)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Paths in, volumes out; `case` is filled in from the first file's name when it is absent."""
@@ -71,9 +73,11 @@ class LoadVolumesd(MapTransform):
         paths = {key: _sources(d[key]) for key in self.key_iterator(d)}
         d.setdefault("case", _stem(str(paths[image_key][0])))
         # The simulated condition and the target are often one file: read it once.
-        loaded = {path: read_volume(path) for path in dict.fromkeys(itertools.chain(*paths.values()))}
+        maps = {path for key in self.masks & paths.keys() for path in paths[key]}
+        files = dict.fromkeys(itertools.chain(*paths.values()))
+        loaded = {path: read_volume(path, constant=path in maps) for path in files}
         first = loaded[paths[image_key][0]]
-        volumes = {key: [loaded[path] for path in files] for key, files in paths.items()}
+        volumes = {key: [loaded[path] for path in own] for key, own in paths.items()}
         if self.degradation is not None and not self.simulate:
             scans = self.degradation.scans
             if len(volumes[image_key]) < len(scans):
@@ -100,13 +104,14 @@ class LoadVolumesd(MapTransform):
         return make_volume(torch.cat(channels), volumes[0].affine, meta)
 
 
-def read_volume(source: str | Path | DicomSeries) -> MetaTensor:
+def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> MetaTensor:
     """One NIfTI file or DICOM series as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
 
-    Raises BadInput when it is missing, unreadable, not 3D, smaller than 5 voxels a side, constant or not finite.
+    Raises BadInput when it is missing, unreadable, not 3D, smaller than 5 voxels a side, not finite, or, unless it may be
+    `constant`, the same everywhere.
     """
     volume = _read_dicom(source) if isinstance(source, DicomSeries) else _read_nifti(Path(source).expanduser())
-    _check_values(source, volume)
+    _check_values(source, volume, constant)
     affine = np.asarray(volume.affine)
     in_ras: Any = Orientation(axcodes="RAS", labels=None)(volume)
     meta = {
@@ -219,11 +224,11 @@ def checked_header(file: Path) -> tuple[np.ndarray, tuple[int, ...]]:
     return affine, tuple(shape)
 
 
-def _check_values(file: str | Path | DicomSeries, volume: Tensor) -> None:
+def _check_values(file: str | Path | DicomSeries, volume: Tensor, constant: bool) -> None:
     low, high = float(volume.min()), float(volume.max())
     if not torch.isfinite(volume).all():
         raise BadInput(f"{file}: holds NaN or infinite voxels; replace them, for example by the background value")
-    if low == high:
+    if low == high and not constant:
         raise BadInput(f"{file}: every voxel is {low:g}; there is nothing to learn from or translate")
 
 

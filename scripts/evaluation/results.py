@@ -67,6 +67,8 @@ class Results(RunRecord):
             return
         output, case = engine.state.output[0], engine.done[-1]
         volumes = {key: _in_ras(output[key])[0] for key in ("pred", "label", "uncertainty") if key in output}
+        batch = engine.state.batch[0]  # where MONAI leaves what was loaded, not made
+        mask = _in_ras(batch["mask"])[0] > 0 if "mask" in batch else None
         if fault := _fault(**volumes):
             engine.failures[case] = f"case {case}: {fault}"
             engine.done.remove(case)
@@ -77,7 +79,9 @@ class Results(RunRecord):
             logger.warning(f"case {case}: the truth has no foreground; what is measured there is left empty")
         self.mmd.add(pred, label)
         self.distances.add(pred, label)
-        metrics = case_metrics(**volumes, degradation=self.degradation)
+        if mask is not None and not mask.any():
+            logger.warning(f"case {case}: its mask is empty; what is measured in the tumour is left empty")
+        metrics = case_metrics(**volumes, mask=mask, degradation=self.degradation)
         if "runs" in output:
             metrics |= run_spread(list(_in_ras(output["runs"])), label)
         if "uncertainty" in output and foreground.sum() >= CALIBRATION_BINS:
@@ -102,19 +106,25 @@ class Results(RunRecord):
 
 
 def case_metrics(
-    pred: Volume, label: Volume, *, uncertainty: Volume | None = None, degradation: Degradation | None = None
-) -> Metrics:
-    """All metrics of one case from volumes (H, W, D) in RAS, scaled by the range of the label; None where not defined."""
+    pred: Volume, label: Volume, *, uncertainty: Volume | None = None, mask: npt.NDArray[np.bool_] | None = None,
+    degradation: Degradation | None = None,
+) -> Metrics:  # fmt: skip
+    """All metrics of one case from volumes (H, W, D) in RAS, scaled by the range of the label; None where not defined.
+
+    mask: of the tumour, within which some are taken once more.
+    """
     foreground, similarity = label > 0, ssim_map(pred, label)
     metrics = {
         "psnr": psnr(pred, label),
         "ssim": ssim_of_map(similarity),
         "ssim_gaussian": ssim_gaussian(pred, label),
         "mae": mae(pred, label),
-        "psnr_foreground": psnr(pred, label, foreground),
-        "ssim_foreground": ssim_of_map(similarity, foreground),
-        "mae_foreground": mae(pred, label, foreground),
     }
+    for name, region in {"foreground": foreground, "tumour": mask}.items():
+        if region is not None:
+            metrics[f"psnr_{name}"] = psnr(pred, label, region)
+            metrics[f"ssim_{name}"] = ssim_of_map(similarity, region)
+            metrics[f"mae_{name}"] = mae(pred, label, region)
     for plane, axis in PLANES.items():
         metrics[f"slice_consistency_{plane}"] = slice_consistency(pred, label, axis, foreground)
     if degradation is not None:

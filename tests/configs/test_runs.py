@@ -65,6 +65,7 @@ def data(tmp_path_factory, rng):
     for case in range(3):
         for modality in ("t1", "t1ce", "flair"):
             save(folder / f"case{case}_{modality}.nii.gz", draw(rng))
+        save(folder / f"case{case}_seg.nii.gz", (draw(rng) > 700).astype(np.uint8))
     return folder
 
 
@@ -223,7 +224,7 @@ def test_translation_returns_on_the_grid_of_its_input(translation, tmp_path, rng
 
 def test_evaluation_measures_what_it_wrote(data, weights, tmp_path):
     paths = {"dataset_dir": str(data), "output_dir": str(tmp_path), "ckpt_path": str(weights)}
-    launch("evaluating", "evaluate", **paths, max_cases=1)
+    launch("evaluating", "evaluate", **paths, max_cases=1, mask="seg")
     results = json.loads((tmp_path / "results.json").read_text())
     assert (results["n"], list(results["cases"]), results["failures"]) == (1, ["case2"], {})
     assert (results["system"]["nfe"], results["system"]["size"]) == (1, "tiny")
@@ -233,6 +234,8 @@ def test_evaluation_measures_what_it_wrote(data, weights, tmp_path):
     psnr = peak_signal_noise_ratio(truth, pred, data_range=np.ptp(truth))
     assert results["mean"]["psnr"] == pytest.approx(psnr, abs=1e-3)  # volumes are float32
     assert results["cases"]["case2"]["psnr"] == results["mean"]["psnr"]
+    tumour = nib.load(data / "case2_seg.nii.gz").get_fdata() > 0
+    assert results["mean"]["mae_tumour"] == pytest.approx(np.abs(pred - truth)[tumour].mean() / np.ptp(truth), rel=1e-4)
     np.testing.assert_allclose(block_averages(pred), block_averages(truth), rtol=1e-5, atol=1e-5 * truth.max())
 
 

@@ -60,6 +60,14 @@ def test_super_resolution_takes_one_file_as_condition_and_target(tmp_path):
         assert found["image"] == [found["label"]]
 
 
+def test_a_mask_is_found_where_there_is_one_and_missed_by_name_where_not(tmp_path, caplog):
+    make_files(tmp_path, "a_t1.nii.gz", "a_seg.nii.gz", "b_t1.nii.gz")
+    with caplog.at_level(logging.WARNING):
+        found = find_cases(tmp_path, ["t1"], target="t1", mask="seg")
+    assert [Path(entry.get("mask", "none")).name for entry in found] == ["a_seg.nii.gz", "none"]
+    assert "case b: has no seg" in caplog.text
+
+
 def test_hcp_prefers_the_preprocessed_volume(tmp_path):
     raw = "100307/unprocessed/3T/T1w_MPR1/100307_3T_T1w_MPR1.nii.gz"
     make_files(tmp_path, raw, "100307/T1w/T1w_acpc_dc_restore_brain.nii.gz", "100307/T1w/aparc+aseg.nii.gz")

@@ -118,6 +118,14 @@ def test_an_unusable_volume_is_refused_by_its_path(tmp_path, rng, spoil, message
     assert one_line(error)
 
 
+def test_a_mask_alone_may_be_empty(tmp_path, rng):
+    nothing = np.zeros((6, 7, 8), np.uint8)
+    paths = {"image": save(tmp_path / "a.nii.gz", draw(rng)), "mask": save(tmp_path / "b.nii.gz", nothing)}
+    assert not LoadVolumesd(("image", "mask"), masks=["mask"])(paths)["mask"].any()
+    with pytest.raises(BadInput, match="every voxel is 0"):
+        LoadVolumesd(("image", "mask"))(paths)
+
+
 def test_an_affine_that_places_nothing_is_refused(tmp_path, rng):
     image = nib.Nifti1Image(draw(rng), None)
     image.header.set_sform(np.diag([1.0, 1, 0, 1]), code=1)

@@ -34,16 +34,17 @@ def load(case):
 def evaluate(tmp_path, rng):
     """A function (names) -> content of results.json, exit code; the result of a case is off by its number / 10.
 
-    change: a function (prediction, label, index), which may change a case's volumes (1, H, W, D); more is for `Results`.
+    change: a function (prediction, label, index), which may change a case's volumes (1, H, W, D); loaded: a function (label,
+    index) that gives it more of them; more is for `Results`.
     """
 
     def evaluate(
         *names, error=lambda index: torch.full((1, 1, 1, 1), index / 10), affine=lambda index: torch.eye(4), runs=1,
-        change=lambda pred, label, index: {}, **more,
+        change=lambda pred, label, index: {}, loaded=lambda label, index: {}, **more,
     ):  # fmt: skip
         def case(index, name):
             label = MetaTensor(torch.from_numpy(rng.random((1, 8, 9, 10))), affine=affine(index))
-            return {"case": name, "index": index, "image": error(index), "label": label}
+            return {"case": name, "index": index, "image": error(index), "label": label, **loaded(label, index)}
 
         data = TolerantDataset([case(index, name) for index, name in enumerate(names, start=1)], load)
         evaluator = CaseEvaluator(
@@ -89,6 +90,27 @@ def test_results_hold_every_case_and_the_mean_of_the_cases(evaluate, tmp_path):
     assert list(results["mean"]) == [*METRICS, "seconds"]
     assert 0.1 < results["peak_memory_gb"] < 100
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["results.json"]
+
+
+def test_the_tumour_is_measured_by_itself_and_an_empty_mask_is_named(evaluate, caplog):
+    """The result of a case is off by its number / 10 everywhere, and by three times that in the tumour."""
+
+    def loaded(label, index):
+        tumour = torch.zeros_like(label)
+        tumour[:, 2:5, 3:6, 4:8] = index % 2
+        return {"mask": tumour}
+
+    def error(index):
+        return index / 10 * (1 + 2 * loaded(torch.zeros(1, 8, 9, 10), index)["mask"])
+
+    with caplog.at_level("WARNING"):
+        results, code = evaluate("a", "b", "c", error=error, loaded=loaded)
+    assert code == 0
+    assert "case b: its mask is empty" in caplog.text
+    assert [results["cases"][name]["mae_tumour"] for name in "abc"] == [pytest.approx(0.3), None, pytest.approx(0.9)]
+    assert results["cases"]["a"]["psnr_tumour"] == pytest.approx(-20 * np.log10(0.3), abs=1e-3)
+    assert results["mean"]["mae_tumour"] == pytest.approx(0.6)  # of the cases that have it
+    assert results["cases"]["a"]["ssim_tumour"] < 1
 
 
 def test_the_mmd_of_all_cases_stands_beside_the_means(evaluate):
