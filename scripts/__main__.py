@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     compared.set_defaults(command=_experiment)
     tables = commands.add_parser("tables", help="results of evaluations side by side, with intervals or paired tests")
     tables.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them")
+    tables.add_argument("--table", type=int, metavar="N", help="as the paper's, 1 to 6 or 8; 2 is made of downstream.json")
+    tables.add_argument("--published", action="store_true", help="the paper's whole table, not only the rows of our systems")
     tables.add_argument("--format", default="markdown", choices=["markdown", "csv", "latex"], help="default: markdown")
     tables.add_argument("--output", help="file to write (default: print)")
     tables.add_argument("--compare", action="store_true", help="tests between the systems of a task, instead of their means")
@@ -127,9 +129,10 @@ def _experiment(options: argparse.Namespace) -> None:
 
 
 def _tables(options: argparse.Namespace) -> None:
-    from .evaluation.tables import tables
+    from .tables import tables
 
-    tables(options.results, form=options.format, output=options.output, compare=options.compare)
+    given = {key: getattr(options, key) for key in ("output", "compare", "table", "published")}
+    tables(options.results, form=options.format, **given)
 
 
 def _benchmark(options: argparse.Namespace) -> None:

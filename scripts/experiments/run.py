@@ -13,7 +13,7 @@ from monai.bundle import run
 
 from .. import bundle_root, sha256
 from ..errors import BadInput
-from ..evaluation.tables import tables
+from ..tables import tables
 from ..training.checkpoint import export_weights
 from .systems import EXPERIMENTS, GROUPS, ONCE, PATTERNS, SEVERAL, SMALLER, SYSTEMS, TRAININGS, System, Training
 

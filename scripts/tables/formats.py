@@ -17,13 +17,17 @@ LATEX = str.maketrans(
 
 
 class Column(NamedTuple):
-    """A column: its key, heading, number format ("" for text), what a value's spread consists of, whether a page lacks it."""
+    """A column: its key, heading, number format ("" for text), what a value's spread consists of, whether a page lacks it.
+
+    scale: a page shows a value times this, 100 for percent; CSV has it as it is.
+    """
 
     key: str
     title: str
     form: str = ""
     spread: tuple[str, ...] = ()
     csv_only: bool = False
+    scale: float = 1
 
 
 class Cell(NamedTuple):
@@ -109,13 +113,13 @@ def _texts(table: Table, row: Row) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What stands in each column, not yet escaped, and its footnotes."""
     for column in table.columns:
         cell = row.cells.get(column.key, Cell())
-        yield _text(cell, column.form), cell.notes
+        yield _text(cell, column), cell.notes
 
 
-def _text(cell: Cell, form: str) -> str:
+def _text(cell: Cell, column: Column) -> str:
     if cell.value is None or isinstance(cell.value, str):
         return cell.value or ""
-    value, *spread = [format(number, form) for number in (cell.value, *cell.spread)]
+    value, *spread = [format(number * column.scale, column.form) for number in (cell.value, *cell.spread)]
     if not spread:
         return value
     return f"{value} ({spread[0]} to {spread[1]})" if len(spread) == 2 else f"{value} ± {spread[0]}"

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of results: one row a system with bootstrap intervals, as one of the paper's tables, the paper's row beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import BadInput
+from .cells import rows_beside
+from .columns import INTERVAL, MAIN, MMD, NFE, SECONDS, VIEWS, N, View
+from .comparison import comparison
+from .downstream import downstream_rows, load_downstream
+from .formats import FORMATS, Cell, Column, Row, Table
+from .published import ABLATIONS, MODALITIES, PAPER
+from .results import Result, load_results, number
+from .significance import RESAMPLES
+
+# Beside an overview stand the rows of table 1, and of tables 3 and 4 the methods that table 1 lacks.
+OVERVIEW = PAPER[1]._replace(rows=(*ABLATIONS, *PAPER[1].rows, *MODALITIES[:3]))
+
+
+def tables(
+    results: Sequence[str], *, form: str = "markdown", output: str | None = None, compare: bool = False,
+    table: int | None = None, published: bool = False,
+) -> None:  # fmt: skip
+    """Print a table of systems, or write it to a file.
+
+    results: results.json files (for table 2 downstream.json), or folders that hold them; form: "markdown", "csv" or "latex";
+    compare: paired tests between the systems of a task instead of their means; table: the number of one of the paper's;
+    published: also its rows without one of ours. Raises BadInput for what is missing, unreadable, empty or unknown.
+    """
+    if form not in FORMATS:
+        raise BadInput(f"no format '{form}'; choose from {', '.join(FORMATS)}")
+    if table not in (None, *PAPER):
+        raise BadInput(f"no table {table}; choose from {', '.join(map(str, PAPER))}")
+    if compare and (table or published):
+        raise BadInput("--compare makes a table of its own; leave out --table and --published")
+    loaded = load_downstream(results) if table == 2 else load_results(results)
+    text = FORMATS[form](comparison(loaded) if compare else means(loaded, table, published=published))
+    if output is None:
+        print(text)
+    else:
+        _write(Path(output).expanduser(), text, kept=[result.path for result in loaded])
+
+
+def _write(path: Path, text: str, kept: Sequence[Path]) -> None:
+    if path.resolve() in kept:
+        raise BadInput(f"{path}: this is one of the results; give --output another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror}); give --output another name") from error
+
+
+def means(results: Sequence[Result], table: int | None = None, *, published: bool = False) -> Table:
+    """A row for every result, the paper's of the same method and task below; columns that no row fills are left out.
+
+    results: for table 2 those of `load_downstream`; table: one of the paper's, None for an overview; published: also the
+    paper's rows without one of ours.
+    """
+    if table == 2:
+        return _table("Dice and recovery of tumours", *downstream_rows(results, published=published))
+    columns, title = VIEWS[table] if table else View((*MAIN, *_further_metrics(results), NFE, SECONDS, N), "")
+    paper = PAPER[table] if table else OVERVIEW
+    return _table(title, columns, list(rows_beside(results, columns, paper, rest=published)))
+
+
+def _further_metrics(results: Sequence[Result]) -> list[Column]:
+    """Whatever else was measured in cases; too much for a page, so in CSV only."""
+    found = (item for result in results for case in result.cases.values() for item in case.items())
+    keys = dict.fromkeys(key for key, value in found if value is None or number(value) is not None)
+    known = {column.key for column in (*MAIN, SECONDS)}
+    return [Column(key, key.replace("_", " "), ".4g", INTERVAL, csv_only=True) for key in keys if key not in known]
+
+
+def _table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    filled = {key for row in rows for key, cell in row.cells.items() if cell != Cell()}
+    shown = [column for column in columns if column.key in filled]
+    interval = f" (95 % bootstrap interval, {RESAMPLES} draws)" if any(column.spread == INTERVAL for column in shown) else ""
+    told = [title, f"Mean over cases{interval}", "MMD falls with 1/n, its bias does not" if MMD in shown else ""]
+    return Table(" ".join(f"{sentence}." for sentence in told if sentence), shown, rows)
