@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,12 @@ SIGNED = {"error"}
 MAPS = {"uncertainty": "magma", "error": "RdBu_r"}
 
 
-def planes_figure(volumes: Mapping[str, Volume], path: Path, title: str = "") -> None:
+def planes_figure(
+    volumes: Mapping[str, Volume], path: Path, title: str = "", *, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+) -> None:  # fmt: skip
     """Three planes (rows) of several volumes (columns) as a PNG.
 
-    volumes: name -> (H, W, D) in RAS with 1 mm-like isotropic voxels. Images share the grey scale of "truth" (or of the
+    volumes: name -> (H, W, D) in RAS; spacing: of their voxels, in mm. Images share the grey scale of "truth" (or of the
     first volume); "error" is signed, blue where the result is too dark; "uncertainty" starts at zero.
     """
     reference = volumes.get("truth", next(iter(volumes.values())))
@@ -36,7 +38,10 @@ def planes_figure(volumes: Mapping[str, Volume], path: Path, title: str = "") ->
             slice_ = np.take(volume, centre[row], axis=row).T
             if name in SIGNED:  # no error is white, which would glare around the head
                 slice_ = np.ma.masked_where(np.take(reference, centre[row], axis=row).T <= 0, slice_)
-            shown = axes.imshow(slice_, origin="lower", cmap=MAPS.get(name, "gray"), vmin=low, vmax=high)
+            across, up = (side for axis, side in enumerate(spacing) if axis != row)
+            shown = axes.imshow(
+                slice_, origin="lower", cmap=MAPS.get(name, "gray"), vmin=low, vmax=high, aspect=up / across
+            )  # fmt: skip
             axes.set_axis_off()
             if column == 0:
                 axes.text(0.02, 0.97, plane, color="w", fontsize=9, va="top", transform=axes.transAxes)

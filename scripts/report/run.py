@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monai.data.utils import affine_to_spacing
+
 from ..data import find_cases
 from ..errors import BadInput
 from ..evaluation.case_evaluator import one_line
+from ..evaluation.figures import planes_figure
 from ..evaluation.predictions import RECORDS
 from .page import CasePage, case_page, group_page
 from .volumes import Files, Task, load_case
 
-PAGE = "report.html"
+PAGE, PICTURE = "report.html", "planes.png"
 
 
 def report(
@@ -27,7 +30,8 @@ def report(
     task: Mapping[str, Any] | None = None,
     max_cases: int | None = None,
 ) -> Path:
-    """Write `run_dir/<case>/report.html` for every case with a result, and `run_dir/report.html`; returns the latter.
+    """Write `run_dir/<case>/report.html` and `planes.png` for every case with a result, and `run_dir/report.html`; returns
+    the latter.
 
     run_dir: the output_dir of inference.yaml or evaluate.yaml, whose record tells which files were read. dataset_dir,
     datalist: as the run had them, where those files have moved. truth_dir: a folder with the targets, for a run that was not
@@ -50,6 +54,8 @@ def report(
             print(f"{number} of {len(shown)}: {case} has no page: {unseen[case]}")
             continue
         _write(folder / case / PAGE, page)
+        spacing = [float(side) for side in affine_to_spacing(volumes.affine)]
+        planes_figure(volumes.volumes, folder / case / PICTURE, f"{case}. Synthetic, not for diagnosis.", spacing=spacing)
         print(f"{number} of {len(shown)}: {folder / case / PAGE}, {len(page) / 1e6:.1f} MB")
     links = {case: f"{case}/{PAGE}" for case in shown if case not in unseen}
     _write(folder / PAGE, group_page(results, what, links=links, unseen=unseen, name=folder.resolve().name))

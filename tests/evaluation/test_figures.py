@@ -76,3 +76,13 @@ def test_signed_errors_are_red_and_blue(tmp_path, head):
     right = pixels[:, pixels.shape[1] // 2 :].reshape(-1, 3)
     assert ((right[:, 0] > 0.3) & (right[:, 2] < 0.2)).any()
     assert ((right[:, 2] > 0.3) & (right[:, 0] < 0.2)).any()
+
+
+def test_thick_voxels_are_drawn_thick(tmp_path, head):
+    def height(spacing):
+        planes_figure({"truth": head}, tmp_path / "figure.png", spacing=spacing)
+        shown = imread(tmp_path / "figure.png")[..., :3].max(axis=2) > 0.1
+        rows, columns = (np.flatnonzero(shown[: len(shown) // 3].any(axis=axis)) for axis in (1, 0))
+        return np.ptp(rows) / np.ptp(columns)  # of the sagittal panel, with its letters
+
+    assert height((1, 1, 2)) > 1.3 * height((1, 1, 1))

@@ -56,6 +56,7 @@ def columns(page):
 def test_pages_say_what_was_measured_and_done_and_the_worst_comes_first(run):
     group, cases = pages(run)
     assert columns(cases["a"]) == ["input", "result", "truth", "error"]
+    assert (run / "out" / "a" / "planes.png").read_bytes()[:4] == b"\x89PNG"
     assert "21.25" in cases["a"]
     assert "versions: torch" in cases["a"]
     assert "a warning" in cases["a"]
