@@ -41,16 +41,18 @@ class System(NamedTuple):
 
 # Planes trained alone, by group: one file of them serves every ensemble without learned weights.
 GROUPS = {
+    "pair": [f"plane_{plane}" for plane in THREE[:2]],
     "planes": [f"plane_{plane}" for plane in THREE],
     "slabs": [f"slab_{plane}" for plane in THREE],
     "modalities": [f"modality_{seen}_{plane}" for seen in (0, 1) for plane in THREE[:2]],
 }
-PATTERNS = {"planes": "plane_{plane}", "slabs": "slab_{plane}", "modalities": "modality_{seen}_{plane}"}  # their folders
+PATTERNS = {"pair": "plane_{plane}", "planes": "plane_{plane}", "slabs": "slab_{plane}",
+            "modalities": "modality_{seen}_{plane}"}  # fmt: skip
 # Single conditions of `task_both`: low-resolution FLAIR, and T1ce, on the scale of diffusion that both must share.
 SEEN = {0: Training("train_2d", options={"conditions": ["flair"]}),
         1: Training("train_2d", "task_translation", {"sigma_data": 0.085})}  # fmt: skip
 FULL = {"patch": None, "checkpointing": True}
-VOLUMES = Training("train_3d", "ensemble_tpdm phase_1", FULL, members="planes", share=0.2)  # a volume is several patches
+VOLUMES = Training("train_3d", "ensemble_tpdm phase_1", FULL, members="pair", share=0.2)  # a volume is several patches
 TRAININGS = {
     **{f"plane_{plane}": Training("train_2d", options={"plane": plane}) for plane in THREE},
     **{f"slab_{plane}": Training("train_2d", options={"plane": plane, "slab": 5}) for plane in THREE},
@@ -62,13 +64,13 @@ TRAININGS = {
     "unet_3d": Training("train_3d", "network_volume regression"),
     "pix2pix_3d": Training("train_3d", "network_volume gan_pix2pix"),
     "palette_3d": Training("train_3d", "network_volume"),
-    "tpdm": Training("train_3d", "ensemble_tpdm", members="planes"),
+    "tpdm": Training("train_3d", "ensemble_tpdm", members="pair"),
     "tosm": Training("train_3d", "ensemble_tosm", members="planes"),
     "madm": Training("train_3d", "ensemble_madm", members="slabs"),
-    "small": Training("train_3d", "ensemble_tpdm phase_1", members="planes", small=True),
+    "small": Training("train_3d", "ensemble_tpdm phase_1", members="pair", small=True),
     "modality_fusion": Training("train_3d", "network_modalities", members="modalities"),
     "modality_fusion_small": Training("train_3d", "network_modalities", members="modalities", small=True),
-    "patches": Training("train_3d", "ensemble_tpdm phase_1", members="planes"),
+    "patches": Training("train_3d", "ensemble_tpdm phase_1", members="pair"),
     "volumes": VOLUMES._replace(start="patches"),
     "features_volumes": VOLUMES._replace(start="tpdm", overlays="ensemble_tpdm"),
     "small_volumes": VOLUMES._replace(start="small", small=True),
@@ -85,8 +87,8 @@ SYSTEMS = {
     "u_net_3d": System("unet_3d", "network_volume", {}, ONCE),
     "palette_2_5d": System("slab_axial", "ensemble_single", {**AXIAL, "slab": 5}),
     "yoda": System("slabs", "ensemble_madm combine_once", {}, ONCE),
-    "tpdm": System("planes", "ensemble_tpdm", AVERAGE),
-    "tpdm_alternate": System("planes", "ensemble_tpdm combine_alternate", {}, SEVERAL),
+    "tpdm": System("pair", "ensemble_tpdm", AVERAGE),
+    "tpdm_alternate": System("pair", "ensemble_tpdm combine_alternate", {}, SEVERAL),
     "ours_tpdm": System("tpdm", "ensemble_tpdm"),
     "ours_tpdm_small": System("small", "ensemble_tpdm phase_1"),
     "tosm": System("planes", "ensemble_tosm", AVERAGE),
