@@ -59,10 +59,11 @@ COLUMNS = (
     Column("SSIM", "ssim", ".4f"),
     Column("MMD", "mmd_value", ".2f"),
     Column("MMD bias", "mmd_bias", ".2f"),
+    Column("FID", "fid", ".1f"),
     Column("seconds a volume", "seconds", ".1f"),
     Column("n", "n", "d"),
 )
-PANELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "mmd_bias": "MMD bias"}
+PANELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "mmd_bias": "MMD bias", "fid": "FID"}
 
 
 def nfe_curve(
@@ -160,7 +161,8 @@ def _complete(path: Path, asked: Mapping[str, Any]) -> bool:
 
 def _row(experiment: Experiment, results: Mapping[str, Any]) -> Row:
     mmd = {f"mmd_{key}": results["mmd"][key] for key in ("value", "floor", "bias")}
-    return {**experiment._asdict(), "nfe": results["system"]["nfe"], **results["mean"], **mmd, "n": results["n"]}
+    pooled = {**mmd, "fid": results.get("fid", {}).get("value"), "n": results["n"]}
+    return {**experiment._asdict(), "nfe": results["system"]["nfe"], **results["mean"], **pooled}
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -173,11 +175,11 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def curve_figure(rows: Sequence[Row]) -> Figure:
-    """PSNR, SSIM and MMD bias side by side against NFE; a colour for every sampler, a dash for every ensemble.
+    """PSNR, SSIM, MMD bias and FID side by side against NFE; a colour for every sampler, a dash for every ensemble.
 
     The run with one step belongs to every sampler's line.
     """
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(PANELS))
     for axes, (key, title) in zip(panels, PANELS.items(), strict=True):

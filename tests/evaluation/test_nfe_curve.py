@@ -192,7 +192,7 @@ def rows():
     return [
         {
             **experiment._asdict(), "nfe": experiment.steps, "psnr": 20 + index, "ssim": 0.9,
-            "mmd_value": 12.345, "mmd_bias": None if index == 0 else 1.5, "seconds": 3.0, "n": 4,
+            "mmd_value": 12.345, "mmd_bias": None if index == 0 else 1.5, "fid": 8.25, "seconds": 3.0, "n": 4,
         }
         for index, experiment in enumerate(table)
     ]  # fmt: skip
@@ -201,14 +201,14 @@ def rows():
 def test_the_table_has_a_line_for_every_run_and_leaves_empty_what_does_not_exist(rows):
     lines = markdown(rows).splitlines()
     assert len(lines) == 2 + len(rows) == 12
-    assert lines[0] == "| ensemble | sampler | NFE | PSNR | SSIM | MMD | MMD bias | seconds a volume | n |"
-    assert lines[2] == "| fusion | one_step | 1 | 20.00 | 0.9000 | 12.35 |  | 3.0 | 4 |"
-    assert lines[5] == "| fusion | ancestral | 2 | 23.00 | 0.9000 | 12.35 | 1.50 | 3.0 | 4 |"
+    assert lines[0] == "| ensemble | sampler | NFE | PSNR | SSIM | MMD | MMD bias | FID | seconds a volume | n |"
+    assert lines[2] == "| fusion | one_step | 1 | 20.00 | 0.9000 | 12.35 |  | 8.2 | 3.0 | 4 |"
+    assert lines[5] == "| fusion | ancestral | 2 | 23.00 | 0.9000 | 12.35 | 1.50 | 8.2 | 3.0 | 4 |"
 
 
 def test_the_figure_has_a_line_for_every_ensemble_and_sampler_from_the_common_single_step(rows):
     panels = curve_figure(rows).axes
-    assert [axes.get_title() for axes in panels] == ["PSNR (dB)", "SSIM", "MMD bias"]
+    assert [axes.get_title() for axes in panels] == ["PSNR (dB)", "SSIM", "MMD bias", "FID"]
     for axes in panels:
         assert axes.get_xscale() == "log"
         assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "50"]
@@ -226,4 +226,4 @@ def test_the_figure_has_a_line_for_every_ensemble_and_sampler_from_the_common_si
 
 
 def test_a_single_step_alone_makes_a_figure_too(rows):
-    assert [len(axes.lines) for axes in curve_figure(rows[:2]).axes] == [2, 2, 2]
+    assert [len(axes.lines) for axes in curve_figure(rows[:2]).axes] == [2, 2, 2, 2]
