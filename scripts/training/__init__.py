@@ -4,6 +4,7 @@
 from .adversary import PairedBatch, PatchAdversary
 from .batch import NoisyBatch
 from .checkpoint import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights
+from .gradients import BoundedGradients
 from .losses import NoiseLoss
 from .processes import join_processes
 from .progress import Progress, SampleImages
@@ -11,6 +12,7 @@ from .segmentation import AugmentedPatch, LabelRegionsd, load_segmentation
 
 __all__ = [
     "AugmentedPatch",
+    "BoundedGradients",
     "LabelRegionsd",
     "LatestCheckpoint",
     "NoiseLoss",
