@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
+import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from scripts.errors import BadInput
 from scripts.inferers import ladder
 from scripts.inferers.ladder import RUNGS, climb_down, free_gb, out_of_memory, predicted_gb
 from scripts.networks import ScoreFusion
+from scripts.networks.presets import SIZES, Size
 
 OUT = "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
 SHAPE = (1, 1, 40, 40, 40)
@@ -20,14 +24,27 @@ class Evaluation:
         self.network, self.failures, self.message, self.seen = network, failures, message, []
 
     def __call__(self, device):
-        self.seen.append((self.network.slice_batch, next(iter(blocks(self.network))).slabs))
+        self.seen.append((self.network.slice_batch, self.network.fusion.unet.slabs))
         if len(self.seen) <= self.failures:
             raise RuntimeError(self.message)
         return torch.ones(1)
 
 
-def blocks(network):
-    return [module for module in network.fusion.modules() if hasattr(module, "slabs")]
+class HeldMemory(TorchDispatchMode):
+    """Counts the bytes of the tensors made inside it, and the most that were alive at once; needs no more than meta tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.held, self.peak = {}, 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        for storage in (part.untyped_storage() for part in tree_leaves(made) if isinstance(part, torch.Tensor)):
+            if storage._cdata not in self.held:
+                self.held[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.held.pop, storage._cdata)
+                self.peak = max(self.peak, sum(self.held.values()))
+        return made
 
 
 @pytest.fixture
@@ -35,16 +52,31 @@ def network():
     return ScoreFusion(size="tiny").eval()
 
 
+@pytest.fixture(params=["published", "compact"])
+def narrow(monkeypatch, request):
+    """A preset with the levels and blocks of another, but few channels."""
+    shapes = [shape._replace(width=8, groups=4, heads=0) for shape in SIZES[request.param]]
+    monkeypatch.setitem(SIZES, "narrow", Size(*shapes))
+    return "narrow"
+
+
 @pytest.mark.parametrize("rung", RUNGS)
-def test_every_rung_gives_the_same_result(rung, rng, awaken):
-    network = awaken(ScoreFusion(size="compact")).eval()
+@torch.no_grad()
+def test_every_rung_gives_the_same_result(rung, narrow, rng, awaken):
+    network = awaken(ScoreFusion(size=narrow)).eval()
     sides = rng.integers(17, 26, 3).tolist()
-    inputs = torch.randn(1, 5, *sides), torch.randn(1, 1, *sides), torch.rand(1)
-    with torch.no_grad():
-        network.economize(32, 1)
-        full = network(*inputs)
-        network.economize(rung.slice_batch, rung.slabs)
-        torch.testing.assert_close(network(*inputs), full, rtol=1e-3, atol=1e-3 * float(full.abs().max()))
+    inputs = torch.randn(2, 5, *sides), torch.randn(2, 1, *sides), torch.rand(2)
+    network.economize(32, 1)
+    full = network(*inputs)
+    network.economize(rung.slice_batch, rung.slabs)
+    torch.testing.assert_close(network(*inputs), full, rtol=1e-3, atol=1e-3 * float(full.abs().max()))
+
+
+def test_slabs_are_for_evaluation_and_leave_gradients_alone(network, awaken):
+    inputs = torch.randn(1, 5, 17, 18, 19)
+    awaken(network).economize(1, 32)
+    network(inputs).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.fusion.parameters())
 
 
 def test_each_want_of_memory_steps_one_rung_down_and_says_so(network, caplog):
@@ -53,6 +85,13 @@ def test_each_want_of_memory_steps_one_rung_down_and_says_so(network, caplog):
         climb_down(evaluation, network, torch.zeros(SHAPE), half=False)
     assert evaluation.seen == [rung[:2] for rung in RUNGS[:3]]
     assert caplog.text.count("out of memory") == 2
+
+
+def test_holes_between_large_blocks_are_given_back_where_memory_is_short(network, monkeypatch):
+    kept = []
+    monkeypatch.setattr(ladder, "keep_freed_memory", lambda large: kept.append(large))
+    climb_down(Evaluation(network, failures=2), network, torch.zeros(SHAPE), half=False)
+    assert kept == [rung.slabs == 1 for rung in RUNGS[:3]]
 
 
 def test_want_of_memory_on_the_lowest_rung_is_one_clear_line(network):
@@ -84,6 +123,25 @@ def test_a_network_that_knows_no_rungs_is_evaluated_as_it_is():
     asked = []
     climb_down(lambda device: asked.append(device) or torch.ones(1), torch.nn.Identity(), torch.zeros(SHAPE), half=False)
     assert asked == [torch.device("cpu")]
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@torch.no_grad()
+def test_predicted_memory_is_what_is_held(rung):
+    with torch.device("meta"), HeldMemory() as memory:
+        network = ScoreFusion(size="published").eval()
+        weights = sum(memory.held.values())
+        network.economize(rung.slice_batch, rung.slabs)
+        network(torch.randn(1, 5, 48, 40, 56))
+    predicted = predicted_gb(network, (1, 1, 48, 40, 56), rung, half=False)
+    # 15 %: the inferer's own volumes are predicted, but not held here; coarser levels are held, but not predicted.
+    assert predicted == pytest.approx((memory.peak - weights) / 1e9, rel=0.15)
+
+
+def test_lowest_rung_of_the_published_size_needs_at_most_4_gb():
+    with torch.device("meta"):
+        network = ScoreFusion(size="published")
+    assert predicted_gb(network, (1, 1, 192, 192, 152), RUNGS[-1], half=True) <= 4.0
 
 
 @pytest.mark.parametrize("size", ["published", "compact"])
