@@ -240,10 +240,11 @@ def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
 
 
 @pytest.mark.parametrize("name", ["train_2d", "train_3d", "train_segmentation"])
-def test_multi_gpu_keeps_the_four_handlers_that_every_process_needs(name):
-    first = [handler["_target_"] for handler in load(name)["train"]["handlers"][:4]]
-    ours = "scripts.training.LatestCheckpoint"
-    assert first == ["LrScheduleHandler", "ignite.handlers.EMAHandler", ours, "ValidationHandler"]
+def test_multi_gpu_keeps_the_five_handlers_that_every_process_needs(name):
+    first = [handler["_target_"] for handler in load(name)["train"]["handlers"][:5]]
+    ours = ["scripts.training.LatestCheckpoint", "scripts.training.BoundedGradients"]
+    assert first == ["LrScheduleHandler", "ignite.handlers.EMAHandler", *ours, "ValidationHandler"]
+    assert load("multi_gpu")["train#trainer#train_handlers"].endswith("else 5]")
 
 
 def test_both_copies_of_the_metadata_are_the_same():
