@@ -44,7 +44,7 @@ def box_plot(title: str, values: Sequence[float]) -> str:
     axes.boxplot(values, widths=0.5, showfliers=False, medianprops={"color": COLORS["result"], "linewidth": 2})
     spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
     axes.plot(1 + spread, values, ".", color=COLORS["input"], markersize=6)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title.replace("_", " "), fontsize=10)
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     return _svg(figure, salt=title)
