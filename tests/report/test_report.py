@@ -138,9 +138,13 @@ def test_a_dicom_series_of_the_record_is_read_again_without_being_looked_for(run
 
 
 def test_the_record_of_the_latest_run_counts(run):
-    (run / "out" / "run.json").write_text(json.dumps({"system": {"conditions": ["t1"], "target": "t1", "block": [4, 4, 4]}}))
+    system = {"conditions": ["t1"], "target": "t1", "block": [4, 4, 4]}
+    (run / "out" / "run.json").write_text(json.dumps({"system": system, "cases": {"a": {"seconds": 1.9}}}))
     os.utime(run / "out" / "results.json", (0, 0))
-    assert "21.25" not in report(str(run / "out")).read_text()  # of the result that the inference replaced
+    group = report(str(run / "out"), max_cases=1)
+    page = (group.parent / "a" / "report.html").read_text()
+    assert "21.25" not in group.read_text() + page  # of the result that the inference replaced
+    assert "1.900" in page and "not evaluated" in page and "scaled by the truth" not in page
 
 
 def test_the_calibration_of_the_uncertainty_is_drawn(run):

@@ -62,7 +62,8 @@ class DicomSeries:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> DicomSeries:
         """From `content`, also when that went through JSON."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        return cls(**values)
 
     @property
     def derived(self) -> bool:
