@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     memory.set_defaults(command=_memory_curve)
     pages = commands.add_parser("report", help="a page for every case of a run and one for all, to look at offline")
     pages.add_argument("run_dir", help="output_dir of inference.yaml or evaluate.yaml")
-    pages.add_argument("--dataset-dir", "--dataset_dir", help="as the run had it; without it, input and truth are not shown")
+    pages.add_argument("--dataset-dir", "--dataset_dir", help="where the files lie that the run read, if they have moved")
     pages.add_argument("--truth", metavar="DIR", dest="truth_dir", help="folder with the targets, after inference.yaml")
     pages.add_argument("--datalist", help="as the run had it")
     pages.add_argument("--conditions", nargs="+", metavar="NAME", help="default: of results.json, else t1")

@@ -97,7 +97,7 @@ def find_cases(
     if datalist is not None:
         return _from_datalist(root, datalist, wanted, goal, _Split(root, split, train_fraction))
     asked = list(dict.fromkeys([*wanted, *([] if goal is None else [goal])]))
-    cases, nifti = _look(root, asked)
+    cases, nifti = look(root, asked)
     splits = _Split(root, split, train_fraction)
     complete: Mapping[str, Mapping[str, Path | DicomSeries]]
     if cases:
@@ -133,6 +133,8 @@ def folder_of(dataset_dir: str | Path) -> Path:
     root = Path(dataset_dir).expanduser()
     if root.suffix.lower() == ".zip" and root.is_file():
         return unzip(root)
+    if root.is_file():
+        raise BadInput(f"{dataset_dir}: is a file, neither a folder nor a zip; give the folder that it lies in")
     if not root.is_dir():
         raise BadInput(f"{dataset_dir}: there is no such folder; check dataset_dir")
     return root
@@ -145,8 +147,8 @@ def _modality(word: str) -> str:
 # Looking through a folder
 
 
-def _look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
-    """NIfTI cases, and all NIfTI files."""
+def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
+    """NIfTI cases for these modalities or any that is known, and all NIfTI files."""
     known = MODALITIES | set(asked)
     cases: Cases = {}
     nifti = [path for path in _walk(root) if path.name.endswith((".nii", ".nii.gz")) and not _is_output(path)]
@@ -159,6 +161,9 @@ def _look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
     if not cases and flat and len(asked) == 1:  # nothing names a modality: every file is the one that is asked for
         for path in flat:
             cases.setdefault(_stem(path), {}).setdefault(asked[0], []).append(_File(path, 0))
+        if doubtful := [path.name for path in flat if _told(path) and asked[0] not in _told(path)]:
+            fact = f"taken as {asked[0]}, though their names tell another modality"
+            logger.warning("%s: %s: %s; move away what is not", root, fact, _some(doubtful))
     return dict(sorted(cases.items())), nifti
 
 
@@ -188,6 +193,11 @@ def _place(path: Path, root: Path) -> tuple[str, str, int] | None:
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _told(path: Path) -> set[str]:
+    """Modalities that words anywhere in a name tell."""
+    return {_modality(word) for word in re.split(r"[^A-Za-z0-9]+", _stem(path))} & MODALITIES
 
 
 def _is_output(path: Path) -> bool:

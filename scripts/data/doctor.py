@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from ..errors import BadInput
-from .cases import find_cases, folder_of
+from .cases import find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, find_studies, weighting
 from .dicom.read import affine_of
@@ -31,12 +33,32 @@ def doctor(dataset_dir: str | Path, task: Sequence[str], rules: Mapping[str, str
     for line in (*_table(studies), *(f"refused: {line}" for line in refused)):
         print(line)
     print(f"For {' and '.join(task)}:")
-    cases = find_cases(folder, task, series_rules=rules)
-    reasons = [_examine(entry["case"], dict(zip(task, entry["image"], strict=True))) for entry in cases]
-    usable = reasons.count("")
-    print(f"{usable} of {len(cases)} cases can be used")
+    if studies and (nifti := look(folder, task)[0]):
+        print(f"  NIfTI files form cases, such as {next(iter(nifti))}, so DICOM is not used; for it give a folder without them")
+    with _unlogged(refused):
+        cases = find_cases(folder, task, series_rules=rules)
+    reasons, elsewhere = zip(
+        *(_examine(entry["case"], dict(zip(task, entry["image"], strict=True))) for entry in cases), strict=True
+    )
+    usable, displaced = reasons.count(""), sum(elsewhere)
+    print(f"{usable} of {len(cases)} cases can be used{f', {displaced} of them after resampling' if displaced else ''}")
     if not usable:
         raise BadInput(next(filter(None, reasons)))
+
+
+@contextmanager
+def _unlogged(lines: Sequence[str]) -> Iterator[None]:
+    """Keep what was printed from being logged as well."""
+
+    def new(record: logging.LogRecord) -> bool:
+        return record.getMessage() not in lines
+
+    log = logging.getLogger(find_cases.__module__)
+    log.addFilter(new)
+    try:
+        yield
+    finally:
+        log.removeFilter(new)
 
 
 def _table(studies: Studies) -> list[str]:
@@ -59,19 +81,19 @@ def _row(series: DicomSeries) -> str:
     return f"{about}: {word or 'unknown'} ({why}{derived})"
 
 
-def _examine(case: str, sources: Mapping[str, str | DicomSeries]) -> str:
-    """Print what a case is made of; why it cannot be used, or ""."""
+def _examine(case: str, sources: Mapping[str, str | DicomSeries]) -> tuple[str, bool]:
+    """Print what a case is made of; why it cannot be used, or "", and whether it has volumes on another grid than the first."""
     try:
         grids = {word: _grid(source) for word, source in sources.items()}
     except BadInput as error:
         print(f"  case {case} cannot be used: {error}")
-        return str(error)
+        return str(error), False
     print(f"  case {case}: {', '.join(f'{word} is {source}' for word, source in sources.items())}")
     first, *others = grids
-    for word in others:
-        if not _same(grids[first], grids[word]):
-            print(f"    {word} is not on the grid of {first}; resample it first (docs/your_data.md#grids)")
-    return ""
+    displaced = [word for word in others if not _same(grids[first], grids[word])]
+    for word in displaced:
+        print(f"    {word} is not on the grid of {first}; resample it first (docs/your_data.md#grids)")
+    return "", bool(displaced)
 
 
 Grid = tuple[np.ndarray, tuple[int, ...]]  # 4x4 affine to RAS and shape

@@ -30,11 +30,11 @@ TEMPLATE = {
 def demo_dicom(study: str, output: str) -> None:
     """Translate a study with whatever weights there are, else a series made of the MNI152 template that nilearn ships.
 
-    study: a DICOM folder; it may be missing. Leaves in `output` a folder per task, each with the DICOM results of the case
-    and `report.html`.
+    study: a DICOM folder or a zip of one; it may be missing. Leaves in `output` a folder per task, each with the DICOM results
+    of the case and `report.html`.
     """
     folder, source = Path(output), Path(study)
-    if not source.is_dir():
+    if not source.exists():
         source = folder / "mni152"
         print(f"{study} is not there: taking the MNI152 template as a DICOM series, {source}")
         write_template(source)

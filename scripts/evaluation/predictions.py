@@ -44,7 +44,7 @@ class ReadPredictiond(MapTransform):
     def __init__(self, predictions: str, cases: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(("image", "label"))
         self.folder = _existing(predictions)
-        self.seconds = {case: told.get("seconds") for case, told in _record(self.folder).get("cases", {}).items()}
+        self.seconds = {case: told.get("seconds") for case, told in record(self.folder).get("cases", {}).items()}
         known = {str(case["case"]) for case in cases}
         if strays := sorted(path.parent.name for path in self.folder.glob("*/*_pred.nii.gz") if path.parent.name not in known):
             logger.warning(f"{self.folder}: {len(strays)} predictions have no truth in this split, such as {strays[0]}")
@@ -81,7 +81,7 @@ class ReadPredictiond(MapTransform):
 
 def system_of(predictions: str, **task: Any) -> dict[str, Any]:
     """What the earlier run says of itself in its record, or only where it lies; `task` fills in what it does not say."""
-    return {"predictions": str(predictions), **task, **_record(_existing(predictions)).get("system", {})}
+    return {"predictions": str(predictions), **task, **record(_existing(predictions)).get("system", {})}
 
 
 def _existing(predictions: str) -> Path:
@@ -91,16 +91,19 @@ def _existing(predictions: str) -> Path:
     return folder
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """The record that the run left, empty when it left none."""
-    for path in (folder / name for name in RECORDS):
-        if path.is_file():
-            try:
-                content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise BadInput(f"{path}: is no JSON ({error}); remove it") from error
-            return content
-    return {}
+def record(folder: Path) -> dict[str, Any]:
+    """The record that the latest run left, empty when none left one."""
+    found = [path for name in RECORDS if (path := folder / name).is_file()]
+    if not found:
+        return {}
+    path = max(found, key=lambda path: path.stat().st_mtime)  # an earlier run's metrics are not of what lies there now
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path}: is no JSON ({error}); run again or remove it") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: was not written by a run; remove it")
+    return content
 
 
 def _width(volume: Tensor) -> float:

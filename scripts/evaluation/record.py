@@ -14,6 +14,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from .. import bundle_version, sha256
+from ..data.dicom import DicomSeries
 from ..inferers.memory import peak_memory_gb
 
 PACKAGES = ("torch", "monai", "numpy")
@@ -101,6 +102,6 @@ def _sources(engine: Any) -> dict[str, dict[str, Any]]:
     return sources
 
 
-def _told(source: Any) -> str:
-    """A file by its full path, a DICOM series by its name."""
-    return str(Path(source).absolute()) if isinstance(source, str) else str(source)
+def _told(source: str | DicomSeries) -> str | dict[str, Any]:
+    """A file by its full path; a DICOM series whole, so that a report can read it again whatever rule chose it."""
+    return str(Path(source).absolute()) if isinstance(source, str) else source.content()

@@ -192,8 +192,9 @@ def _metrics(measured: Mapping[str, Any], page: CasePage) -> str:
         values = [case[key] for case in others.values() if _finite(case.get(key))]
         mean = sum(values) / len(values) if values else math.nan
         rows.append((_title(key), *map(_number, (measured[key], mean, min(values, default=None), max(values, default=None)))))
-    said = '<p class="hint">Volumes are scaled by the truth&rsquo;s minimum and maximum, nothing is clipped.</p>'
-    return _table(("", "this case", f"mean of {len(others)}", "lowest", "highest"), rows) + said
+    scale = "Volumes are scaled by the truth&rsquo;s minimum and maximum, nothing is clipped."
+    said = scale if "mean" in page.results else NOT_EVALUATED
+    return _table(("", "this case", f"mean of {len(others)}", "lowest", "highest"), rows) + f'<p class="hint">{said}</p>'
 
 
 def _case_table(cases: Mapping[str, Mapping[str, Any]], keys: Sequence[str], links: Mapping[str, str]) -> str:

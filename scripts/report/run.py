@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 from monai.data.utils import affine_to_spacing
 
 from ..data import find_cases
+from ..data.dicom import DicomSeries
 from ..errors import BadInput
 from ..evaluation.case_evaluator import one_line
 from ..evaluation.figures import planes_figure
-from ..evaluation.predictions import RECORDS
+from ..evaluation.predictions import record
 from .page import CasePage, case_page, group_page
 from .volumes import Files, Task, load_case
 
@@ -39,10 +39,12 @@ def report(
     A case that cannot be shown is named on the group's page. Raises BadInput when there is no result at all.
     """
     folder = Path(run_dir).expanduser()
-    results = _results(folder)
+    results = record(folder)
     cases = _cases(folder, results.get("failures", {}))
     what = _task(results, task or {})
-    sources = results.get("sources", {}) | _sources(what, dataset_dir=dataset_dir, truth_dir=truth_dir, datalist=datalist)
+    sources = {case: _recorded(source) for case, source in results.get("sources", {}).items()}
+    for case, given in _sources(what, dataset_dir=dataset_dir, truth_dir=truth_dir, datalist=datalist).items():
+        sources[case] = sources.get(case, {}) | given
     unseen: dict[str, str] = {}
     shown = cases[:max_cases]
     for number, case in enumerate(shown, start=1):
@@ -63,20 +65,6 @@ def report(
     return folder / PAGE
 
 
-def _results(folder: Path) -> Mapping[str, Any]:
-    """The record of an evaluation or else of an inference, empty when there is none."""
-    for path in (folder / name for name in RECORDS):
-        if path.is_file():
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise BadInput(f"{path}: is no JSON ({error}); run again or remove it") from error
-            if not isinstance(content, dict):
-                raise BadInput(f"{path}: was not written by a run; remove it")
-            return content
-    return {}
-
-
 def _cases(folder: Path, failures: Mapping[str, str]) -> list[str]:
     """Cases with a result; one of a case that failed is from an earlier run."""
     if not folder.is_dir():
@@ -92,6 +80,15 @@ def _task(results: Mapping[str, Any], given: Mapping[str, Any]) -> Task:
     values = {"conditions": ["t1"], "block": [4, 4, 4], **results.get("system", {}), **known}
     conditions = list(values["conditions"])
     return Task(conditions, values.get("target", conditions[0]), list(values["block"]), simulated="mean" in results)
+
+
+def _recorded(source: Mapping[str, Any]) -> dict[str, Any]:
+    """`image` and `label` of a record, with DICOM series in place of what it tells of them."""
+
+    def read(told: Any) -> Any:
+        return DicomSeries.of(told) if isinstance(told, Mapping) else told
+
+    return {key: [read(one) for one in told] if isinstance(told, list) else read(told) for key, told in source.items()}
 
 
 def _sources(

@@ -152,6 +152,18 @@ def test_when_all_cases_lack_a_modality_the_seen_ones_are_named(tmp_path):
         find_cases(tmp_path, ["t1"], target="flair")
 
 
+def test_names_that_tell_another_modality_than_they_are_taken_for_are_warned_of(tmp_path, caplog):
+    make_files(tmp_path, "AX_FLAIR_8.nii.gz", "AX_T1_7.nii.gz", "scan_9.nii.gz")  # as dcm2niix names them
+    assert len(find_cases(tmp_path, ["t1"])) == 3
+    assert "taken as t1, though their names tell another modality: AX_FLAIR_8.nii.gz; move away" in caplog.text
+
+
+def test_a_file_in_place_of_a_folder_is_refused_with_the_remedy(tmp_path):
+    make_files(tmp_path, "a_t1.nii.gz")
+    with pytest.raises(BadInput, match=r"a_t1\.nii\.gz: is a file, neither a folder nor a zip; give the folder"):
+        find_cases(tmp_path / "a_t1.nii.gz", ["t1"])
+
+
 def test_a_missing_folder_an_empty_folder_and_an_unknown_split_are_named(tmp_path):
     with pytest.raises(BadInput, match="nowhere: there is no such folder"):
         find_cases(tmp_path / "nowhere", ["t1"])

@@ -43,6 +43,13 @@ def test_every_series_is_listed_with_its_use_or_what_is_wrong(tmp_path, write, c
         assert line in out
 
 
+def test_a_refused_file_is_told_once(tmp_path, write, capsys, caplog):
+    write(3, "t1 tse")
+    (tmp_path / "x.dcm").write_bytes(b"")
+    assert main(["doctor", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("x.dcm") == 1 and "x.dcm" not in caplog.text
+
+
 def test_nothing_usable_ends_with_code_1_and_one_line(tmp_path, write, capsys):
     write(4, "flair", skip=(2,))
     assert main(["doctor", str(tmp_path), "--task", "flair"]) == 1
@@ -61,7 +68,19 @@ def test_conditions_on_two_grids_are_pointed_out(tmp_path, write, capsys, rng):
     write(1, "t1")
     write(2, "flair", random_affine(rng))
     assert main(["doctor", str(tmp_path), "--task", "t1", "flair"]) == 0
-    assert "flair is not on the grid of t1" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "flair is not on the grid of t1" in out and "1 of 1 cases can be used, 1 of them after resampling" in out
+
+
+def test_dicom_beside_nifti_files_is_said_to_be_unused(tmp_path, write, rng, capsys):
+    write(1, "t1")
+    assert main(["doctor", str(tmp_path)]) == 0
+    assert "DICOM is not used" not in capsys.readouterr().out
+    nib.save(nib.Nifti1Image(rng.normal(size=(9, 8, 7)), np.eye(4)), tmp_path / "a_t1.nii.gz")
+    assert main(["doctor", str(tmp_path)]) == 0
+    assert "NIfTI files form cases, such as a, so DICOM is not used" in capsys.readouterr().out
+    assert main(["doctor", str(tmp_path), "--task", "flair"]) == 1
+    assert "so DICOM is not used" in capsys.readouterr().out
 
 
 def test_a_folder_of_nifti_files_is_examined_too(tmp_path, rng, capsys):

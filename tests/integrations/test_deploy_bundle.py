@@ -40,6 +40,23 @@ def test_an_option_that_the_bundle_does_not_have_is_named(tmp_path):
         bundle(tmp_path, ckpt_path="model.pt", stepps=3)
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, r"app\.yaml: holds no settings of the bundle \(FileNotFoundError"),
+        ("bundle: [", r"app\.yaml: holds no settings of the bundle \(ParserError"),
+        ("application: {}", r"app\.yaml: holds no settings of the bundle \(KeyError: 'bundle'\)"),
+        ("bundle: {configs: [task_translaton.yaml]}", r"app\.yaml: there is no task_translaton\.yaml in configs"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_in_one_line(content, line, tmp_path):
+    settings = tmp_path / "app.yaml"
+    if content is not None:
+        settings.write_text(content)
+    with pytest.raises(BadInput, match=line):
+        Bundle(settings, input_dir=str(tmp_path), output_dir=str(tmp_path / "out"), models=str(tmp_path))
+
+
 def test_the_package_has_the_version_of_the_bundle():
     metadata = json.loads(Path(bundle_root(), "metadata.json").read_text())
     assert yaml.safe_load(SETTINGS.read_text())["application"]["version"] == metadata["version"]

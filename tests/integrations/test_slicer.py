@@ -16,6 +16,7 @@ from matplotlib.image import imread
 from scripts import bundle_root
 from scripts.integrations.slicer import install as installer
 from scripts.integrations.slicer.load_result import GREY, MAGMA, find_layers, shown_range
+from scripts.integrations.slicer.picture import main as draw
 from scripts.integrations.slicer.picture import picture
 
 ROOT = Path(bundle_root())
@@ -69,6 +70,12 @@ def test_the_picture_has_the_right_of_the_head_on_the_left(tmp_path):
     bright = np.argwhere(grey[40:] > 0.9)
     axial = bright[bright[:, 1] < grey.shape[1] / 3, 1]
     assert axial.min() > grey.shape[1] / 6
+
+
+def test_a_picture_of_a_folder_without_result_is_refused_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        draw([str(tmp_path), str(tmp_path / "a_t1.nii.gz"), str(tmp_path / "a.png")])
+    assert capsys.readouterr().err == f"error: {tmp_path}: holds no result; give the folder of one case, OUTPUT_DIR/CASE\n"
 
 
 # The extension's model

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts.data.dicom.find import find_series
 from scripts.errors import BadInput
 from scripts.report import report
+
+sys.path.append(str(Path(__file__).parents[1] / "data" / "dicom"))
+from dicom_series import write_series
 
 SIDES = (24, 28, 32)
 METRICS = {"psnr": 27.5, "ssim": 0.91, "seconds": 3.25}
@@ -109,6 +116,35 @@ def test_the_record_tells_where_input_and_truth_lie(run):
     (run / "out" / "results.json").write_text(json.dumps(content))
     page = report(str(run / "out")).parent / "a" / "report.html"
     assert columns(page.read_text()) == ["input", "result", "truth", "error"]
+
+
+def test_a_truth_that_is_given_joins_the_input_of_the_record(run):
+    system = {"conditions": ["t1"], "target": "t1", "block": [1, 1, 1]}
+    sources = {"a": {"image": [str(run / "data" / "a_t1.nii.gz")]}}
+    (run / "out" / "run.json").write_text(json.dumps({"system": system, "sources": sources}))
+    (run / "out" / "results.json").unlink()
+    page = report(str(run / "out"), truth_dir=str(run / "data"), max_cases=1).parent / "a" / "report.html"
+    assert columns(page.read_text()) == ["input", "result", "truth", "error"]
+
+
+def test_a_dicom_series_of_the_record_is_read_again_without_being_looked_for(run, head):
+    write_series(run / "dicom" / "t1", head.astype(np.uint16), np.eye(4), SeriesDescription="whatever a rule named")
+    (series,) = find_series(run / "dicom").series
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["sources"] = {"a": {"image": [series.content()], "label": series.content()}}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    page = (report(str(run / "out")).parent / "a" / "report.html").read_text()
+    assert columns(page) == ["input", "result", "truth", "error"]
+
+
+def test_the_record_of_the_latest_run_counts(run):
+    system = {"conditions": ["t1"], "target": "t1", "block": [4, 4, 4]}
+    (run / "out" / "run.json").write_text(json.dumps({"system": system, "cases": {"a": {"seconds": 1.9}}}))
+    os.utime(run / "out" / "results.json", (0, 0))
+    group = report(str(run / "out"), max_cases=1)
+    page = (group.parent / "a" / "report.html").read_text()
+    assert "21.25" not in group.read_text() + page  # of the result that the inference replaced
+    assert "1.900" in page and "not evaluated" in page and "scaled by the truth" not in page
 
 
 def test_the_calibration_of_the_uncertainty_is_drawn(run):

@@ -33,7 +33,9 @@ DESCRIPTIONS = tuple(
         ("pd", r"\b(pd|proton)"),
     )
 )
-WITHOUT_AGENT = re.compile(r"(?<![a-z])(pre|without|w o|nativ|non ?contrast|non ?enh)|t1pre|t1wpre")
+WITHOUT_AGENT = re.compile(
+    r"(?<![a-z])(pre|without|w o|nativ|non? ?contrast|non ?enh|(no|ohne|sans|sin|senza) (contrast|gad|gd|km|mdc|c\b))|t1w?pre"
+)
 WITH_AGENT = re.compile(r"post|gad|\bgd|\+ ?c\b|\bc ?\+|contrast|(?<![a-z])(ce|km|mdc)\b|t1w?(ce|gd|c)\b")
 NO_AGENT = frozenset({"", "no", "none", "n", "0"})
 # The scanner's word for the weighting (Acquisition Contrast) in enhanced images.
@@ -70,7 +72,8 @@ def choose(study: Sequence[DicomSeries], word: str, rules: Mapping[str, str]) ->
     if len(sound) > 1 and len(best) > 1:
         others = " and ".join(str(one) for one, _ in best[1:])
         remedy = "say which with series_rules (docs/dicom.md#which-series)"
-        return replace(best[0][0], problem=f"and {others} could both be {word}; {remedy}"), ""
+        problem = f"and {others} could {'both' if len(best) == 2 else 'all'} be {word}; {remedy}"
+        return replace(best[0][0], problem=problem), ""
     return best[0] if best else None
 
 

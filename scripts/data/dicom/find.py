@@ -39,7 +39,7 @@ def find_series(root: str | Path) -> Found:
             continue
         if header is not None:
             headers.setdefault(header.sop_uid, header)
-    suspects = {path.parent: path for path in refused}
+    suspects = {path.parent: f"{path.name}: {line.removeprefix(f'{path}: ')}" for path, line in refused.items()}
     return Found(_mixed_studies(_assemble(headers.values(), suspects)), list(refused.values()))
 
 
@@ -50,7 +50,7 @@ def dicom_files(root: Path) -> Iterator[Path]:
         yield from (path for name in sorted(names) if name[0] != "." and is_dicom(path := Path(folder, name)))
 
 
-def _assemble(headers: Iterable[Header], suspects: Mapping[Path, Path]) -> list[DicomSeries]:
+def _assemble(headers: Iterable[Header], suspects: Mapping[Path, str]) -> list[DicomSeries]:
     """Files of one series and one problem together; those without a problem as volumes."""
     by_series: dict[tuple[str, str], dict[str, list[Header]]] = {}
     for header in headers:
@@ -68,11 +68,12 @@ def _assemble(headers: Iterable[Header], suspects: Mapping[Path, Path]) -> list[
     return sorted(found, key=lambda one: (one.study_uid, one.number or 0, one.uid, one.part))
 
 
-def _damage(members: Sequence[Header], suspects: Mapping[Path, Path]) -> str:
+def _damage(members: Sequence[Header], suspects: Mapping[Path, str]) -> str:
+    """suspects: by folder, a file in it that may be a slice of any series, and what is wrong with it."""
     known = next((member.damage for member in members if member.damage), "")
     folders = {Path(file).parent for member in members for file in member.series.files}
-    names = [suspects[folder].name for folder in sorted(folders & suspects.keys())]
-    return known or (f"may lack {names[0]}, which cannot be used; copy that file again or remove it" if names else "")
+    lines = [suspects[folder] for folder in sorted(folders & suspects.keys())]
+    return known or (f"may lack {lines[0]}" if lines else "")
 
 
 def _volumes(members: Sequence[Header], damage: str) -> Iterator[DicomSeries]:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 REFORMATTED = frozenset({"MPR", "REFORMATTED", "RESAMPLED", "CSA RESAMPLED", "AVERAGE"})
 
@@ -51,6 +54,16 @@ class DicomSeries:
         """What a user's rule is matched against: "11 T1post", "7 gre (echo 20 ms)"."""
         number = "" if self.number is None else str(self.number)
         return " ".join(part for part in (number, self.description, f"({self.part})" if self.part else "") if part)
+
+    def content(self) -> dict[str, Any]:
+        """As JSON holds it, files by their full paths."""
+        return {**asdict(self), "files": [str(Path(file).absolute()) for file in self.files]}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> DicomSeries:
+        """From `content`, also when that went through JSON."""
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        return cls(**values)
 
     @property
     def derived(self) -> bool:

@@ -33,16 +33,17 @@ class Bundle:
 
     settings: YAML file whose `bundle` names config files and options, as app.yaml does; input_dir, output_dir: folders;
     models: folder in which `{model_name}.pt` lies, at any depth, or that file itself.
-    Raises BadInput when the output cannot be written, an option is not in the configs, or the weights are not there.
+    Raises BadInput when the output cannot be written, the settings cannot be read, a config or an option is not the bundle's,
+    or the weights are not there.
     """
 
     def __init__(self, settings: str | Path, *, input_dir: str, output_dir: str, models: str) -> None:
         check_output_dir(output_dir)
-        chosen = yaml.safe_load(Path(settings).read_text(encoding="utf-8"))["bundle"]
+        configs, chosen = _chosen(Path(settings))
         self.parser = ConfigParser()
-        self.parser.read_config([str(Path(bundle_root(), "configs", name)) for name in chosen["configs"]])
-        options = {"dataset_dir": input_dir, "output_dir": output_dir, **chosen["options"]}
-        check_keys(options, self.parser.get(), "app.yaml", chosen["configs"][0])
+        self.parser.read_config([str(config) for config in configs])
+        options = {"dataset_dir": input_dir, "output_dir": output_dir, **chosen}
+        check_keys(options, self.parser.get(), Path(settings).name, configs[0].name)
         options.setdefault("ckpt_path", _weights(Path(models), options.get("model_name", self.parser["model_name"])))
         self.parser.update(options)
 
@@ -67,6 +68,21 @@ class Bundle:
             "bundle_inference": translate,
             "derived_series_writer": lambda case: Case(case.name, write(case.data)),
         }
+
+
+def _chosen(settings: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Config files and options."""
+    try:
+        bundle = yaml.safe_load(settings.read_text(encoding="utf-8"))["bundle"]
+        configs = [Path(bundle_root(), "configs", name) for name in bundle["configs"]]
+        options = dict(bundle.get("options") or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        fact = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise BadInput(f"{settings}: holds no settings of the bundle ({fact}); see docs/deploy.md") from error
+    for config in configs:
+        if not config.is_file():
+            raise BadInput(f"{settings}: there is no {config.name} in configs; docs/configs.md lists them")
+    return configs, options
 
 
 def _weights(models: Path, name: str) -> str:

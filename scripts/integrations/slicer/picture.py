@@ -50,13 +50,17 @@ def _plane(voxels: np.ndarray, spacing: Sequence[float], orientation: str) -> tu
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: folder of a case, input, picture."""
+    """Command line: folder of a case, input, picture. What is not there is one line and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m scripts.integrations.slicer.picture", description=__doc__)
     parser.add_argument("folder", type=Path, help="OUTPUT_DIR/CASE")
     parser.add_argument("image", type=Path, help="the case's input")
     parser.add_argument("picture", type=Path, help="PNG to write")
     options = parser.parse_args(arguments)
-    picture(find_layers(options.folder, options.image), options.picture)
+    try:
+        layers = find_layers(options.folder, options.image)
+    except FileNotFoundError as error:
+        parser.exit(1, f"error: {error}\n")
+    picture(layers, options.picture)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ def write_study(tmp_path, rng):
         ("T1pre_reg", "t1"),
         ("AX T1 FLAIR", "t1"),
         ("T1 SE without contrast", "t1"),
+        ("AX T1 no contrast", "t1"),
+        ("T1 non-contrast", "t1"),
+        ("t1_tse_tra ohne KM", "t1"),
+        ("T1 SANS GADO", "t1"),
+        ("T1 no FS +C", "t1ce"),
         ("t2_tse_tra", "t2"),
         ("B Ax T2", "t2"),
         ("t2_tirm_tra_dark-fluid", "flair"),
@@ -193,6 +198,16 @@ def test_a_zip_is_read_as_the_folder_it_holds(tmp_path, write_study):
     zipped = shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "in")
     (case,) = find_cases(zipped, ["t1"])
     assert LoadVolumesd(("image",))(case)["image"].shape == (1, 17, 17, 17)
+
+
+def test_messages_and_cases_bear_the_name_of_a_zip(tmp_path):
+    (tmp_path / "in").mkdir()
+    zipped = shutil.make_archive(str(tmp_path / "anna"), "zip", tmp_path / "in")
+    with pytest.raises(BadInput, match=r"anna: no case with t1; found no NIfTI or DICOM file"):
+        find_cases(zipped, ["t1"])
+    (tmp_path / "in" / "t1.nii").touch()
+    (case,) = find_cases(shutil.make_archive(str(tmp_path / "ben"), "zip", tmp_path / "in"), ["t1"])
+    assert case["case"] == "ben"
 
 
 def test_a_damaged_zip_is_named(tmp_path):

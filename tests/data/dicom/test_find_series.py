@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from dicom_series import compress, random_affine, random_voxels, write_enhanced,
 from pydicom.data import get_testdata_file
 from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage, generate_uid
 
+from scripts.data.dicom import DicomSeries
 from scripts.data.dicom.choose import find_studies
 from scripts.data.dicom.find import find_series
 
@@ -223,9 +225,14 @@ def test_a_hostile_preamble_is_refused(tmp_path, write, start):
     paths[3].write_bytes(start + paths[3].read_bytes()[len(start) :])
     found = find_series(tmp_path)
     assert len(found.refused) == 1 and found.refused[0].startswith(f"{paths[3]}: begins like a")
-    assert [series.problem for series in found.series] == [
-        "may lack 0004.dcm, which cannot be used; copy that file again or remove it"
-    ]
+    (series,) = found.series
+    assert series.problem == f"may lack 0004.dcm{found.refused[0].removeprefix(str(paths[3]))}"  # with the same remedy
+
+
+def test_a_series_is_the_same_after_json(tmp_path, write):
+    write()
+    (series,) = find_series(tmp_path).series
+    assert DicomSeries.of(json.loads(json.dumps(series.content()))) == series
 
 
 def test_a_file_that_is_dicom_only_by_name_is_refused(tmp_path, write):
