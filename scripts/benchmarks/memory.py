@@ -15,7 +15,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..inferers.ladder import RUNGS, predicted_gb
+from ..inferers.ladder import RUNGS, predicted_gb, step_onto
 from ..inferers.memory import peak_memory_gb
 from ..inferers.precision import autocast, has_bfloat16
 from ..networks import ScoreFusion
@@ -48,7 +48,7 @@ def measure(size: str, side: int, rung: int) -> Row:
     """Peak memory and seconds of one evaluation of a cube; `used_gb` leaves out what the process held before."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = ScoreFusion(size=size, features=True).to(device).eval()
-    network.economize(RUNGS[rung].slice_batch, RUNGS[rung].slabs)
+    step_onto(RUNGS[rung], network)
     half, start = has_bfloat16(device), peak_memory_gb()
     began = time.perf_counter()
     x = torch.randn(1, 5, side, side, side, device=device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import BadInput
 from ..networks.presets import UNetSize, size_named
 from ..networks.score_fusion import ScoreFusion
+from .memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +24,12 @@ class Rung(NamedTuple):
     """One way to evaluate a network: the lower, the less memory and the more time; the result is the same."""
 
     slice_batch: int  # slices that a plane denoises at once
-    slabs: int  # parts in which the 3D network computes its blocks
+    slabs: int  # parts in which the 3D network is computed
     on_cpu: bool = False  # although the volume came on a GPU
 
     def __str__(self) -> str:
         where = " on the CPU" if self.on_cpu else ""
-        return f"{self.slice_batch} slices at once, 3D blocks in {self.slabs} slab{'s' * (self.slabs > 1)}{where}"
+        return f"{self.slice_batch} slices at once, the 3D network in {self.slabs} slab{'s' * (self.slabs > 1)}{where}"
 
 
 RUNGS = (Rung(32, 1), Rung(8, 1), Rung(8, 8), Rung(1, 32))
@@ -47,7 +49,7 @@ def climb_down(
     rungs = _rungs(network, inputs, half=half, limit_gb=limit_gb)
     for rung, device in rungs:
         if isinstance(network, ScoreFusion):
-            network.economize(rung.slice_batch, rung.slabs)
+            step_onto(rung, network)
         try:
             return evaluate(device)
         except RuntimeError as error:
@@ -58,6 +60,12 @@ def climb_down(
             torch.cuda.empty_cache()
     shape = "x".join(str(side) for side in inputs.shape[2:])
     raise BadInput(f"volume of {shape}: not enough memory even on the lowest rung; crop it, or use a smaller size of network")
+
+
+def step_onto(rung: Rung, network: ScoreFusion) -> None:
+    """Make the network, and what keeps its memory, do as the rung says."""
+    network.economize(rung.slice_batch, rung.slabs)
+    keep_freed_memory(large=rung.slabs == 1)
 
 
 def _rungs(network: nn.Module, inputs: Tensor, *, half: bool, limit_gb: float | None) -> Iterator[tuple[Rung, torch.device]]:
@@ -94,31 +102,56 @@ def predicted_gb(network: ScoreFusion, shape: Sequence[int], rung: Rung, *, half
     """Memory that one evaluation needs beside the weights, in GB: what its largest moment holds at once.
 
     shape: of the inferer's inputs, (B, C, H, W, D). It counts the tensors of the finest level, where nearly all of the memory
-    goes, and is linear in the number of voxels.
+    goes, and grows with the number of voxels.
     """
-    size, item = size_named(network.size), 2 if half else 4
     batch, conditions, *sides = shape
-    voxels = batch * sides[0] * sides[1] * sides[2]
-    volumes = 4 * voxels * (4 * (conditions + 5) + 2 * len(network.members) + 8)  # float32: inputs, stacks, sampler's state
-    widest = max(voxels // batch // side for side in sides)  # voxels of the largest slice
-    planes = item * rung.slice_batch * widest * _channels(size.plane, 1) // size.plane.fold**2
-    fusion = item * voxels * _channels(size.fusion, rung.slabs) // size.fusion.fold**3 if network.fused else 0
-    # Aligned features, held from the planes to the encoder: of one member, their sum, and the list they are stacked from.
-    if network.fused and len(network.members[0].alignments) > 0:  # type: ignore[arg-type]
-        features = item * voxels * 3 * size.fusion.width // size.fusion.fold**3
-        planes, fusion = planes + features, fusion + features // 3
-    return (volumes + max(planes, fusion)) / 1e9
+    item = 2 if half else 4
+    volumes = 4 * (4 * (conditions + 5) + 2 * len(network.members) + 8)  # float32: inputs, stacks, sampler's state
+    at_once = max(rung.slice_batch, int(network.members[0].group))  # type: ignore[arg-type]
+    planes = item * _plane_channels(network, at_once / (batch * min(sides)))
+    fusion = _fusion_bytes(network, rung.slabs, sides[0], item) if network.fused else 0.0
+    return batch * prod(sides) * (volumes + max(planes, fusion)) / 1e9
 
 
-def _channels(size: UNetSize, slabs: int) -> int:
+def _plane_channels(network: ScoreFusion, share: float) -> float:
+    """Channels a voxel of the volume, while planes denoise a share of its slices.
+
+    Aligned features are summed: the sum waits beside one member's, of which the finest level is held twice while it is stacked.
+    """
+    size = size_named(network.size)
+    denoising = share * _block_channels(size.plane) / size.plane.fold**2
+    features = _feature_channels(network)
+    return 2 * features + max(denoising, size.fusion.width / size.fusion.fold**3) if features else denoising
+
+
+def _feature_channels(network: ScoreFusion) -> float:
+    """Channels a voxel of one member's aligned features, all levels together."""
+    size = size_named(network.size).fusion
+    channels = sum(size.width * multiplier / 8**level for level, multiplier in enumerate(size.multipliers))
+    return channels / size.fold**3 if len(network.members[0].alignments) > 0 else 0.0  # type: ignore[arg-type]
+
+
+def _fusion_bytes(network: ScoreFusion, slabs: int, length: int, item: int) -> float:
+    """Bytes a voxel of the volume, in the first block of the 3D network's finest decoder level.
+
+    In slabs the skips but the first, the level below and the result are held; and of a slab and its neighbours the joined
+    input and its norm.
+    """
+    size = size_named(network.size).fusion
+    if slabs == 1:
+        return item * (_block_channels(size) / size.fold**3 + _feature_channels(network))
+    fine, coarse = size.width * size.multipliers[0], size.width * size.multipliers[1]
+    share = 1 / slabs + 2 * size.fold / length
+    return (item * ((size.blocks + 1) * fine + coarse / 8) + 8 * share * (fine + coarse)) / size.fold**3
+
+
+def _block_channels(size: UNetSize) -> int:
     """Channels of the finest level that are held at once, in the first block of the last decoder level.
 
-    Its input is the level below, brought up, beside one skip; the other skips wait. A whole block holds input, its norm and its
-    activation at once; slabs hold the input, and results only.
+    The block holds its input (the level below, brought up, and one skip), its norm and its activation; the other skips wait.
     """
     fine, coarse = size.width * size.multipliers[0], size.width * size.multipliers[1]
-    waiting = size.blocks * fine
-    return waiting + (fine + coarse) + (2 * fine if slabs > 1 else 2 * (fine + coarse))
+    return size.blocks * fine + 3 * (fine + coarse)
 
 
 def free_gb(device: torch.device) -> float | None:

@@ -87,7 +87,6 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.dims, self.resample, self.scale_shift = dims, resample, scale_shift
         self.checkpointing = False  # True: recompute activations in the backward pass, for full volumes
-        self.slabs = 1  # more: compute a volume part by part, without gradients; the result is the same, in less memory
         self.norm_in = nn.GroupNorm(min(groups, channels_in), channels_in)
         self.conv_in = convolution(dims, channels_in, channels_out)
         self.embed = nn.Linear(embedding, channels_out * (2 if scale_shift else 1))
@@ -109,8 +108,6 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor, size: list[int]) -> Tensor:
         if self.checkpointing and self.training:
             return self._checkpointed(x, embedding, size)
-        if self.slabs > 1:
-            return self._in_slabs(x, embedding)
         return self._compute(x, embedding, size)
 
     @torch.jit.unused
@@ -128,58 +125,6 @@ class ResidualBlock(nn.Module):
             h = self.norm_out(h + e)
         h = self.conv_out(self.dropout(F.silu(h)))
         return self.skip(self._resampled(x, size)) + h
-
-
-    @torch.jit.unused
-    def _in_slabs(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """As `_compute`, a slab of the first spatial axis at a time: what lies between norm and convolution stays small."""
-        h = convolved_in_slabs(x, group_affine(x, self.norm_in, self.slabs), self.conv_in, self.slabs)
-        h += self.embed(F.silu(embedding))[:, :, None, None, None]
-        out = convolved_in_slabs(h, group_affine(h, self.norm_out, self.slabs), self.conv_out, self.slabs)
-        for start, stop in slab_bounds(x.shape[2], self.slabs):
-            out[:, :, start:stop] += self.skip(x[:, :, start:stop])
-        return out
-
-
-def slab_bounds(length: int, slabs: int) -> list[tuple[int, int]]:
-    """First and last-plus-one place of each of at most `slabs` parts of an axis."""
-    step = (length + slabs - 1) // slabs
-    return [(start, min(start + step, length)) for start in range(0, length, step)]
-
-
-def group_affine(x: Tensor, norm: nn.GroupNorm, slabs: int) -> tuple[Tensor, Tensor]:
-    """Scale and shift (B, C, 1, 1, 1), float32, which do what `norm` does to x; its statistics are summed slab by slab."""
-    batch, channels = x.shape[0], x.shape[1]
-    total = torch.zeros(batch, channels, device=x.device, dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    for start, stop in slab_bounds(x.shape[2], slabs):
-        part = x[:, :, start:stop]
-        variance, mean = torch.var_mean(part.float(), dim=(2, 3, 4), correction=0)
-        total += mean.double() * part[0, 0].numel()
-        squares += (variance.double() + mean.double().square()) * part[0, 0].numel()
-    count = x[0, 0].numel() * (channels // norm.num_groups)
-    mean = total.unflatten(1, [norm.num_groups, -1]).sum(dim=2, keepdim=True) / count
-    square = squares.unflatten(1, [norm.num_groups, -1]).sum(dim=2, keepdim=True) / count
-    inverse = (square - mean.square() + norm.eps).rsqrt()
-    weight = norm.weight.double().unflatten(0, [norm.num_groups, -1])
-    bias = norm.bias.double().unflatten(0, [norm.num_groups, -1])
-    scale, shift = weight * inverse, bias - weight * inverse * mean
-    return scale.flatten(1).float()[:, :, None, None, None], shift.flatten(1).float()[:, :, None, None, None]
-
-
-def convolved_in_slabs(x: Tensor, affine: tuple[Tensor, Tensor], conv: nn.Module, slabs: int) -> Tensor:
-    """`conv(silu(x * scale + shift))`, 3-wide with zero padding, a slab and its two neighbouring planes at a time."""
-    scale, shift = affine
-    length, out = x.shape[2], torch.empty(0)
-    for start, stop in slab_bounds(length, slabs):
-        part = F.silu(x[:, :, max(start - 1, 0) : min(stop + 1, length)].float() * scale + shift).to(x.dtype)
-        part = F.pad(part, [0, 0, 0, 0, int(start == 0), int(stop == length)])
-        part = F.conv3d(part, conv.weight, conv.bias, padding=(0, 1, 1))  # type: ignore[arg-type]
-        if start == 0:
-            shape = [*part.shape[:2], *x.shape[2:]]
-            out = torch.empty(shape, dtype=part.dtype, device=x.device).to(memory_format=torch.channels_last_3d)
-        out[:, :, start:stop] = part
-    return out
 
 
 class StridedDown(nn.Module):

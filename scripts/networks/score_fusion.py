@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..planes import axis_of
-from .blocks import ResidualBlock, cropped, zeroed
+from .blocks import cropped, zeroed
 from .fusion_net import FusionNet
 from .plane_denoiser import PlaneDenoiser
 from .presets import Size, size_named
+from .unet import UNet
 
 
 class Alignment(nn.Module):
@@ -87,6 +88,7 @@ class Member(nn.Module):
         size = [(side + self.fold - 1) // self.fold for side in x.shape[2:]]
         for maps in features:
             aligned.append(cropped(self._stacked(maps, batch), size))
+            maps.clear()  # or the parts of all levels would wait for the last
             size = [(side + 1) // 2 for side in size]
         return self._stacked(estimates, batch).narrow(self.axis, 0, count), aligned
 
@@ -138,10 +140,10 @@ class ScoreFusion(nn.Module):
 
     @torch.jit.unused
     def economize(self, slice_batch: int, slabs: int) -> None:
-        """Denoise so many slices at once, and compute the 3D network's blocks in so many slabs: memory for time."""
+        """Denoise so many slices at once, and compute the 3D network in so many slabs: memory for time."""
         self.slice_batch = slice_batch
         for module in self.fusion.modules():
-            if isinstance(module, ResidualBlock):
+            if isinstance(module, UNet):
                 module.slabs = slabs
 
     @torch.jit.unused

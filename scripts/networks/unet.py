@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .blocks import Attention, GammaEmbedding, LinearUp, ResidualBlock, StridedDown, convolution, folded, unfolded, zeroed
 from .presets import UNetSize
+from .slabs import Planes, activated, added, convolved, held, joined, residual, slab_bounds, stored, upsampled
 
 
 class EncoderLevel(nn.Module):
@@ -45,6 +46,7 @@ class UNet(nn.Module):
     def __init__(self, dims: int, channels_in: int, channels_out: int, size: UNetSize) -> None:
         super().__init__()
         self.dims, self.size = dims, size
+        self.slabs = 1  # more: compute a volume part by part, without gradients; the result is the same, in less memory
         self.channels = [size.width * multiplier for multiplier in size.multipliers]
         padding = "zeros" if dims == 2 else "replicate"
         self.embed = GammaEmbedding(size.width, 4 * size.width)
@@ -101,8 +103,10 @@ class UNet(nn.Module):
         x: (B, C, ...); gamma: (B,); injected: nothing, or one map per level in that level's size (the first is folded
         already), added after the first residual block (before the first on the deepest level, where 2D features arrive at
         their own width).
-        Returns (B, C_out, ...) and the decoder's last map of every level, finest first.
+        Returns (B, C_out, ...) and the decoder's last map of every level, finest first; no maps in slabs.
         """
+        if self.slabs > 1 and not torch.is_grad_enabled():
+            return self._in_slabs(x, gamma, injected), []
         embedding = self.embed(gamma)
         size: list[int] = x.shape[2:]  # type: ignore[assignment]
         if self.fold > 1:
@@ -136,3 +140,45 @@ class UNet(nn.Module):
                 h = level.up(h, embedding, skips[-1].shape[2:])  # type: ignore[operator]
         h = self.last(F.silu(self.norm(h)))
         return (unfolded(h, self.fold, size) if self.fold > 1 else h), maps
+
+    @torch.jit.unused
+    def _in_slabs(self, x: Tensor, gamma: Tensor, injected: list[Tensor]) -> Tensor:
+        """As `forward` in 3D, in `slabs`; takes the maps out of `injected`, so that each is free when it has been used."""
+        embedding, size = self.embed(gamma), list(x.shape[2:])
+        x = folded(x, self.fold) if self.fold > 1 else x
+        skips, sizes = self._encoded(x, embedding, injected)
+        h = self.middle_in(skips[-1](0, sizes[-1][0]), embedding, sizes[-1])
+        h = self.middle_out(self.attention(h), embedding, sizes[-1])
+        h = self._decoded(h, embedding, skips, sizes)
+        return unfolded(h, self.fold, size) if self.fold > 1 else h
+
+    def _encoded(self, x: Tensor, embedding: Tensor, injected: list[Tensor]) -> tuple[list[Planes], list[list[int]]]:
+        """The skips and every level's size. The first skip is a cheap convolution: computed wherever it is read, never held."""
+        h, sizes, skips = x, [list(x.shape[2:])], [convolved(held(x), self.first, x.shape[2])]
+        for index, level in enumerate(self.encoder):
+            if index > 0:
+                h = level.down(h, embedding, sizes[-1])  # type: ignore[operator]
+                skips.append(held(h))
+                sizes.append(list(h.shape[2:]))
+            extra, bounds = [injected.pop(0)] if injected else [], slab_bounds(sizes[-1][0], self.slabs)
+            for block in level.blocks:  # type: ignore[union-attr]
+                read = skips[-1]
+                if extra and index == len(self.channels) - 1:
+                    read = added(read, held(extra.pop()))
+                h = residual(block, read, embedding, bounds)
+                if extra:
+                    h += extra.pop()
+                skips.append(held(h))
+        return skips, sizes
+
+    def _decoded(self, h: Tensor, embedding: Tensor, skips: list[Planes], sizes: list[list[int]]) -> Tensor:
+        """The last convolution's channels; empties the skips and sizes."""
+        read, bounds = held(h), [(0, 0)]
+        for level in self.decoder:
+            bounds = slab_bounds(sizes.pop()[0], self.slabs)
+            for block in level.blocks:  # type: ignore[union-attr]
+                h = residual(block, joined(read, skips.pop()), embedding, bounds)
+                read = held(h)
+            if sizes:
+                read = upsampled(h, level.up, sizes[-1])  # type: ignore[arg-type]
+        return stored(convolved(activated(read, self.norm, bounds), self.last, bounds[-1][1]), bounds)

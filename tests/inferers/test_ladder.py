@@ -138,6 +138,16 @@ def test_predicted_memory_is_what_is_held(rung):
     assert predicted == pytest.approx((memory.peak - weights) / 1e9, rel=0.15)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_lower_rung_never_needs_more(size, rng):
+    with torch.device("meta"):
+        network = ScoreFusion(size=size)
+    shape = (int(rng.integers(1, 3)), 1, *rng.integers(17, 261, 3).tolist())
+    print(shape)
+    needs = [predicted_gb(network, shape, rung, half=True) for rung in RUNGS]
+    assert needs == sorted(needs, reverse=True)
+
+
 def test_lowest_rung_of_the_published_size_needs_at_most_4_gb():
     with torch.device("meta"):
         network = ScoreFusion(size="published")

@@ -227,7 +227,7 @@ def test_recomputed_activations_give_the_same_gradients(rng, awaken):
     ("options", "named"),
     [
         ({"planes": ["oblique"]}, "'oblique'.*sagittal, coronal, axial"),
-        ({"size": "huge"}, "'huge'.*published, small, compact, tiny"),
+        ({"size": "huge"}, "'huge'.*published, small, compact, compact_small, tiny"),
         ({"slab": 4}, "odd.*4"),
     ],
 )
