@@ -22,7 +22,7 @@ def train(batches, norm=float("inf")):
         optimizer=torch.optim.SGD(network.parameters(), lr=0.5), loss_function=lambda output, target: output.sum(),
         train_handlers=[BoundedGradients(network, norm)], decollate=False,
     )  # fmt: skip
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(float(network.weight)))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(network.weight.item()))
     trainer.run()
     return seen
 
