@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -25,9 +26,12 @@ def root_cause(error: BaseException | None) -> BadInput | None:
 
 
 def exit_code(command: Callable[[], object]) -> int:
-    """Run a command line's work: 0, or 1 after the one line of a `BadInput`."""
+    """Run a command line's work: 0, or 1 after the one line of a `BadInput`. Who reads no further, as `head`, is no error."""
     try:
         command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
     except Exception as error:
         known = root_cause(error)
         if known is None:

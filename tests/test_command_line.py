@@ -75,3 +75,12 @@ def test_the_demo_draws_enough_samples_for_an_uncertainty(asked, drawn, monkeypa
     monkeypatch.setattr(scripts.evaluation.demo, "demo", lambda output, *, samples: calls.append((output, samples)))
     assert main(["demo", "--output", "there", *asked]) == 0
     assert calls == [("there", drawn)]
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    ours = "import sys; from scripts.errors import exit_code; sys.exit(exit_code(lambda: print('x' * 10**6)))"
+    ended = subprocess.run(
+        ["bash", "-c", f'set -o pipefail; {sys.executable} -c "{ours}" | true'],
+        cwd=bundle_root(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
