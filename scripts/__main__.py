@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .errors import exit_code
 
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("--plane-steps", type=int, default=1500, help="of every training in 2D (default: 1500)")
     compared.add_argument("--volume-steps", type=int, default=1300, help="of every training in 3D (default: 1300)")
     compared.add_argument("--steps", type=int, nargs="+", default=[1], metavar="N", help="of the sampler (default: 1)")
-    compared.add_argument("--size", default="compact", help="network preset (default: compact)")
+    compared.add_argument("--options", type=_mapping, default={}, metavar="JSON", help="keys of the configs (docs/systems.md)")
     compared.set_defaults(command=_experiment)
     tables = commands.add_parser("tables", help="results of evaluations side by side, with intervals or paired tests")
     tables.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them")
@@ -99,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _mapping(text: str) -> dict[str, Any]:
+    """A JSON object. argparse tells of a ValueError in one line."""
+    if not isinstance(content := json.loads(text), dict):
+        raise ValueError(text)
+    return content
+
+
 def _doctor(options: argparse.Namespace) -> None:
     from .data.doctor import doctor
 
@@ -125,7 +134,7 @@ def _experiment(options: argparse.Namespace) -> None:
 
     preflight([], output_dir=options.output)
     given = {key: getattr(options, key) for key in ("systems", "plane_steps", "volume_steps", "steps")}
-    experiment(options.name, options.dataset_dir, options.output, **given, options={"size": options.size})
+    experiment(options.name, options.dataset_dir, options.output, **given, options=options.options)
 
 
 def _tables(options: argparse.Namespace) -> None:

@@ -77,6 +77,13 @@ def test_the_demo_draws_enough_samples_for_an_uncertainty(asked, drawn, monkeypa
     assert calls == [("there", drawn)]
 
 
+@pytest.mark.parametrize("text", ["{", "3", "[1]"])
+def test_options_that_are_no_mapping_are_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["experiment", "both", "there", "--output", "out", "--options", text])
+    assert "argument --options: invalid" in capsys.readouterr().err
+
+
 def test_a_reader_that_stops_early_is_no_error():
     ours = "import sys; from scripts.errors import exit_code; sys.exit(exit_code(lambda: print('x' * 10**6)))"
     ended = subprocess.run(

@@ -14,11 +14,12 @@ from monai.bundle import run
 from .. import bundle_root, sha256
 from ..errors import BadInput
 from ..tables import tables
-from ..training.checkpoint import export_weights
+from ..training.checkpoint import export_weights, read
 from .systems import EXPERIMENTS, GROUPS, ONCE, PATTERNS, SEVERAL, SMALLER, SYSTEMS, TRAININGS, System, Training
 
 STEPS_PER_EPOCH = 50  # a training that is killed loses no more
 DONE = "done.json"
+WORKFLOWS = ("train_2d", "train_3d", "evaluate")
 
 
 def experiment(
@@ -29,7 +30,8 @@ def experiment(
 
     systems: some of them; plane_steps, volume_steps: optimiser steps of every training in 2D and in 3D, equal for systems that
     are compared; steps: of the sampler, each a row of its own; what was trained for one step is asked once; options: keys of
-    the configs for all stages that have them, such as size or precision.
+    the configs for all workflows, such as size or precision, and under the name of a workflow (train_2d, train_3d, evaluate)
+    those for it alone.
     Leaves `output/trainings/NAME`, `output/systems/NAME_STEPS/results.json` and `output/tables.md`. Raises BadInput for unknown
     names, and for a training in `output` that was made with another budget or other options.
     """
@@ -61,8 +63,13 @@ class _Stages:
     def __init__(
         self, task: str, dataset_dir: str, folder: Path, budget: Mapping[str, int], options: Mapping[str, Any]
     ) -> None:
-        self.task, self.folder, self.budget, self.options = task, folder, budget, dict(options)
+        self.task, self.folder, self.budget, self.given = task, folder, budget, dict(options)
         self.dataset_dir = str(Path(dataset_dir).expanduser().resolve())
+
+    def options(self, workflow: str) -> dict[str, Any]:
+        """What was given for a workflow: for all of them and for it alone."""
+        shared = {key: value for key, value in self.given.items() if key not in WORKFLOWS}
+        return {**shared, **self.given.get(workflow, {})}
 
     def evaluate(self, name: str, steps: int) -> None:
         """`results.json` of a system, unless it is there for these weights and without failures."""
@@ -75,8 +82,19 @@ class _Stages:
                 return
         training = TRAININGS.get(system.weights)
         told = {"ckpt_path": weights, "output_dir": folder, "handlers#0#system#name": name, "steps": steps}
+        told["handlers#0#system#training_days"] = sum(map(self._seconds, self._behind(system.weights))) / 86400
         with suppress(SystemExit):  # after the file was written: a case failed, and the tables say which
             self._run("evaluate", "evaluating", system.overlays, {**system.options, **told, **self._size(training)})
+
+    def _behind(self, weights: str) -> set[str]:
+        """All trainings that weights or a group of planes rest on, themselves among them."""
+        if weights in GROUPS:
+            return set(GROUPS[weights])
+        training = TRAININGS[weights]
+        return {weights}.union(*(self._behind(other) for other in (training.members, training.start) if other))
+
+    def _seconds(self, training: str) -> float:
+        return float(read(self.folder / "trainings" / training / "latest.pt")["seconds"])
 
     def _weights(self, name: str) -> Path:
         """A training's weights, or those of a group of planes in one file."""
@@ -98,7 +116,7 @@ class _Stages:
         """`latest.pt` of a complete training."""
         training, folder = TRAININGS[name], self.folder / "trainings" / name
         steps = max(round(training.share * self.budget[training.workflow]), 1)
-        made = {"task": self.task, "steps": steps, "options": self.options}
+        made = {"task": self.task, "steps": steps, "options": self.options(training.workflow)}
         marker = folder / DONE
         if marker.is_file():
             if (before := json.loads(marker.read_text(encoding="utf-8"))) != made:
@@ -116,10 +134,10 @@ class _Stages:
 
     def _size(self, training: Training | None) -> dict[str, str]:
         """The smaller fusion of the size asked for, where a training has it."""
-        return {"size": SMALLER[self.options["size"]]} if training is not None and training.small else {}
+        return {"size": SMALLER[self.given.get("size", "compact")]} if training is not None and training.small else {}
 
     def _run(self, workflow: str, run_id: str, overlays: str, options: Mapping[str, Any]) -> None:
         """A workflow of the bundle in this process, with the task and what is asked for all of them."""
         files = [str(Path(bundle_root(), "configs", f"{name}.yaml")) for name in (workflow, self.task, *overlays.split())]
         told = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-        run(run_id=run_id, config_file=files, dataset_dir=self.dataset_dir, **{**self.options, **told})
+        run(run_id=run_id, config_file=files, dataset_dir=self.dataset_dir, **{**self.options(workflow), **told})

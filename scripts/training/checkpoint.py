@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,12 @@ class LatestCheckpoint:
 
     path: file, replaced atomically; objects: name -> anything with `state_dict` and `load_state_dict`; settings: plain
     values that must be the same when a run goes on. The data order and the noise depend on the step alone, so the step is
-    the only other thing to keep.
+    the only other thing to keep, and for tables the seconds that were spent.
     """
 
     def __init__(self, path: str, objects: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> None:
         self.path, self.objects, self.settings = Path(path), objects, dict(settings or {})
+        self.seconds, self._since = 0.0, time.monotonic()
 
     def attach(self, engine: Engine) -> None:
         """Resume when the engine starts, save when an epoch ends."""
@@ -44,6 +46,7 @@ class LatestCheckpoint:
 
     def load(self, engine: Engine) -> None:
         """Restore objects, random state and step from the file, if it exists and resuming is wanted."""
+        self.seconds, self._since = 0.0, time.monotonic()
         if not self.path.is_file():
             return
         saved = read(self.path)
@@ -57,6 +60,7 @@ class LatestCheckpoint:
         if torch.cuda.is_available() and saved.get("rng_cuda") is not None:
             torch.cuda.set_rng_state(saved["rng_cuda"])
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
+        self.seconds = saved.get("seconds", 0.0)
         logger.info(f"resumed {self.path} at step {engine.state.iteration}")
 
     def _check(self, saved: Any) -> None:
@@ -78,6 +82,7 @@ class LatestCheckpoint:
             "rng_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
+            "seconds": self.seconds + time.monotonic() - self._since,
         }
         save_atomically(state, self.path)
 

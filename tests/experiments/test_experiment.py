@@ -44,6 +44,10 @@ def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_o
     folder = tmp_path / "out" / "systems"
     results = {name: json.loads((folder / f"{name}_1" / "results.json").read_text()) for name in ("tpdm", "ours_tpdm")}
     assert [results[name]["system"]["fusion"] for name in results] == [False, True]
+    days = [results[name]["system"]["training_days"] for name in results]
+    trained = [torch.load(folder.parent / "trainings" / name / "latest.pt", weights_only=True)["seconds"]
+               for name in ("plane_coronal", "plane_sagittal", "tpdm")]  # fmt: skip
+    assert days == pytest.approx([sum(trained[:2]) / 86400, sum(trained) / 86400])
     table = (tmp_path / "out" / "tables.md").read_text()
     for name, content in results.items():
         assert name.replace("_", r"\_") in table  # Markdown
@@ -55,6 +59,14 @@ def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_o
 def test_systems_are_asked_for_every_number_of_steps_that_makes_sense_for_them():
     asked = {name: steps_of(SYSTEMS[name], [1, 10]) for name in ("tpdm", "u_net_3d", "tpdm_alternate")}
     assert asked == {"tpdm": [1, 10], "u_net_3d": [1], "tpdm_alternate": [10]}
+
+
+def test_options_are_for_all_workflows_or_for_one(data, tmp_path):
+    options = {**TINY, "train_2d": {"batch_size": 2}, "evaluate": {"mask": "t1"}}
+    experiment("super_resolution", data, str(tmp_path), systems=["palette"], options=options, plane_steps=1)
+    made = json.loads((tmp_path / "trainings" / "plane_axial" / "done.json").read_text())
+    assert made["options"] == {**TINY, "batch_size": 2}
+    assert "psnr_tumour" in json.loads((tmp_path / "systems" / "palette_1" / "results.json").read_text())["mean"]
 
 
 def test_a_smaller_fusion_goes_on_from_patches_to_volumes(data, tmp_path):

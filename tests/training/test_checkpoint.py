@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import time
+
 import pytest
 import torch
 from ignite.engine import Engine
@@ -38,6 +40,15 @@ def test_step_and_random_state_come_back(engine, seed, tmp_path):
     LatestCheckpoint(path, {"network": network}).load(other)
     assert (other.state.epoch, other.state.iteration) == (3, 60)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_seconds_of_a_training_that_goes_on_add_up(engine, tmp_path):
+    path, checkpoint = tmp_path / "latest.pt", LatestCheckpoint(str(tmp_path / "latest.pt"), {"network": plane()})
+    for _ in range(2):
+        checkpoint.load(engine)
+        time.sleep(0.2)
+        checkpoint.save(engine)
+    assert 0.4 <= torch.load(path, weights_only=True)["seconds"] < 10.0
 
 
 @pytest.mark.parametrize(
