@@ -56,24 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)")
     curve.add_argument("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml")
     curve.set_defaults(command=_nfe_curve)
-    compared = commands.add_parser("experiment", help="train, run and measure systems side by side; goes on where it stopped")
-    compared.add_argument("name", help="super_resolution, thick_slice, translation, both, ablations, ... (docs/systems.md)")
-    compared.add_argument("dataset_dir", help="folder with cases (docs/your_data.md)")
-    compared.add_argument("--output", required=True, help="folder for trainings, results and tables")
-    compared.add_argument("--systems", nargs="+", metavar="NAME", help="some of them (default: all)")
-    compared.add_argument("--plane-steps", type=int, default=1500, help="of every training in 2D (default: 1500)")
-    compared.add_argument("--volume-steps", type=int, default=1300, help="of every training in 3D (default: 1300)")
-    compared.add_argument("--steps", type=int, nargs="+", default=[1], metavar="N", help="of the sampler (default: 1)")
-    compared.add_argument("--options", type=_mapping, default={}, metavar="JSON", help="keys of the configs (docs/systems.md)")
-    compared.set_defaults(command=_experiment)
-    tables = commands.add_parser("tables", help="results of evaluations side by side, with intervals or paired tests")
-    tables.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them")
-    tables.add_argument("--table", type=int, metavar="N", help="as the paper's, 1 to 6 or 8; 2 is made of downstream.json")
-    tables.add_argument("--published", action="store_true", help="the paper's whole table, not only the rows of our systems")
-    tables.add_argument("--format", default="markdown", choices=["markdown", "csv", "latex"], help="default: markdown")
-    tables.add_argument("--output", help="file to write (default: print)")
-    tables.add_argument("--compare", action="store_true", help="tests between the systems of a task, instead of their means")
-    tables.set_defaults(command=_tables)
+    _add_comparisons(commands)
     bench = commands.add_parser("benchmark", help="this machine's limit, the plain way and ours")
     bench.add_argument("--size", default="compact", help="network preset (default: compact)")
     bench.add_argument("--shape", type=int, nargs=3, default=[192, 192, 152], help="voxels (default: 192 192 152)")
@@ -99,6 +82,37 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("--max-cases", type=int, help="the first so many (default: all)")
     pages.set_defaults(command=_report)
     return parser
+
+
+def _add_comparisons(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Commands that set systems side by side."""
+    compared = commands.add_parser("experiment", help="train, run and measure systems side by side; goes on where it stopped")
+    compared.add_argument("name", help="super_resolution, thick_slice, translation, both, ablations, ... (docs/systems.md)")
+    compared.add_argument("dataset_dir", help="folder with cases (docs/your_data.md)")
+    compared.add_argument("--output", required=True, help="folder for trainings, results and tables")
+    compared.add_argument("--systems", nargs="+", metavar="NAME", help="some of them (default: all)")
+    compared.add_argument("--plane-steps", type=int, default=1500, help="of every training in 2D (default: 1500)")
+    compared.add_argument("--volume-steps", type=int, default=1300, help="of every training in 3D (default: 1300)")
+    compared.add_argument("--steps", type=int, nargs="+", default=[1], metavar="N", help="of the sampler (default: 1)")
+    compared.add_argument("--options", type=_mapping, default={}, metavar="JSON", help="keys of the configs (docs/systems.md)")
+    compared.set_defaults(command=_experiment)
+    tables = commands.add_parser("tables", help="results of evaluations side by side, with intervals or paired tests")
+    tables.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them")
+    tables.add_argument("--table", type=int, metavar="N", help="as the paper's, 1 to 6 or 8; 2 is made of downstream.json")
+    tables.add_argument("--published", action="store_true", help="the paper's whole table, not only the rows of our systems")
+    tables.add_argument("--format", default="markdown", choices=["markdown", "csv", "latex"], help="default: markdown")
+    tables.add_argument("--output", help="file to write (default: print)")
+    tables.add_argument("--compare", action="store_true", help="tests between the systems of a task, instead of their means")
+    tables.set_defaults(command=_tables)
+    sides = commands.add_parser("side_by_side", help="a picture of what several systems made of one case")
+    sides.add_argument("run_dirs", nargs="+", metavar="RUN", help="output folders of evaluate.yaml on the same data")
+    sides.add_argument("--case", help="default: the first that all of them have")
+    sides.add_argument("--output", default="side_by_side.png", help="default: side_by_side.png")
+    sides.set_defaults(command=_side_by_side)
+    trained = commands.add_parser("training_curve", help="a picture of how loss and validation of trainings went")
+    trained.add_argument("runs", nargs="+", metavar="RUN", help="folders of trainings (ckpt_dir)")
+    trained.add_argument("--output", default="training_curve.png", help="default: training_curve.png")
+    trained.set_defaults(command=_training_curve)
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -142,6 +156,18 @@ def _tables(options: argparse.Namespace) -> None:
 
     given = {key: getattr(options, key) for key in ("output", "compare", "table", "published")}
     tables(options.results, form=options.format, **given)
+
+
+def _side_by_side(options: argparse.Namespace) -> None:
+    from .report.side_by_side import side_by_side
+
+    side_by_side(options.run_dirs, options.output, case=options.case)
+
+
+def _training_curve(options: argparse.Namespace) -> None:
+    from .training.curve import training_curve
+
+    training_curve(options.runs, options.output)
 
 
 def _benchmark(options: argparse.Namespace) -> None:

@@ -24,7 +24,8 @@ def planes_figure(
     """Three planes (rows) of several volumes (columns) as a PNG.
 
     volumes: name -> (H, W, D) in RAS; spacing: of their voxels, in mm. Images share the grey scale of "truth" (or of the
-    first volume); "error" is signed, blue where the result is too dark; "uncertainty" starts at zero.
+    first volume); "error", also "error of ...", is signed, blue where the result is too dark; "uncertainty" starts at zero. All
+    errors share a scale, and all uncertainties.
     """
     reference = volumes.get("truth", next(iter(volumes.values())))
     centre = [int(np.mean(np.nonzero(reference.max(axis=tuple({0, 1, 2} - {axis})) > 0))) for axis in range(3)]
@@ -32,31 +33,35 @@ def planes_figure(
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(PLANES), len(volumes), squeeze=False)
     for column, (name, volume) in enumerate(volumes.items()):
-        low, high = _limits(name, volume, reference)
+        kind = _kind(name)
+        low, high = _limits(kind, [other for key, other in volumes.items() if _kind(key) == kind], reference)
         for row, plane in enumerate(PLANES):
             axes = grid[row, column]
             slice_ = np.take(volume, centre[row], axis=row).T
-            if name in SIGNED:  # no error is white, which would glare around the head
+            if kind in SIGNED:  # no error is white, which would glare around the head
                 slice_ = np.ma.masked_where(np.take(reference, centre[row], axis=row).T <= 0, slice_)
             across, up = (side for axis, side in enumerate(spacing) if axis != row)
             shown = axes.imshow(
-                slice_, origin="lower", cmap=MAPS.get(name, "gray"), vmin=low, vmax=high, aspect=up / across
+                slice_, origin="lower", cmap=MAPS.get(kind, "gray"), vmin=low, vmax=high, aspect=up / across
             )  # fmt: skip
             axes.set_axis_off()
             if column == 0:
                 axes.text(0.02, 0.97, plane, color="w", fontsize=9, va="top", transform=axes.transAxes)
         grid[0, column].set_title(name, color="w", fontsize=11)
-        if name in MAPS:
+        if kind in MAPS:
             bar = figure.colorbar(shown, ax=grid[-1, column], orientation="horizontal", shrink=0.8)
             bar.ax.tick_params(colors="w", labelsize=7)
     figure.suptitle(title, color="w", fontsize=10)
     figure.savefig(path, dpi=110)
 
 
-def _limits(name: str, volume: Volume, reference: Volume) -> tuple[float, float]:
-    if name in SIGNED:
-        bound = float(np.quantile(np.abs(volume[reference > 0]), 0.99))
-        return -bound, bound
-    if name in MAPS:
-        return 0.0, float(np.quantile(volume[reference > 0], 0.99))
-    return float(reference.min()), float(np.quantile(reference[reference > 0], 0.999))
+def _kind(name: str) -> str:
+    """What a volume is: the first word of its name."""
+    return name.split()[0]
+
+
+def _limits(kind: str, volumes: Sequence[Volume], reference: Volume) -> tuple[float, float]:
+    if kind not in MAPS:
+        return float(reference.min()), float(np.quantile(reference[reference > 0], 0.999))
+    bound = max(float(np.quantile(np.abs(volume[reference > 0]), 0.99)) for volume in volumes)
+    return (-bound if kind in SIGNED else 0.0), bound

@@ -16,7 +16,7 @@ from ..evaluation.case_evaluator import one_line
 from ..evaluation.figures import planes_figure
 from ..evaluation.predictions import record
 from .page import CasePage, case_page, group_page
-from .volumes import Files, Task, load_case
+from .volumes import CaseVolumes, Files, Task, load_case
 
 PAGE, PICTURE = "report.html", "planes.png"
 
@@ -40,7 +40,7 @@ def report(
     """
     folder = Path(run_dir).expanduser()
     results = record(folder)
-    cases = _cases(folder, results.get("failures", {}))
+    cases = cases_of(folder, results.get("failures", {}))
     what = _task(results, task or {})
     sources = {case: _recorded(source) for case, source in results.get("sources", {}).items()}
     for case, given in _sources(what, dataset_dir=dataset_dir, truth_dir=truth_dir, datalist=datalist).items():
@@ -65,7 +65,14 @@ def report(
     return folder / PAGE
 
 
-def _cases(folder: Path, failures: Mapping[str, str]) -> list[str]:
+def recorded_case(folder: Path, case: str) -> CaseVolumes:
+    """The volumes of a case of a run, from the files that its record names. Raises BadInput when the result cannot be read."""
+    results = record(folder)
+    source = _recorded(results.get("sources", {}).get(case, {}))
+    return load_case(_files(folder / case, source), _task(results, {}))
+
+
+def cases_of(folder: Path, failures: Mapping[str, str]) -> list[str]:
     """Cases with a result; one of a case that failed is from an earlier run."""
     if not folder.is_dir():
         raise BadInput(f"{folder}: there is no such folder; give the output_dir of a run")

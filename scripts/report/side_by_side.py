@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m scripts side_by_side`: what several systems made of one case, as in the paper's figure 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai.data.utils import affine_to_spacing
+
+from ..errors import BadInput
+from ..evaluation.figures import planes_figure
+from ..evaluation.predictions import record
+from .run import cases_of, recorded_case
+
+MAPS = ("error", "uncertainty")
+
+
+def side_by_side(run_dirs: Sequence[str], output: str, *, case: str | None = None) -> None:
+    """Write a picture of three planes: input, the result of every run, the truth, then their errors and uncertainties.
+
+    run_dirs: output folders of `evaluate.yaml` on the same data; case: by default the first that all of them have.
+    Raises BadInput for a case that one of them lacks, and for results that do not lie on one grid.
+    """
+    folders = [Path(name).expanduser() for name in run_dirs]
+    records = [record(folder) for folder in folders]
+    found = [cases_of(folder, results.get("failures", {})) for folder, results in zip(folders, records, strict=True)]
+    chosen = case or next((name for name in found[0] if all(name in others for others in found)), None)
+    for folder, cases in zip(folders, found, strict=True):
+        if chosen not in cases:
+            raise BadInput(f"{folder}: has no result of {f'case {chosen}' if chosen else 'a case that all runs have'}")
+    names = [results.get("system", {}).get("name") or folder.name for folder, results in zip(folders, records, strict=True)]
+    runs = {name: recorded_case(folder, str(chosen)) for name, folder in zip(names, folders, strict=True)}
+    first = next(iter(runs.values()))
+    images = {key: volume for key, volume in first.volumes.items() if key.startswith("input")}
+    images |= {name: run.volumes["result"] for name, run in runs.items()}
+    images |= {key: volume for key, volume in first.volumes.items() if key == "truth"}
+    images |= {f"{kind} of {name}": run.volumes[kind] for kind in MAPS for name, run in runs.items() if kind in run.volumes}
+    if len({volume.shape for volume in images.values()}) > 1:
+        raise BadInput(f"{chosen}: the results lie on different grids; give runs of the same data and task")
+    spacing = [float(side) for side in affine_to_spacing(first.affine)]
+    planes_figure(images, Path(output).expanduser(), f"{chosen}. Synthetic, not for diagnosis.", spacing=spacing)
+    print(output)
