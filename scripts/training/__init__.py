@@ -2,6 +2,7 @@
 """Training: noisy batches, losses, averaged weights, checkpoints with exact resume, progress."""
 
 from .adversary import PairedBatch, PatchAdversary
+from .averaging import AveragedWeights
 from .batch import NoisyBatch
 from .checkpoint import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights
 from .gradients import BoundedGradients
@@ -12,6 +13,7 @@ from .segmentation import AugmentedPatch, LabelRegionsd, load_segmentation
 
 __all__ = [
     "AugmentedPatch",
+    "AveragedWeights",
     "BoundedGradients",
     "LabelRegionsd",
     "LatestCheckpoint",

@@ -243,7 +243,7 @@ def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
 def test_multi_gpu_keeps_the_five_handlers_that_every_process_needs(name):
     first = [handler["_target_"] for handler in load(name)["train"]["handlers"][:5]]
     ours = ["scripts.training.LatestCheckpoint", "scripts.training.BoundedGradients"]
-    assert first == ["LrScheduleHandler", "ignite.handlers.EMAHandler", *ours, "ValidationHandler"]
+    assert first == ["LrScheduleHandler", "scripts.training.AveragedWeights", *ours, "ValidationHandler"]
     assert load("multi_gpu")["train#trainer#train_handlers"].endswith("else 5]")
 
 

@@ -9,7 +9,6 @@ import nibabel as nib
 import numpy as np
 import torch
 import torch.distributed as dist
-from ignite.handlers import EMAHandler
 from monai.engines import IterationEvents, SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from monai.transforms import Compose
@@ -20,7 +19,7 @@ from scripts.data import EpochSampler, LoadVolumesd, PatchDataset, PrepareTraini
 from scripts.diffusion import BlockAverage, Diffusion
 from scripts.networks import PlaneDenoiser, ScoreFusion
 from scripts.networks.presets import SIZES
-from scripts.training import LatestCheckpoint, NoiseLoss, NoisyBatch
+from scripts.training import AveragedWeights, LatestCheckpoint, NoiseLoss, NoisyBatch
 
 STEPS, BATCH = 5, 2  # per epoch, per step
 DIFFUSION = Diffusion(sigma_data=0.1, regression_share=0.3)
@@ -68,7 +67,7 @@ def train(folder, name, cases, seed, *, epochs=4, kill_at=None, start=0):
     denoiser = network.members[0].denoiser
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * STEPS)
-    ema = EMAHandler(network, momentum=0.1)
+    ema = AveragedWeights(network, decay=0.9)
     objects = {"network": network, "ema": ema.ema_model, "optimizer": optimizer, "lr_scheduler": scheduler}
     dataset = slices_of(cases, STEPS * BATCH, seed)
     trainer = SupervisedTrainer(
