@@ -4,7 +4,7 @@
 from .adversary import PairedBatch, PatchAdversary
 from .averaging import AveragedWeights
 from .batch import NoisyBatch
-from .checkpoint import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights
+from .checkpoint import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights, plane_to_train
 from .gradients import BoundedGradients
 from .losses import NoiseLoss
 from .processes import join_processes
@@ -29,4 +29,5 @@ __all__ = [
     "load_members",
     "load_segmentation",
     "load_weights",
+    "plane_to_train",
 ]

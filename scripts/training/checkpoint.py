@@ -181,6 +181,14 @@ def _alone(member: nn.Module) -> nn.Module:
     return outer
 
 
+def plane_to_train(network: nn.Module, weights: str | None = None, *, device: torch.device | str = "cpu") -> nn.Module:
+    """A network of one plane ready for training, from weights of the same plane when a file is given.
+
+    weights: a checkpoint of a plane, or a file of several planes or of a fusion, out of which the plane is taken.
+    """
+    return (network if weights is None else load_weights(network, weights)).to(device)
+
+
 def fusion_to_train(
     network: ScoreFusion | VolumeDenoiser, plane_weights: str, fusion_weights: str | None = None, *,
     checkpointing: bool = False, device: torch.device | str = "cpu",

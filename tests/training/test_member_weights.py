@@ -5,7 +5,7 @@ import torch
 from scripts.errors import BadInput
 from scripts.networks import ModalityFusion, ScoreFusion, VolumeDenoiser
 from scripts.networks.blocks import ResidualBlock
-from scripts.training import export_weights, fusion_to_train, load_members, load_weights
+from scripts.training import export_weights, fusion_to_train, load_members, load_weights, plane_to_train
 from scripts.training.checkpoint import save_atomically
 
 
@@ -31,6 +31,18 @@ def test_planes_trained_alone_become_one_file_that_averages_them(awaken, tmp_pat
     assert all(same(member, alone[member.plane]) for member in network.members)
     with pytest.raises(BadInput, match="coronal"):
         export_weights(str(tmp_path / "no_{plane}.pt"), str(tmp_path / "none.pt"))
+
+
+def test_a_plane_starts_from_a_file_of_planes_or_anew(awaken, tmp_path):
+    fused, new = awaken(ScoreFusion(["coronal", "axial"], size="tiny")), plane("axial", awaken)
+    torch.save(fused.state_dict(), tmp_path / "model.pt")
+    before = {key: value.clone() for key, value in new.state_dict().items()}
+    plane_to_train(new)
+    assert all(torch.equal(value, before[key]) for key, value in new.state_dict().items())
+    plane_to_train(new, str(tmp_path / "model.pt"))
+    assert same(fused.members[1], new)
+    with pytest.raises(BadInput, match="another network"):
+        plane_to_train(plane("sagittal", awaken), str(tmp_path / "model.pt"))
 
 
 def test_members_that_see_other_conditions_take_their_own_weights(awaken, tmp_path):
