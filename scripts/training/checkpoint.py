@@ -197,17 +197,17 @@ def fusion_to_train(
 
     A `VolumeDenoiser` has no planes to load, and starts anew.
 
-    plane_weights: pattern of `load_members`; fusion_weights: of the same planes, a checkpoint or models/model.pt; its
+    plane_weights: pattern of `load_members`; fusion_weights: a checkpoint or models/model.pt, whose planes are not used; its
     features, if it had none, start at zero; checkpointing: recompute the 3D network's activations in the backward pass.
     """
-    if isinstance(network, ScoreFusion):
-        load_members(network, plane_weights)
     if fusion_weights is not None:
         own, saved = network.state_dict(), weights_of(fusion_weights)
         differing = [key for key in own.keys() & saved.keys() if own[key].shape != saved[key].shape]
         if differing or any(".alignments." not in key for key in own.keys() ^ saved.keys()):
             raise BadInput(f"{fusion_weights}: a fusion of other planes or another size; use the overlays it was trained with")
         network.load_state_dict(saved, strict=False)
+    if isinstance(network, ScoreFusion):
+        load_members(network, plane_weights)
     for module in network.modules():  # frozen planes never recompute
         if isinstance(module, ResidualBlock):
             module.checkpointing = checkpointing

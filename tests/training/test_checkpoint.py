@@ -155,6 +155,15 @@ def test_a_second_phase_starts_where_the_first_ended(engine, rng, tmp_path, awak
         torch.testing.assert_close(second.eval()(x), first.eval()(x), rtol=1e-4, atol=1e-5)  # float32 in another order
 
 
+def test_a_fusion_goes_on_with_the_planes_it_is_given(engine, tmp_path, awaken):
+    better = awaken(plane())
+    save(engine, tmp_path / "coronal.pt", better)
+    before = awaken(ScoreFusion(["coronal"], size="tiny"))
+    network = fusion_to_train(ScoreFusion(["coronal"], size="tiny"), str(tmp_path / "{plane}.pt"), save(engine, tmp_path / "a.pt", before))
+    now, wanted = network.state_dict(), before.state_dict() | better.state_dict()
+    assert all(torch.equal(now[key], value) for key, value in wanted.items())
+
+
 def test_a_first_phase_of_another_size_is_named_in_one_line(engine, tmp_path):
     save(engine, tmp_path / "coronal.pt", plane())
     earlier = save(engine, tmp_path / "first.pt", ScoreFusion(["coronal"], size="compact"))
