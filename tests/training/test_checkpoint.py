@@ -159,7 +159,8 @@ def test_a_fusion_goes_on_with_the_planes_it_is_given(engine, tmp_path, awaken):
     better = awaken(plane())
     save(engine, tmp_path / "coronal.pt", better)
     before = awaken(ScoreFusion(["coronal"], size="tiny"))
-    network = fusion_to_train(ScoreFusion(["coronal"], size="tiny"), str(tmp_path / "{plane}.pt"), save(engine, tmp_path / "a.pt", before))
+    start = save(engine, tmp_path / "fusion.pt", before)
+    network = fusion_to_train(ScoreFusion(["coronal"], size="tiny"), str(tmp_path / "{plane}.pt"), start)
     now, wanted = network.state_dict(), before.state_dict() | better.state_dict()
     assert all(torch.equal(now[key], value) for key, value in wanted.items())
 
