@@ -46,6 +46,7 @@ def demo_dicom(study: str, output: str) -> None:
     if source != Path(study):
         print("the template has no T1 post: no translation to FLAIR")
     elif _has_weights("translation"):
+        print("models/translation.pt has seen brains without skull: on a whole head it fails (docs/model_cards/translation.md)")
         _translate(source, folder / "translation", ["task_translation"], truth=True)
     else:
         print("models/translation.pt is not there: no translation to FLAIR")

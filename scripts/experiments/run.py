@@ -82,7 +82,10 @@ class _Stages:
                 return
         training = TRAININGS.get(system.weights)
         told = {"ckpt_path": weights, "output_dir": folder, "handlers#0#system#name": name, "steps": steps}
-        told["handlers#0#system#training_days"] = sum(map(self._seconds, self._behind(system.weights))) / 86400
+        used = self._behind(system.weights)
+        if system.options.get("fusion") is False and system.weights in TRAININGS and TRAININGS[system.weights].members:
+            used.remove(system.weights)  # of a fusion's file the planes alone
+        told["handlers#0#system#training_days"] = sum(map(self._seconds, used)) / 86400
         with suppress(SystemExit):  # after the file was written: a case failed, and the tables say which
             self._run("evaluate", "evaluating", system.overlays, {**system.options, **told, **self._size(training)})
 
