@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from .downstream import DEGRADED, REAL
 
 PERCENT = 100
 MARGIN = 0.35  # of the axis, around what it shows
+LETTERS = 13  # of a line below a bar
 
 
 def recovery_figure(results: Mapping[str, Any]) -> bytes:
@@ -64,7 +66,8 @@ def _bars(axes: Axes, names: Sequence[str], values: Sequence[float | None], boun
         axes.set_ylim(min(shown) - MARGIN * span, max(shown) + MARGIN * span)
     axes.set_xlim(-0.6, len(names) - 0.4)
     told = ["not defined" if value is None else f"{value:.1f}" for value in values]
-    axes.set_xticks(range(len(names)), labels=[f"{name}\n{value}" for name, value in zip(names, told, strict=True)], fontsize=9)
+    labels = [f"{textwrap.fill(name, LETTERS)}\n{value}" for name, value in zip(names, told, strict=True)]
+    axes.set_xticks(range(len(names)), labels=labels, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
+from heads import draw_head, save
 
 from scripts.data.dicom.find import find_series
 from scripts.errors import BadInput
@@ -18,22 +18,14 @@ from scripts.report import report
 sys.path.append(str(Path(__file__).parents[1] / "data" / "dicom"))
 from dicom_series import write_series
 
-SIDES = (24, 28, 32)
 METRICS = {"psnr": 27.5, "ssim": 0.91, "seconds": 3.25}
 LARGEST_PAGE = 15e6
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def save(voxels, path, affine=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.eye(4) if affine is None else affine), path)
-
-
 @pytest.fixture
 def head(rng):
-    voxels = np.zeros(SIDES)
-    voxels[4:20, 4:24, 4:28] = rng.uniform(300, 900, (16, 20, 24))
-    return voxels
+    return draw_head(rng)
 
 
 @pytest.fixture

@@ -1,28 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
-import nibabel as nib
 import numpy as np
 import pytest
+from heads import SIDES, draw_head, save
 
 from scripts.errors import BadInput
 from scripts.report import side_by_side as module
 from scripts.report.side_by_side import side_by_side
 
-SIDES = (24, 28, 32)
-
-
-def save(voxels, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.eye(4)), path)
-    return str(path)
-
 
 @pytest.fixture
 def head(rng):
-    voxels = np.zeros(SIDES)
-    voxels[4:20, 4:24, 4:28] = rng.uniform(300, 900, (16, 20, 24))
-    return voxels
+    return draw_head(rng)
 
 
 @pytest.fixture
