@@ -220,6 +220,24 @@ def test_the_published_sizes_have_the_published_numbers_of_parameters(size):
         assert f"{millions[1]:.1f} M fusion" in described
 
 
+@pytest.mark.parametrize("base", ["train_2d", "train_3d"])
+def test_the_learning_rate_rises_to_what_is_asked_for_and_falls_to_almost_nothing(base):
+    config = parser(base)
+    config["learning_rate"], config["warmup_steps"], config["max_epochs"], config["steps_per_epoch"] = 0.5, 20, 3, 40
+    config["optimizer"] = {"_target_": "torch.optim.SGD", "params": [torch.zeros(1, requires_grad=True)], "lr": "@learning_rate"}
+    optimizer, scheduler = config.get_parsed_content("optimizer"), config.get_parsed_content("lr_scheduler")
+    rates = []
+    for _ in range(121):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert 0 < rates[0] <= 0.005
+    assert all(before < after for before, after in itertools.pairwise(rates[:21]))
+    assert rates[20] == 0.5
+    assert all(before > after for before, after in itertools.pairwise(rates[20:]))
+    assert rates[-1] == 1e-6
+
+
 def test_train_is_train_3d_under_the_run_id_of_monai_label():
     """Label looks for `run` in this file; with two run ids it would train twice."""
     label, fusion = (dict(load(name)) for name in ("train", "train_3d"))
