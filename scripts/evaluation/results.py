@@ -45,7 +45,9 @@ class Results(RunRecord):
         self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None,
         features: Features | None = None, degradation: Degradation | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(path, system, inferer, weights=weights)
+        # Several scans are no single block, so tables tell them by their own.
+        scans = [] if degradation is None else [list(scan.factors) for scan in degradation.scans]
+        super().__init__(path, {**system, "scans": scans}, inferer, weights=weights)
         self.features, self.degradation = features or None, degradation
 
     def attach(self, engine: Engine) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import BadInput
 from .published import BOTH, MT, SR
 
-KINDS = ("super-resolution", "thick slice", "translation", "both", "unknown task")
+KINDS = ("super-resolution", "thick slice", "thick planes", "translation", "both", "unknown task")
 RESULTS, DOWNSTREAM = "results.json", "downstream.json"
 CONFIGS = {RESULTS: "configs/evaluate.yaml", DOWNSTREAM: "configs/evaluate_downstream.yaml"}
 METHODS = {  # planes, whether slabs of them -> the paper's name
@@ -122,7 +122,7 @@ def number(value: Any) -> float | None:
 
 
 def task_of(system: Mapping[str, Any]) -> Task:
-    """The task from conditions, target and block."""
+    """The task from conditions, target and block, or blocks of several scans."""
     conditions, target = list(system.get("conditions") or []), system.get("target")
     block = list(system.get("block") or [])
     size = "x".join(map(str, block))
@@ -135,6 +135,8 @@ def task_of(system: Mapping[str, Any]) -> Task:
     if others := [condition for condition in conditions if condition != target]:
         same = paper and (others, target) == (["t1ce"], "flair")
         return Task("both", f"both {target} {size} + {' + '.join(others)} -> {target}", (BOTH,) if same else ())
+    if len(scans := system.get("scans") or []) > 1:
+        return Task("thick planes", f"thick planes {' + '.join('x'.join(map(str, scan)) for scan in scans)} of {target}")
     if sum(factor > 1 for factor in block) == 1:
         return Task("thick slice", f"thick slice {size} of {target}")
     return Task("super-resolution", f"super-resolution {size} of {target}", (SR,) if paper else ())

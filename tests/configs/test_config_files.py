@@ -224,7 +224,8 @@ def test_the_published_sizes_have_the_published_numbers_of_parameters(size):
 def test_the_learning_rate_rises_to_what_is_asked_for_and_falls_to_almost_nothing(base):
     config = parser(base)
     config["learning_rate"], config["warmup_steps"], config["max_epochs"], config["steps_per_epoch"] = 0.5, 20, 3, 40
-    config["optimizer"] = {"_target_": "torch.optim.SGD", "params": [torch.zeros(1, requires_grad=True)], "lr": "@learning_rate"}
+    weight = torch.zeros(1, requires_grad=True)
+    config["optimizer"] = {"_target_": "torch.optim.SGD", "params": [weight], "lr": "@learning_rate"}
     optimizer, scheduler = config.get_parsed_content("optimizer"), config.get_parsed_content("lr_scheduler")
     rates = []
     for _ in range(121):

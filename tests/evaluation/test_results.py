@@ -73,7 +73,7 @@ def evaluate(tmp_path, rng):
 def test_results_hold_every_case_and_the_mean_of_the_cases(evaluate, tmp_path):
     results, code = evaluate("a", "b", "c")
     assert code == 0
-    assert results["system"] == {"size": "tiny", "nfe": 7}
+    assert results["system"] == {"size": "tiny", "nfe": 7, "scans": []}
     assert results["n"] == 3
     assert results["failures"] == {}
     assert list(results["cases"]) == ["a", "b", "c"]

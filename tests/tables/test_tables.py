@@ -60,11 +60,13 @@ def test_rows_are_grouped_by_task(write):
         write("t", **TRANSLATION),
         write("both", **BOTH),
         write("sr"),
-        write("thick", block=[1, 1, 4]),
+        write("planes", scans=[[1, 1, 4], [1, 4, 1], [4, 1, 1]]),
+        write("thick", block=[1, 1, 4], scans=[[1, 1, 4]]),
         write("sr2", nfe=2),
     ]
     assert [row.group for row in ours(*paths)] == [
         "super-resolution 4x4x4 of t1", "super-resolution 4x4x4 of t1", "thick slice 1x1x4 of t1",
+        "thick planes 1x1x4 + 1x4x1 + 4x1x1 of t1",
         "translation t1ce -> flair", "both flair 4x4x4 + t1ce -> flair",
     ]  # fmt: skip
 
