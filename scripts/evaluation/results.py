@@ -45,9 +45,9 @@ class Results(RunRecord):
         self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None,
         features: Features | None = None, degradation: Degradation | None = None,
     ) -> None:  # fmt: skip
-        # Several scans are no single block, so tables tell them by their own.
         scans = [] if degradation is None else [list(scan.factors) for scan in degradation.scans]
-        super().__init__(path, {**system, "scans": scans}, inferer, weights=weights)
+        # One scan is what `block` says.
+        super().__init__(path, {**system, "scans": scans} if len(scans) > 1 else system, inferer, weights=weights)
         self.features, self.degradation = features or None, degradation
 
     def attach(self, engine: Engine) -> None:

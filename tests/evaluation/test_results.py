@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
 
-from scripts.diffusion import BlockAverage
+from scripts.diffusion import BlockAverage, ThickScans
 from scripts.errors import BadInput
 from scripts.evaluation import CaseEvaluator, FilterBank, Results, TolerantDataset, psnr, ssim
 from scripts.evaluation.case_evaluator import one_line
@@ -73,7 +73,7 @@ def evaluate(tmp_path, rng):
 def test_results_hold_every_case_and_the_mean_of_the_cases(evaluate, tmp_path):
     results, code = evaluate("a", "b", "c")
     assert code == 0
-    assert results["system"] == {"size": "tiny", "nfe": 7, "scans": []}
+    assert results["system"] == {"size": "tiny", "nfe": 7}
     assert results["n"] == 3
     assert results["failures"] == {}
     assert list(results["cases"]) == ["a", "b", "c"]
@@ -192,6 +192,12 @@ def test_the_measurement_error_is_counted_in_ras_however_files_lie(evaluate):
     affine = lambda index: torch.diag(torch.tensor([1, 3.0 - 2 * index, 1, 1]))  # noqa: E731
     results, _ = evaluate("a", "b", error=error, affine=affine, degradation=BlockAverage((4, 4, 2)))
     assert [metrics["measurement_error"] for metrics in results["cases"].values()] == pytest.approx([0, 0], abs=1e-7)
+
+
+def test_the_blocks_of_several_scans_are_told(evaluate):
+    blocks = [[1, 1, 4], [4, 1, 1]]
+    assert evaluate("a", degradation=ThickScans(blocks))[0]["system"]["scans"] == blocks
+    assert "scans" not in evaluate("a", degradation=BlockAverage([1, 1, 4]))[0]["system"]
 
 
 def test_a_perfect_case_keeps_the_file_valid_and_counts_in_what_is_finite(evaluate):
