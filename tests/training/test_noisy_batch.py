@@ -63,8 +63,9 @@ def test_noise_is_standard_normal_and_new_for_every_sample_and_seed(seed):
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_regression_share_is_the_share_of_samples_at_pure_noise(share, seed):
-    batch = {key: torch.zeros(2000, 1, 1, 1, 1) for key in ("image", "label", "base")}
-    noisy = NoisyBatch(Diffusion(regression_share=share), seed)({**batch, "index": torch.arange(2000)})[3]
+    nothing = torch.zeros(2000, 1, 1, 1, 1)
+    batch = {"image": nothing, "base": nothing, "label": nothing + 1, "index": torch.arange(2000)}  # x_0 is nowhere 0
+    noisy = NoisyBatch(Diffusion(regression_share=share), seed)(batch)[3]
     gamma = noisy["timesteps"]
     assert torch.equal(noisy["x_t"].flatten() == 0, gamma == 0)  # there the noise is not shown
     error = (share * (1 - share) / 2000) ** 0.5
