@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volume-to-volume translation of medical images by fused 2D diffusion models."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -15,9 +14,3 @@ def bundle_version() -> str:
     """As in configs/metadata.json."""
     version: str = json.loads(Path(bundle_root(), "configs", "metadata.json").read_text(encoding="utf-8"))["version"]
     return version
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -129,14 +129,14 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _floors(options: argparse.Namespace) -> None:
-    from .evaluation.floors import floors
+    from .experiments.floors import floors
 
     given = {"modality": options.modality, "block": options.block, "split": options.split}
     floors(options.dataset_dir, **given, max_cases=options.max_cases)
 
 
 def _nfe_curve(options: argparse.Namespace) -> None:
-    from .evaluation.nfe_curve import nfe_curve
+    from .experiments.nfe_curve import nfe_curve
 
     given = {key: value for key, value in vars(options).items() if key != "command" and value is not None}
     nfe_curve(**given)
@@ -144,7 +144,7 @@ def _nfe_curve(options: argparse.Namespace) -> None:
 
 def _experiment(options: argparse.Namespace) -> None:
     from .experiments.run import experiment
-    from .preflight import preflight
+    from .running.preflight import preflight
 
     preflight([], output_dir=options.output)
     given = {key: getattr(options, key) for key in ("systems", "plane_steps", "volume_steps", "steps")}
@@ -165,7 +165,7 @@ def _side_by_side(options: argparse.Namespace) -> None:
 
 
 def _training_curve(options: argparse.Namespace) -> None:
-    from .training.curve import training_curve
+    from .report.training_curve import training_curve
 
     training_curve(options.runs, options.output)
 
@@ -191,19 +191,19 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from .evaluation.demo import demo
+    from .demos.demo import demo
 
     demo(options.output, samples=max(options.samples, 2))
 
 
 def _demo_dicom(options: argparse.Namespace) -> None:
-    from .evaluation.demo_dicom import demo_dicom
+    from .demos.demo_dicom import demo_dicom
 
     demo_dicom(options.study, options.output)
 
 
 def _export(options: argparse.Namespace) -> None:
-    from .training import export_weights
+    from .networks.weights import export_weights
 
     export_weights(options.checkpoint, options.weights)
 

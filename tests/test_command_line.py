@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-import scripts.evaluation.demo
+import scripts.demos.demo
 from scripts import bundle_root
 from scripts.__main__ import main
 
@@ -64,7 +64,7 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(monkeypatch):
     def fail(output, *, samples):
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(scripts.evaluation.demo, "demo", fail)
+    monkeypatch.setattr(scripts.demos.demo, "demo", fail)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         main(["demo"])
 
@@ -72,7 +72,7 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(monkeypatch):
 @pytest.mark.parametrize(("asked", "drawn"), [([], 3), (["--samples", "5"], 5), (["--samples", "1"], 2)], ids=str)
 def test_the_demo_draws_enough_samples_for_an_uncertainty(asked, drawn, monkeypatch):
     calls = []
-    monkeypatch.setattr(scripts.evaluation.demo, "demo", lambda output, *, samples: calls.append((output, samples)))
+    monkeypatch.setattr(scripts.demos.demo, "demo", lambda output, *, samples: calls.append((output, samples)))
     assert main(["demo", "--output", "there", *asked]) == 0
     assert calls == [("there", drawn)]
 

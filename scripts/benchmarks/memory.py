@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -15,10 +14,12 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..inferers.ladder import RUNGS, predicted_gb, step_onto
+from ..files import write_json
+from ..inferers.ladder import RUNGS, step_onto
 from ..inferers.memory import peak_memory_gb
 from ..inferers.precision import autocast, has_bfloat16
 from ..networks import ScoreFusion
+from ..networks.footprint import predicted_gb
 
 Row = dict[str, Any]
 
@@ -36,9 +37,11 @@ def memory(size: str, sides: Sequence[int], *, rungs: Sequence[int] = (0,), outp
             with ProcessPoolExecutor(1, mp_context=context) as fresh:  # the peak of a process never falls
                 row = fresh.submit(measure, size, side, rung).result()
             rows.append(row)
-            print(f"{side:6}{rung:6}{row['peak_gb']:10.2f}{row['used_gb']:22.2f}{row['predicted_gb']:14.2f}{row['seconds']:10.1f}")
+            print(
+                f"{side:6}{rung:6}{row['peak_gb']:10.2f}{row['used_gb']:22.2f}{row['predicted_gb']:14.2f}{row['seconds']:10.1f}"
+            )
     if output:
-        Path(f"{output}.json").write_text(json.dumps({"size": size, "rows": rows}, indent=2))
+        write_json(f"{output}.json", {"size": size, "rows": rows})
         _figure(size, rows, Path(f"{output}.png"))
     return rows
 
@@ -55,7 +58,7 @@ def measure(size: str, side: int, rung: int) -> Row:
     with autocast(device, half):
         network(x, x_t=x[:, :1], timesteps=torch.full((1,), 0.5, device=device))
     seconds, peak = time.perf_counter() - began, peak_memory_gb()
-    predicted = predicted_gb(network, (1, 1, side, side, side), RUNGS[rung], half=half)
+    predicted = predicted_gb(network, (1, 1, side, side, side), *RUNGS[rung][:2], half=half)
     return {
         "side": side, "rung": rung, "peak_gb": peak, "used_gb": peak - start, "predicted_gb": predicted, "seconds": seconds,
     }  # fmt: skip

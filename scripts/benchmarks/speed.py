@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..files import write_json
 from ..inferers.memory import keep_freed_memory, peak_memory_gb
 from ..inferers.precision import autocast, has_bfloat16
 from ..networks import ScoreFusion
@@ -75,7 +74,7 @@ def _report(about: dict[str, Any], figures: dict[str, float], json_path: str | N
     for name, value in figures.items():
         print(f"{name:52}{value:12.2f}")
     if json_path:
-        Path(json_path).write_text(json.dumps({**about, **figures}, indent=2))
+        write_json(json_path, {**about, **figures})
 
 
 def _name(device: torch.device) -> str:

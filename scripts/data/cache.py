@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from monai.transforms.traits import RandomizableTrait
 from monai.utils.misc import ensure_tuple
 from torch import Tensor
 
-from ..diffusion import degradations
 from ..errors import BadInput
+from ..files import whole
 
 logger = logging.getLogger(__name__)
 
 KEYS = ("image", "label")
-CODE = (*sorted(Path(__file__).parent.rglob("*.py")), Path(degradations.__file__))  # what prepares volumes
+CODE = [file for room in ("data", "measurement") for file in sorted(Path(__file__).parents[1].glob(f"{room}/**/*.py"))]
 
 
 class VolumeCache:
@@ -99,14 +98,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _write(volumes: Mapping[str, Tensor], path: Path) -> None:
-    """Under another name first, so that neither a kill nor a second process can leave half a file."""
     content = io.BytesIO()  # torch itself does not say when a disk is full
     torch.save(dict(volumes), content)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
-            Path(folder, path.name).write_bytes(content.getbuffer())
-            Path(folder, path.name).replace(path)
-    except OSError as error:
-        fact = f"prepared volumes cannot be kept there ({error.strerror})"
-        raise BadInput(f"{path.parent}: {fact}; make room or give another --cache_dir") from error
+    with whole(path, "make room or give another --cache_dir") as part:
+        part.write_bytes(content.getbuffer())

@@ -209,9 +209,7 @@ def _nothing_found(root: Path, asked: Sequence[str], nifti: Sequence[Path]) -> N
     raise BadInput(f"{root}: no case with {_and(asked)}; found {seen}; see docs/your_data.md#layouts for names")
 
 
-def _from_dicom(
-    root: Path, split: _Split, asked: Sequence[str], rules: Mapping[str, str]
-) -> dict[str, dict[str, DicomSeries]]:
+def _from_dicom(root: Path, split: _Split, asked: Sequence[str], rules: Mapping[str, str]) -> dict[str, dict[str, DicomSeries]]:
     """The series of complete cases, empty where there is no DICOM."""
     from .dicom.choose import choose_cases, find_studies  # needs pydicom, which MONAI Label pins to an older version
 
@@ -330,9 +328,7 @@ def _by_table(table: Path, cases: Sequence[str]) -> dict[str, str]:
 # Lists made by others
 
 
-def _from_datalist(
-    root: Path, datalist: str, wanted: Sequence[str], goal: str | None, split: _Split
-) -> list[dict[str, Any]]:
+def _from_datalist(root: Path, datalist: str, wanted: Sequence[str], goal: str | None, split: _Split) -> list[dict[str, Any]]:
     """Cases of a decathlon JSON; its own validation list wins over any other split."""
     file = root / Path(datalist).expanduser()
     try:

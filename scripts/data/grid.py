@@ -13,7 +13,7 @@ from monai.transforms.transform import MapTransform
 from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor
 
-from .intensity import background
+from ..measurement.intensity import background
 from .volumes import make_volume, orientations
 
 SMALLEST_CROP = 32

@@ -13,11 +13,11 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from ..diffusion.degradations import Degradation
-from ..planes import axis_of
+from ..measurement.channels import conditions_and_mask, coordinates
+from ..measurement.degradations import Degradation
+from ..measurement.intensity import intensity_range
+from ..measurement.planes import axis_of
 from .cache import VolumeCache
-from .channels import conditions_and_mask, coordinates
-from .intensity import intensity_range
 
 TRIES = 10  # draws of a place with enough foreground
 
@@ -85,9 +85,7 @@ class VolumePatch:
     The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d).
     """
 
-    def __init__(
-        self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1), *, foreground: float = 0.0
-    ) -> None:
+    def __init__(self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1), *, foreground: float = 0.0) -> None:
         self.size, self.block, self.foreground = size, block, foreground
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .. import bundle_version, sha256
+from .. import bundle_version
+from ..files import sha256
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
 LONGEST_TITLE = 64  # characters of a DICOM long string

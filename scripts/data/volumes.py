@@ -23,10 +23,10 @@ from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
-from ..diffusion.degradations import Degradation
 from ..errors import BadInput
+from ..measurement.degradations import Degradation
+from ..measurement.intensity import background
 from .dicom import DicomSeries
-from .intensity import background
 
 orientations: Any = nib.orientations  # has no types
 

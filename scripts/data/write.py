@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing volumes: whole or not at all."""
+"""Writing volumes, as NIfTI and as DICOM."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,12 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
 
 from ..errors import BadInput
+from ..files import remove, whole
 from .provenance import Provenance
 
 Nifti1Image: Any = nib.Nifti1Image  # has no types
 UNCERTAINTY, DICOM_SUFFIX = "uncertainty", ".dcm"
+REMEDY = "give another output_dir"
 
 
 class SaveVolumed(MapTransform):
@@ -84,7 +84,7 @@ def check_output_dir(output_dir: str | Path) -> None:
 
 def write_volume(volume: MetaTensor, path: Path) -> None:
     """One volume (C, H, W, D) to one NIfTI file with sform and qform; an older one stays until it is whole."""
-    with _whole(path) as part:
+    with whole(path, REMEDY) as part:
         nib.save(_nifti(volume), part)
 
 
@@ -95,49 +95,17 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
     """
     files = [] if volume is None else json.loads(volume.meta.get("dicom_files", "[]"))
     if volume is None or not files:
-        _remove(path)
+        remove(path)
         return
     from .dicom.write import write_parametric_map, write_series  # here: highdicom is not everywhere, and slow to import
 
     write = write_parametric_map if path.suffix == DICOM_SUFFIX else write_series
-    with _whole(path) as part:
+    with whole(path, REMEDY) as part:
         write(volume, part, files, provenance)
 
 
 def _dicom_name(suffix: str) -> str:
     return f"{suffix}{DICOM_SUFFIX}" if suffix == UNCERTAINTY else suffix
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A hidden place to write a file or folder to; it takes the place of `path` only when nothing failed.
-
-    Hidden, because it must never be taken for a case. Raises BadInput for an OSError.
-    """
-    part, older = (path.with_name(f".{os.getpid()}.{what}.{path.name}") for what in ("new", "old"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        if path.is_dir():  # a folder cannot be renamed onto another
-            path.replace(older)
-        part.replace(path)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror or error}); give another output_dir") from error
-    finally:
-        if older.exists() and not path.exists():
-            older.replace(path)
-        for leftover in (part, older):
-            _remove(leftover)
-        with suppress(OSError):
-            path.parent.rmdir()  # succeeds only when nothing was written in it
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def _nifti(volume: MetaTensor) -> Any:

@@ -52,9 +52,7 @@ class Bridge(Diffusion):
         return x_t - self.noise * (1 - over(gamma, x_t)).sqrt() * output
 
 
-def sample_bridge(
-    denoise: Denoise, x_t: Tensor, gammas: Tensor, *, noise: float, generator: Generator | None = None
-) -> Tensor:
+def sample_bridge(denoise: Denoise, x_t: Tensor, gammas: Tensor, *, noise: float, generator: Generator | None = None) -> Tensor:
     """Posterior sampling along a bridge, Algorithm 2 of Liu et al. 2023; noise: of the `Bridge`, 0 for their OT-ODE."""
     for gamma, gamma_next in pairwise(gammas.double().tolist()):
         x_0 = denoise(x_t, gamma)

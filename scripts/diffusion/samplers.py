@@ -25,9 +25,7 @@ def noise_like(x: Tensor, generator: Generator | None) -> Tensor:
     return torch.randn(x.shape, generator=generator).to(x.device)
 
 
-def sample_ancestral(
-    denoise: Denoise, x_t: Tensor, gammas: Tensor, *, generator: Generator | None = None
-) -> Tensor:
+def sample_ancestral(denoise: Denoise, x_t: Tensor, gammas: Tensor, *, generator: Generator | None = None) -> Tensor:
     """Respaced ancestral sampling with the small (posterior) variance, Eq. 6 and 7 of Ho et al. 2020.
 
     What the paper calls DDIM with 50 steps is this in the authors' code.
@@ -54,9 +52,7 @@ def sample_ddim(
     return x_t
 
 
-def sample_dpm_solver_pp_2m(
-    denoise: Denoise, x_t: Tensor, gammas: Tensor, *, generator: Generator | None = None
-) -> Tensor:
+def sample_dpm_solver_pp_2m(denoise: Denoise, x_t: Tensor, gammas: Tensor, *, generator: Generator | None = None) -> Tensor:
     """DPM-Solver++(2M), Algorithm 2 of Lu et al. 2022; the first and the last step are of first order."""
     previous, h_previous = x_t, math.inf  # an infinite step before the first: no correction
     for gamma, gamma_next in pairwise(gammas.double().tolist()):

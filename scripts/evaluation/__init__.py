@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation: running cases, metrics, results."""
+"""Evaluation: metrics, results, downstream segmentation, uncertainty."""
 
-from .case_evaluator import CaseEvaluator, TolerantDataset
+from ..running.case_evaluator import CaseEvaluator, TolerantDataset
+from ..running.record import RunRecord
 from .downstream import SegmentationInferer
 from .downstream_results import DownstreamResults
 from .features import FilterBank
 from .medical_net import MedicalNet
 from .metrics import psnr, ssim
 from .predictions import NoInference, ReadPredictiond, system_of
-from .record import RunRecord
 from .results import Results
 from .scaling import ScaleToTruthd
 

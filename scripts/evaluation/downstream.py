@@ -14,9 +14,9 @@ from monai.transforms import MapTransform, NormalizeIntensity
 from torch import Tensor
 
 from ..data.volumes import make_volume, pad_to_multiple
-from ..diffusion import Degradation
 from ..errors import BadInput
 from ..inferers import MixedPrecisionInferer
+from ..measurement import Degradation
 
 REAL, DEGRADED = "real", "degraded"
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well tumours are found with the real, the degraded and the synthesised modality, as one file and one picture."""
+"""How well tumours are found with the real, the degraded and the synthesised modality, as one file."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import warnings
@@ -16,17 +15,18 @@ from monai.data.utils import affine_to_spacing
 from monai.metrics import compute_dice, compute_hausdorff_distance
 from torch import Tensor
 
+from ..files import write_json
 from .downstream import DEGRADED, REAL
-from .downstream_figure import recovery_figure
 
 logger = logging.getLogger(__name__)
+DOWNSTREAM = "downstream.json"
 Scores = dict[str, dict[str, float | None]]  # region -> dice, hd95; None where not defined
 Case = dict[str, Scores]  # version -> scores
 
 
 class DownstreamResults:
-    """Measures every case of a `CaseEvaluator` that segments the versions of `VersionsOfCased`; writes `downstream.json` and
-    `downstream.png` into `output_dir`. docs/downstream.md explains the numbers.
+    """Measures every case of a `CaseEvaluator` that segments the versions of `VersionsOfCased`; writes `downstream.json` into
+    `output_dir`. docs/downstream.md explains the numbers.
 
     regions: names of the channels; methods: names of the synthesised versions, after the real and the degraded one; system:
     what tells this run from others.
@@ -66,7 +66,7 @@ class DownstreamResults:
             self.empty.append(line)
 
     def write(self, engine: Any) -> None:
-        """The file, the picture, and the means in the log."""
+        """The file, and the means in the log."""
         mean = means(self.cases, self.versions, self.regions)
         content = {
             "system": self.system,
@@ -77,18 +77,10 @@ class DownstreamResults:
             "empty": self.empty,
             "failures": engine.failures,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._replace("downstream.json", json.dumps(content, indent=2, allow_nan=False).encode())
-        if self.cases:
-            self._replace("downstream.png", recovery_figure(content))
+        write_json(self.folder / DOWNSTREAM, content)
         for version, of_version in mean.items():
             told = ", ".join(f"{region} Dice {_told(s['dice'])} HD95 {_told(s['hd95'])} mm" for region, s in of_version.items())
             logger.info(f"{version}: {told}")
-
-    def _replace(self, name: str, content: bytes) -> None:
-        temporary = self.folder / f".{name}"
-        temporary.write_bytes(content)
-        temporary.replace(self.folder / name)
 
 
 def segmentation_scores(pred: Tensor, label: Tensor, spacing: Sequence[float]) -> list[list[dict[str, float | None]]]:

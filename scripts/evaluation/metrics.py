@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from skimage.metrics import structural_similarity
 
-from ..diffusion import Degradation
+from ..measurement import Degradation
 
 Volume = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +15,12 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from ..data.intensity import intensity_range
 from ..data.volumes import GRID_TOLERANCE_MM, make_volume, read_volume
 from ..errors import BadInput
+from ..measurement.intensity import intensity_range
+from ..running.record import record
 
 logger = logging.getLogger(__name__)
-RECORDS = ("results.json", "run.json")
 OTHER_RANGE = 4.0  # times as wide or as narrow as the condition's intensities
 
 
@@ -89,21 +88,6 @@ def _existing(predictions: str) -> Path:
     if not folder.is_dir():
         raise BadInput(f"{predictions}: there is no such folder; give --predictions the output_dir of a run")
     return folder
-
-
-def record(folder: Path) -> dict[str, Any]:
-    """The record that the latest run left, empty when none left one."""
-    found = [path for name in RECORDS if (path := folder / name).is_file()]
-    if not found:
-        return {}
-    path = max(found, key=lambda path: path.stat().st_mtime)  # an earlier run's metrics are not of what lies there now
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path}: is no JSON ({error}); run again or remove it") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"{path}: was not written by a run; remove it")
-    return content
 
 
 def _width(volume: Tensor) -> float:

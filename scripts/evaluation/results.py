@@ -13,13 +13,13 @@ from ignite.engine import Engine, Events
 from monai.transforms.spatial.array import Orientation
 from torch import Tensor
 
-from ..diffusion import Degradation
-from ..planes import PLANES
+from ..measurement import Degradation
+from ..measurement.planes import PLANES
+from ..running.record import RunRecord
 from .features import Features
 from .frechet import FeatureDistances
 from .metrics import mae, measurement_error, psnr, slice_consistency, ssim_gaussian, ssim_map, ssim_of_map
 from .mmd import VoxelMMD
-from .record import RunRecord
 from .uncertainty_metrics import calibration_curve, mace, run_spread
 
 logger = logging.getLogger(__name__)

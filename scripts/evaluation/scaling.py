@@ -8,8 +8,8 @@ from typing import Any
 
 from monai.transforms import MapTransform
 
-from ..data.intensity import IntensityRange, intensity_range
-from ..diffusion import Degradation
+from ..measurement import Degradation
+from ..measurement.intensity import IntensityRange, intensity_range
 
 
 class ScaleToTruthd(MapTransform):

@@ -11,10 +11,11 @@ from typing import Any
 
 from monai.bundle import run
 
-from .. import bundle_root, sha256
+from .. import bundle_root
 from ..errors import BadInput
+from ..files import sha256
+from ..networks.weights import export_weights, read
 from ..tables import tables
-from ..training.checkpoint import export_weights, read
 from .systems import EXPERIMENTS, GROUPS, ONCE, PATTERNS, SEVERAL, SMALLER, SYSTEMS, TRAININGS, System, Training
 
 STEPS_PER_EPOCH = 50  # a training that is killed loses no more

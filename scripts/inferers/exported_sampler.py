@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from ..data.channels import coordinates, measured, normalized
-from ..data.intensity import IntensityRange, background, bright_end
 from ..errors import BadInput
+from ..measurement.channels import coordinates, measured, normalized
+from ..measurement.intensity import IntensityRange, background, bright_end
 from .fused_score_inferer import FusedScoreInferer
 
 PROBE = 64  # numbers in a probe: plenty to tell four coefficients from

@@ -11,10 +11,11 @@ import torch
 from monai.inferers import Inferer
 from torch import Generator, Tensor, nn
 
-from ..data.channels import conditions_and_mask, network_input
-from ..diffusion import Degradation, Diffusion
+from ..diffusion import Diffusion
 from ..diffusion.samplers import noise_like, sample_ancestral
 from ..errors import BadInput
+from ..measurement import Degradation
+from ..measurement.channels import conditions_and_mask, network_input
 from .ladder import climb_down
 from .memory import keep_freed_memory
 from .precision import Precision, autocast

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory ladder: predicts what an evaluation needs, and steps down by itself when that is more than there is."""
+"""The memory ladder: steps down by itself when an evaluation needs more memory than there is."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..networks.presets import UNetSize, size_named
+from ..networks.footprint import predicted_gb
 from ..networks.score_fusion import ScoreFusion
 from .memory import keep_freed_memory
 
@@ -86,7 +85,9 @@ def _rungs(network: nn.Module, inputs: Tensor, *, half: bool, limit_gb: float | 
 def _fits(
     network: ScoreFusion, shape: Sequence[int], rung: Rung, device: torch.device, half: bool, limit_gb: float | None
 ) -> bool:  # fmt: skip
-    needed = predicted_gb(network, shape, rung, half=half) * (LOST_WHOLE if rung.slabs == 1 else LOST_IN_SLABS)
+    needed = predicted_gb(network, shape, rung.slice_batch, rung.slabs, half=half) * (
+        LOST_WHOLE if rung.slabs == 1 else LOST_IN_SLABS
+    )
     bounds = {"free": free_gb(device), "allowed": limit_gb}
     known = {name: bound for name, bound in bounds.items() if bound is not None}
     fits = all(needed <= bound for bound in known.values())
@@ -98,62 +99,6 @@ def _fits(
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error is an allocator's, of the GPU or of the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def predicted_gb(network: ScoreFusion, shape: Sequence[int], rung: Rung, *, half: bool) -> float:
-    """Memory that one evaluation needs beside the weights, in GB: what its largest moment holds at once, if nothing is lost.
-
-    shape: of the inferer's inputs, (B, C, H, W, D). It counts the tensors of the finest level, where nearly all of the memory
-    goes, and grows with the number of voxels.
-    """
-    batch, conditions, *sides = shape
-    item = 2 if half else 4
-    volumes = 4 * (4 * (conditions + 5) + 2 * len(network.members) + 8)  # float32: inputs, stacks, sampler's state
-    at_once = max(rung.slice_batch, int(network.members[0].group))  # type: ignore[arg-type]
-    planes = item * _plane_channels(network, at_once / (batch * min(sides)))
-    fusion = _fusion_bytes(network, rung.slabs, sides[0], item) if network.fused else 0.0
-    return batch * prod(sides) * (volumes + max(planes, fusion)) / 1e9
-
-
-def _plane_channels(network: ScoreFusion, share: float) -> float:
-    """Channels a voxel of the volume, while planes denoise a share of its slices.
-
-    Aligned features are summed: the sum waits beside one member's, of which the finest level is held twice while it is stacked.
-    """
-    size = size_named(network.size)
-    denoising = share * _block_channels(size.plane) / size.plane.fold**2
-    features = _feature_channels(network)
-    return 2 * features + max(denoising, size.fusion.width / size.fusion.fold**3) if features else denoising
-
-
-def _feature_channels(network: ScoreFusion) -> float:
-    """Channels a voxel of one member's aligned features, all levels together."""
-    size = size_named(network.size).fusion
-    channels = sum(size.width * multiplier / 8**level for level, multiplier in enumerate(size.multipliers))
-    return channels / size.fold**3 if len(network.members[0].alignments) > 0 else 0.0  # type: ignore[arg-type]
-
-
-def _fusion_bytes(network: ScoreFusion, slabs: int, length: int, item: int) -> float:
-    """Bytes a voxel of the volume, in the first block of the 3D network's finest decoder level.
-
-    In slabs the skips but the first, the level below and the result are held; and of a slab and its neighbours the joined
-    input and its norm.
-    """
-    size = size_named(network.size).fusion
-    if slabs == 1:
-        return item * (_block_channels(size) / size.fold**3 + _feature_channels(network))
-    fine, coarse = size.width * size.multipliers[0], size.width * size.multipliers[1]
-    share = 1 / slabs + 2 * size.fold / length
-    return (item * ((size.blocks + 1) * fine + coarse / 8) + 8 * share * (fine + coarse)) / size.fold**3
-
-
-def _block_channels(size: UNetSize) -> int:
-    """Channels of the finest level that are held at once, in the first block of the last decoder level.
-
-    The block holds its input (the level below, brought up, and one skip), its norm and its activation; the other skips wait.
-    """
-    fine, coarse = size.width * size.multipliers[0], size.width * size.multipliers[1]
-    return size.blocks * fine + 3 * (fine + coarse)
 
 
 def free_gb(device: torch.device) -> float | None:

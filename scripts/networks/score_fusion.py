@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..planes import axis_of
+from ..measurement.planes import axis_of
 from .blocks import cropped, zeroed
 from .fusion_net import FusionNet
 from .plane_denoiser import PlaneDenoiser

@@ -12,10 +12,11 @@ from monai.data.utils import affine_to_spacing
 from ..data import find_cases
 from ..data.dicom import DicomSeries
 from ..errors import BadInput
-from ..evaluation.case_evaluator import one_line
-from ..evaluation.figures import planes_figure
-from ..evaluation.predictions import record
+from ..files import write_text
+from ..running.case_evaluator import one_line
+from ..running.record import record
 from .page import CasePage, case_page, group_page
+from .planes_figure import planes_figure
 from .volumes import CaseVolumes, Files, Task, load_case
 
 PAGE, PICTURE = "report.html", "planes.png"
@@ -55,12 +56,12 @@ def report(
             unseen[case] = one_line(error)
             print(f"{number} of {len(shown)}: {case} has no page: {unseen[case]}")
             continue
-        _write(folder / case / PAGE, page)
+        write_text(folder / case / PAGE, page)
         spacing = [float(side) for side in affine_to_spacing(volumes.affine)]
         planes_figure(volumes.volumes, folder / case / PICTURE, f"{case}. Synthetic, not for diagnosis.", spacing=spacing)
         print(f"{number} of {len(shown)}: {folder / case / PAGE}, {len(page) / 1e6:.1f} MB")
     links = {case: f"{case}/{PAGE}" for case in shown if case not in unseen}
-    _write(folder / PAGE, group_page(results, what, links=links, unseen=unseen, name=folder.resolve().name))
+    write_text(folder / PAGE, group_page(results, what, links=links, unseen=unseen, name=folder.resolve().name))
     print(folder / PAGE)
     return folder / PAGE
 
@@ -115,12 +116,3 @@ def _sources(
 def _files(folder: Path, source: Mapping[str, Any]) -> Files:
     result, uncertainty = (folder / f"{folder.name}_{word}.nii.gz" for word in ("pred", "uncertainty"))
     return Files(result, uncertainty if uncertainty.is_file() else None, source.get("image"), source.get("label"))
-
-
-def _write(path: Path, page: str) -> None:
-    part = path.with_name(f".{path.name}")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror or error})") from error

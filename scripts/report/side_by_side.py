@@ -9,8 +9,8 @@ from pathlib import Path
 from monai.data.utils import affine_to_spacing
 
 from ..errors import BadInput
-from ..evaluation.figures import planes_figure
-from ..evaluation.predictions import record
+from ..running.record import record
+from .planes_figure import planes_figure
 from .run import cases_of, recorded_case
 
 MAPS = ("error", "uncertainty")

@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, to_hex
 from matplotlib.image import imsave
 
-from ..planes import PLANES
+from ..measurement.planes import PLANES
 
 Volume = npt.NDArray[np.floating]
 STEPS = (2, 3, 4, 6, 8)  # show every 2nd slice, fewer when a page would become too large

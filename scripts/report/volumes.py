@@ -12,11 +12,11 @@ import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 
 from ..data.dicom import DicomSeries
-from ..data.intensity import background, intensity_range
 from ..data.volumes import LoadVolumesd, make_volume, read_volume
-from ..diffusion import BlockAverage
 from ..errors import BadInput
 from ..evaluation.scaling import ScaleToTruthd
+from ..measurement import BlockAverage
+from ..measurement.intensity import background, intensity_range
 
 Volume = npt.NDArray[np.floating]
 GRID_TOLERANCE_MM = 1e-3

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import BadInput
+from ..files import write_text
 from .cells import rows_beside
 from .columns import INTERVAL, MAIN, MMD, NFE, SECONDS, VIEWS, N, View
 from .comparison import comparison
@@ -47,11 +48,7 @@ def tables(
 def _write(path: Path, text: str, kept: Sequence[Path]) -> None:
     if path.resolve() in kept:
         raise BadInput(f"{path}: this is one of the results; give --output another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror}); give --output another name") from error
+    write_text(path, text + "\n", "give --output another name")
 
 
 def means(results: Sequence[Result], table: int | None = None, *, published: bool = False) -> Table:

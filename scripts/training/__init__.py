@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: noisy batches, losses, averaged weights, checkpoints with exact resume, progress."""
 
+from ..networks.weights import export_weights, load_members, load_weights
 from .adversary import PairedBatch, PatchAdversary
 from .averaging import AveragedWeights
 from .batch import NoisyBatch
-from .checkpoint import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights, plane_to_train
+from .checkpoint import LatestCheckpoint, fusion_to_train, plane_to_train
 from .gradients import BoundedGradients
 from .losses import NoiseLoss
 from .processes import join_processes

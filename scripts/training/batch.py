@@ -23,9 +23,7 @@ class NoisyBatch:
     def __init__(self, diffusion: Diffusion, seed: int = 0) -> None:
         self.diffusion, self.seed = diffusion, seed
 
-    def __call__(
-        self, batchdata: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
-    ) -> Batch:
+    def __call__(self, batchdata: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any) -> Batch:
         """Batch of `image`, `label`, `base`, `index` -> network input, target, (), {x_t, timesteps = gamma}."""
         image, label, base = (batchdata[key].to(device, non_blocking=non_blocking) for key in ("image", "label", "base"))
         x_0 = self.diffusion.encode(label, base)

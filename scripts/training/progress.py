@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from ..planes import PLANES
+from ..measurement.planes import PLANES
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from .checkpoint import averaged, check_sum, read
+from ..networks.weights import averaged, check_sum, read
 
 _scalar: Any = np.float64(0).__reduce__()[0]
 # Public checkpoints hold their best score as a NumPy scalar, saved by NumPy 1 or 2.

@@ -16,7 +16,7 @@ from test_runs import FINE, ONE_STEP, block_averages, draw, launch, save
 from scripts import bundle_root
 from scripts.errors import BadInput, root_cause
 from scripts.networks import ScoreFusion
-from scripts.preflight import preflight
+from scripts.running.preflight import preflight
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 COARSE = FINE @ np.array([[4, 0, 0, 1.5], [0, 4, 0, 1.5], [0, 0, 4, 1.5], [0, 0, 0, 1]])

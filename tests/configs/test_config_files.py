@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 
 from scripts import bundle_root
 from scripts.errors import BadInput
-from scripts.preflight import preflight
+from scripts.running.preflight import preflight
 
 ROOT = Path(bundle_root())
 CONFIGS = ROOT / "configs"

@@ -14,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts import bundle_root
-from scripts.training import export_weights
+from scripts.networks.weights import export_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of code in configs, at every run
 SIDES = (32, 36, 40)
@@ -228,9 +228,7 @@ def test_evaluation_measures_what_it_wrote(data, weights, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert (results["n"], list(results["cases"]), results["failures"]) == (1, ["case2"], {})
     assert (results["system"]["nfe"], results["system"]["size"]) == (1, "tiny")
-    pred, truth = (
-        nib.load(path).get_fdata() for path in (tmp_path / "case2" / "case2_pred.nii.gz", data / "case2_t1.nii.gz")
-    )
+    pred, truth = (nib.load(path).get_fdata() for path in (tmp_path / "case2" / "case2_pred.nii.gz", data / "case2_t1.nii.gz"))
     psnr = peak_signal_noise_ratio(truth, pred, data_range=np.ptp(truth))
     assert results["mean"]["psnr"] == pytest.approx(psnr, abs=1e-3)  # volumes are float32
     assert results["cases"]["case2"]["psnr"] == results["mean"]["psnr"]

@@ -14,7 +14,8 @@ from test_config_files import parser
 from test_runs import draw, launch, save
 
 from scripts.errors import BadInput
-from scripts.training import AugmentedPatch, LabelRegionsd, export_weights, load_segmentation
+from scripts.networks.weights import export_weights
+from scripts.training import AugmentedPatch, LabelRegionsd, load_segmentation
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SIDES = (40, 36, 44)

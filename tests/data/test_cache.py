@@ -12,8 +12,8 @@ from monai.transforms import Compose, RandFlipd
 
 from scripts.data import LoadVolumesd, PrepareTrainingd, cache
 from scripts.data.cache import VolumeCache
-from scripts.diffusion import BlockAverage
 from scripts.errors import BadInput
+from scripts.measurement import BlockAverage
 
 SIDES = (24, 36, 24)
 
@@ -219,5 +219,5 @@ def test_a_missing_file_is_named(kept, case):
 
 def test_a_folder_that_cannot_be_written_is_named(kept, tmp_path):
     (tmp_path / "cache").touch()
-    with pytest.raises(BadInput, match=r"cache: prepared volumes cannot be kept there \(File exists\); .* --cache_dir"):
+    with pytest.raises(BadInput, match=r"cache/\w+\.pt: cannot be written \(File exists\); .* --cache_dir"):
         kept()[0]

@@ -188,9 +188,7 @@ def test_brats_2021_splits_1000_to_251(tmp_path):
     assert case_names(train) < case_names(val)
 
 
-@pytest.mark.parametrize(
-    "layout", ["BraTS-GLI-{0:05d}-{1:03d}/x-t1n.nii.gz", "sub-{0}/ses-{1}/anat/sub-{0}_ses-{1}_T1w.nii"]
-)
+@pytest.mark.parametrize("layout", ["BraTS-GLI-{0:05d}-{1:03d}/x-t1n.nii.gz", "sub-{0}/ses-{1}/anat/sub-{0}_ses-{1}_T1w.nii"])
 def test_sessions_of_a_subject_never_straddle_the_split(tmp_path, layout):
     make_files(tmp_path, *(layout.format(subject, time) for subject in range(5) for time in range(subject % 3 + 1)))
     parts = [find_cases(tmp_path, ["t1"], split=s, train_fraction=0.6) for s in ("train", "val")]

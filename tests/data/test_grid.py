@@ -13,12 +13,10 @@ from monai.transforms import Compose
 from scripts.data.cases import find_cases
 from scripts.data.grid import CropToContentd, RestoreGridd, content_box
 from scripts.data.volumes import LoadVolumesd
-from scripts.diffusion.degradations import BlockAverage
+from scripts.measurement.degradations import BlockAverage
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-ORIENTATIONS = [
-    "".join(codes) for axes in itertools.permutations(("LR", "PA", "IS")) for codes in itertools.product(*axes)
-]
+ORIENTATIONS = ["".join(codes) for axes in itertools.permutations(("LR", "PA", "IS")) for codes in itertools.product(*axes)]
 FACTORS = [None, (4, 4, 4), (1, 1, 4)]
 AFFINE_TOLERANCE_MM = 1e-6
 
@@ -94,9 +92,7 @@ def test_the_finer_grid_has_its_blocks_where_the_coarse_voxels_are(tmp_path, rng
 
 def test_it_works_after_the_dataloader_and_with_other_meta(tmp_path, rng):
     voxels, affine = draw_head(rng, 41, 61), oblique_affine(rng, "LIP")
-    dataset = Dataset(
-        [{"case": "a", "image": [write(tmp_path, voxels, affine)]}], Compose([LoadVolumesd(), CropToContentd()])
-    )
+    dataset = Dataset([{"case": "a", "image": [write(tmp_path, voxels, affine)]}], Compose([LoadVolumesd(), CropToContentd()]))
     (batch,) = DataLoader(dataset, batch_size=1, collate_fn=list_data_collate)
     batch["pred"] = batch["image"] * 1.0
     batch["plain"] = batch["image"].as_tensor()

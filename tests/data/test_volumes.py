@@ -9,8 +9,8 @@ from monai.data import MetaTensor
 
 from scripts.data.grid import RestoreGridd
 from scripts.data.volumes import LoadVolumesd, pad_to_multiple, read_volume
-from scripts.diffusion.degradations import BlockAverage
 from scripts.errors import BadInput
+from scripts.measurement.degradations import BlockAverage
 
 
 @pytest.fixture
@@ -137,8 +137,7 @@ def test_an_affine_that_places_nothing_is_refused(tmp_path, rng):
 def test_grids_of_different_size_are_refused_in_the_words_of_the_manual(tmp_path, rng):
     first, second = save(tmp_path / "t1ce.nii.gz", draw(rng)), save(tmp_path / "flair.nii.gz", draw(rng, (6, 7, 9)))
     expected = (
-        "case 0042: t1ce.nii.gz is 6x7x8 but flair.nii.gz is 6x7x9; "
-        "resample one to the other first (docs/your_data.md#grids)"
+        "case 0042: t1ce.nii.gz is 6x7x8 but flair.nii.gz is 6x7x9; resample one to the other first (docs/your_data.md#grids)"
     )
     for data in ({"image": [first, second]}, {"image": first, "label": second}):
         with pytest.raises(BadInput) as error:

@@ -88,9 +88,7 @@ def assert_distributed(result, mean, std, bias=0.0):
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("steps", [4, 10, 20, 50])
-@pytest.mark.parametrize(
-    ("name", "step"), [("ancestral", posterior), ("ddim", implicit), ("ddim eta 1", posterior)]
-)
+@pytest.mark.parametrize(("name", "step"), [("ancestral", posterior), ("ddim", implicit), ("ddim eta 1", posterior)])
 def test_a_gaussian_comes_out_as_the_recursion_says(kind, steps, name, step, seed, rng):
     gaussian, gammas = Gaussian(rng), NoiseSchedule(kind).steps(steps)
     assert_distributed(draw(SAMPLERS[name], gaussian, gammas, seed), *expected(gaussian, gammas, step))

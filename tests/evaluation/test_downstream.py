@@ -9,11 +9,11 @@ from matplotlib.image import imread
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from scripts.diffusion import BlockAverage
 from scripts.errors import BadInput
 from scripts.evaluation.downstream import AddDegradedd, SegmentationInferer, VersionsOfCased, named_folders
-from scripts.evaluation.downstream_figure import recovery_figure
 from scripts.evaluation.downstream_results import empty_regions, means, recoveries, recovery, segmentation_scores
+from scripts.measurement import BlockAverage
+from scripts.report.recovery_figure import recovery_figure
 
 SPACING = (1.0, 2.0, 0.5)
 

@@ -7,9 +7,9 @@ import torch
 from monai.metrics.regression import SSIMMetric, compute_ssim_and_cs
 from skimage.metrics import peak_signal_noise_ratio
 
-from scripts.diffusion import BlockAverage
 from scripts.evaluation import ScaleToTruthd, psnr, ssim
 from scripts.evaluation.metrics import mae, measurement_error, slice_consistency, ssim_gaussian, ssim_map, ssim_of_map
+from scripts.measurement import BlockAverage
 
 
 @pytest.fixture

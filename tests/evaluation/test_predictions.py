@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from scripts.data import LoadVolumesd
-from scripts.diffusion import BlockAverage
 from scripts.errors import BadInput
 from scripts.evaluation.predictions import ReadPredictiond, system_of
+from scripts.measurement import BlockAverage
 
 AFFINE = np.array([[0, -1.0, 0, 17.5], [0, 0, -1.25, -8], [1.5, 0, 0, 3], [0, 0, 0, 1]])
 
@@ -88,5 +88,5 @@ def test_missing_folders_and_predictions_are_named_and_strays_are_told(truth, tm
         read(tmp_path / "run", case)
     assert "1 predictions have no truth in this split, such as zoe" in caplog.text
     (tmp_path / "run" / "run.json").write_text("{")
-    with pytest.raises(BadInput, match=r"run\.json: is no JSON"):
+    with pytest.raises(BadInput, match=r"run\.json: cannot be read as JSON"):
         system_of(str(tmp_path / "run"))

@@ -7,13 +7,14 @@ import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
 
-from scripts.diffusion import BlockAverage, ThickScans
 from scripts.errors import BadInput
-from scripts.evaluation import CaseEvaluator, FilterBank, Results, TolerantDataset, psnr, ssim
-from scripts.evaluation.case_evaluator import one_line
+from scripts.evaluation import FilterBank, Results, psnr, ssim
 from scripts.evaluation.frechet import frechet_distance, kernel_distance
 from scripts.evaluation.results import case_metrics
 from scripts.evaluation.uncertainty_metrics import mace
+from scripts.measurement import BlockAverage, ThickScans
+from scripts.running import CaseEvaluator, TolerantDataset
+from scripts.running.case_evaluator import one_line
 
 METRICS = [
     "psnr", "ssim", "ssim_gaussian", "mae", "psnr_foreground", "ssim_foreground", "mae_foreground",

@@ -11,10 +11,8 @@ from monai.bundle import ckpt_export
 from scripts import bundle_root
 from scripts.diffusion import (
     Alternating,
-    BlockAverage,
     Diffusion,
     NoiseSchedule,
-    ThickScans,
     sample_ancestral,
     sample_ddim,
     sample_dpm_solver_pp_2m,
@@ -22,6 +20,7 @@ from scripts.diffusion import (
 )
 from scripts.errors import BadInput
 from scripts.inferers import ExportedSampler, FusedScoreInferer
+from scripts.measurement import BlockAverage, ThickScans
 from scripts.networks import ScoreFusion
 
 CONFIGS = Path(bundle_root(), "configs")

@@ -9,8 +9,9 @@ from torch.utils._pytree import tree_leaves
 
 from scripts.errors import BadInput
 from scripts.inferers import ladder
-from scripts.inferers.ladder import RUNGS, climb_down, free_gb, out_of_memory, predicted_gb
+from scripts.inferers.ladder import RUNGS, climb_down, free_gb, out_of_memory
 from scripts.networks import ScoreFusion
+from scripts.networks.footprint import predicted_gb
 from scripts.networks.presets import SIZES, Size
 
 OUT = "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
@@ -107,7 +108,7 @@ def test_other_errors_are_nobody_elses_business(network):
 
 
 def test_prediction_alone_chooses_the_rung(network, monkeypatch, caplog):
-    needs = [predicted_gb(network, SHAPE, rung, half=False) for rung in RUNGS]
+    needs = [predicted_gb(network, SHAPE, *rung[:2], half=False) for rung in RUNGS]
     assert needs == sorted(needs, reverse=True)
     between = (needs[1] + needs[2]) / 2
     with caplog.at_level(logging.INFO):
@@ -133,7 +134,7 @@ def test_predicted_memory_is_what_is_held(rung):
         weights = sum(memory.held.values())
         network.economize(rung.slice_batch, rung.slabs)
         network(torch.randn(1, 5, 48, 40, 56))
-    predicted = predicted_gb(network, (1, 1, 48, 40, 56), rung, half=False)
+    predicted = predicted_gb(network, (1, 1, 48, 40, 56), *rung[:2], half=False)
     # 15 %: the inferer's own volumes are predicted, but not held here; coarser levels are held, but not predicted.
     assert predicted == pytest.approx((memory.peak - weights) / 1e9, rel=0.15)
 
@@ -144,14 +145,14 @@ def test_a_lower_rung_never_needs_more(size, rng):
         network = ScoreFusion(size=size)
     shape = (int(rng.integers(1, 3)), 1, *rng.integers(17, 261, 3).tolist())
     print(shape)
-    needs = [predicted_gb(network, shape, rung, half=True) for rung in RUNGS]
+    needs = [predicted_gb(network, shape, *rung[:2], half=True) for rung in RUNGS]
     assert needs == sorted(needs, reverse=True)
 
 
 def test_lowest_rung_of_the_published_size_needs_at_most_4_gb():
     with torch.device("meta"):
         network = ScoreFusion(size="published")
-    assert predicted_gb(network, (1, 1, 192, 192, 152), RUNGS[-1], half=True) <= 4.0
+    assert predicted_gb(network, (1, 1, 192, 192, 152), *RUNGS[-1][:2], half=True) <= 4.0
 
 
 @pytest.mark.parametrize("size", ["published", "compact"])
@@ -159,9 +160,9 @@ def test_predicted_memory_is_linear_in_voxels_and_halved_by_half_precision(size)
     with torch.device("meta"):
         network = ScoreFusion(size=size)
     shapes = [(1, 1, side, side, side) for side in (128, 256)]
-    small, large = (predicted_gb(network, shape, RUNGS[0], half=False) for shape in shapes)
+    small, large = (predicted_gb(network, shape, *RUNGS[0][:2], half=False) for shape in shapes)
     assert large / small == pytest.approx(8, rel=0.1)
-    assert 0.5 * large <= predicted_gb(network, shapes[1], RUNGS[0], half=True) < 0.8 * large
+    assert 0.5 * large <= predicted_gb(network, shapes[1], *RUNGS[0][:2], half=True) < 0.8 * large
 
 
 def test_free_memory_is_some_and_less_than_a_petabyte():

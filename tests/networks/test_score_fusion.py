@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.data.channels import coordinates
 from scripts.data.patches import SlicePatch
+from scripts.measurement.channels import coordinates
 from scripts.networks import FusionNet, PlaneDenoiser, ScoreFusion
 from scripts.networks.blocks import ResidualBlock
 from scripts.networks.presets import SIZES, Size, UNetSize
@@ -34,10 +34,7 @@ def draw_input(rng, *, batch=1, conditions=1, sides=None):
 
 def slice_by_slice(member, plane, x, x_t, gamma):
     """The estimate of a 2D member, one slice at a time."""
-    parts = [
-        member.denoiser(x.select(AXES[plane], i), x_t.select(AXES[plane], i), gamma)
-        for i in range(x.shape[AXES[plane]])
-    ]
+    parts = [member.denoiser(x.select(AXES[plane], i), x_t.select(AXES[plane], i), gamma) for i in range(x.shape[AXES[plane]])]
     return torch.stack(parts, dim=AXES[plane])
 
 
@@ -74,10 +71,7 @@ def test_untrained_fusion_equals_the_average(planes, rng, awaken):
         awaken(member.denoiser)
     x, x_t, gamma = draw_input(rng, batch=2)
     with torch.no_grad():
-        alone = [
-            slice_by_slice(member, plane, x, x_t, gamma)
-            for member, plane in zip(network.members, planes, strict=True)
-        ]
+        alone = [slice_by_slice(member, plane, x, x_t, gamma) for member, plane in zip(network.members, planes, strict=True)]
         fused = network(x, x_t, gamma)
     assert fused.std() > 0.01  # or the comparison would be empty
     torch.testing.assert_close(fused, sum(alone) / len(alone), **FLOAT32)
@@ -132,9 +126,7 @@ def test_training_slabs_are_those_of_inference(plane, slab, rng):
     member = Member(plane, 2, "tiny", slab=slab, features=False)
     at_inference = member.slices(torch.cat([x, label], dim=1))[0]
     patch = SlicePatch(plane, None, slab)
-    in_training = [
-        patch(prepared, label[0], FixedDraw(index)) for index in range(len(at_inference))
-    ]
+    in_training = [patch(prepared, label[0], FixedDraw(index)) for index in range(len(at_inference))]
     assert torch.equal(torch.stack([sample["image"] for sample in in_training]), at_inference[:, :-1])
     assert torch.equal(torch.stack([sample["label"] for sample in in_training]), at_inference[:, -1:])
 

@@ -7,9 +7,10 @@ from ignite.engine import Engine
 from torch import nn
 
 from scripts.errors import BadInput
+from scripts.files import sha256, write_json
 from scripts.networks import ScoreFusion
-from scripts.training import LatestCheckpoint, export_weights, fusion_to_train, load_members, load_weights
-from scripts.training.checkpoint import save_atomically
+from scripts.networks.weights import export_weights, load_members, load_weights, write
+from scripts.training import LatestCheckpoint, fusion_to_train
 
 
 @pytest.fixture
@@ -175,9 +176,10 @@ def test_a_first_phase_of_another_size_is_named_in_one_line(engine, tmp_path):
 
 def test_a_wrong_byte_in_listed_weights_is_refused(tmp_path):
     network = ScoreFusion(size="tiny", features=False)
-    save_atomically({"objects": {"ema": network.state_dict()}}, tmp_path / "latest.pt")
+    write({"objects": {"ema": network.state_dict()}}, tmp_path / "latest.pt")
     weights = tmp_path / "model.pt"
     export_weights(str(tmp_path / "latest.pt"), str(weights))
+    write_json(tmp_path / "checksums.json", {"model.pt": sha256(weights)})
     load_weights(network, weights)
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1

@@ -16,7 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from scripts.data import EpochSampler, LoadVolumesd, PatchDataset, PrepareTrainingd, SlicePatch
-from scripts.diffusion import BlockAverage, Diffusion
+from scripts.diffusion import Diffusion
+from scripts.measurement import BlockAverage
 from scripts.networks import PlaneDenoiser, ScoreFusion
 from scripts.networks.presets import SIZES
 from scripts.training import AveragedWeights, LatestCheckpoint, NoiseLoss, NoisyBatch

@@ -9,7 +9,7 @@ from typing import Any
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application, ConditionType, Operator, OperatorSpec
 
-from ...evaluation.case_evaluator import named, one_line
+from ...running.case_evaluator import named, one_line
 from .bundle import Bundle, Case, Step
 
 logger = logging.getLogger(__name__)

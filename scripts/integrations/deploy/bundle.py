@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from ... import bundle_root
 from ...data.write import check_output_dir
 from ...errors import BadInput
-from ...preflight import check_keys
+from ...running.preflight import check_keys
 
 SETTINGS = Path(__file__).with_name("app.yaml")
 

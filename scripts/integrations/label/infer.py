@@ -17,7 +17,7 @@ from monailabel.tasks.infer.basic_infer import BasicInferTask
 from torch import nn
 
 from scripts.errors import BadInput
-from scripts.training import load_weights
+from scripts.networks.weights import load_weights
 
 from .task import Task
 

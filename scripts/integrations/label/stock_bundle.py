@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 
 from ... import bundle_root
 from ...errors import BadInput, exit_code
-from ...training import load_weights
+from ...networks.weights import load_weights
 
 ROOT = Path(bundle_root())
 WORKFLOWS = ("inference", "train")

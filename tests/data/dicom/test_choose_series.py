@@ -13,7 +13,7 @@ from scripts.data import LoadVolumesd, find_cases
 from scripts.data.dicom import DicomSeries
 from scripts.data.dicom.choose import choose, weighting
 from scripts.errors import BadInput
-from scripts.evaluation import TolerantDataset
+from scripts.running import TolerantDataset
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
 SERIES = DicomSeries(files=(), uid="1.2", study_uid="1", patient_id="p")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from nilearn.datasets import load_mni152_template
 
-from scripts.evaluation.demo_dicom import write_template
+from scripts.demos.demo_dicom import write_template
 
 
 def test_the_demo_series_is_the_template_averaged_over_four_slices(tmp_path):

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.data.channels import conditions_and_mask
 from scripts.data.grid import CropToContentd
 from scripts.data.volumes import LoadVolumesd
-from scripts.diffusion import BlockAverage, Diffusion, ThickScans, sample_ddim
+from scripts.diffusion import Diffusion, sample_ddim
 from scripts.errors import BadInput
 from scripts.inferers import FusedScoreInferer
+from scripts.measurement import BlockAverage, ThickScans
+from scripts.measurement.channels import conditions_and_mask
 
 BLOCKS = [[1, 1, 4], [1, 4, 1], [4, 1, 1]]
 

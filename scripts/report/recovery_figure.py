@@ -6,17 +6,40 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ignite.engine import Engine, Events
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .downstream import DEGRADED, REAL
+from ..evaluation.downstream import DEGRADED, REAL
+from ..evaluation.downstream_results import DOWNSTREAM
+from ..files import read_json, whole
 
+PICTURE = "downstream.png"
 PERCENT = 100
 MARGIN = 0.35  # of the axis, around what it shows
 LETTERS = 13  # of a line below a bar
+
+
+class RecoveryFigure:
+    """Draws what `DownstreamResults` wrote into `output_dir` as `downstream.png`; a handler that follows it."""
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.folder = Path(output_dir).expanduser()
+
+    def attach(self, engine: Engine) -> None:
+        """Draw after the last case."""
+        engine.add_event_handler(Events.COMPLETED, self.draw)
+
+    def draw(self, engine: Any = None) -> None:
+        """The picture; none when no case was measured."""
+        content = read_json(self.folder / DOWNSTREAM)
+        if content["cases"]:
+            with whole(self.folder / PICTURE) as part:
+                part.write_bytes(recovery_figure(content))
 
 
 def recovery_figure(results: Mapping[str, Any]) -> bytes:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.diffusion import BlockAverage
+from scripts.measurement import BlockAverage
 
 FACTORS = [(4, 4, 4), (1, 1, 4), (2, 3, 1)]
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from scripts.evaluation.figures import planes_figure
+from scripts.report.planes_figure import planes_figure
 
 SIDES = (24, 28, 32)  # left-right, back-front, feet-head
 

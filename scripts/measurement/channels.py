@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..diffusion.degradations import Degradation
+from .degradations import Degradation
 from .intensity import IntensityRange, intensity_range
 
 
@@ -16,10 +16,7 @@ def coordinates(shape: Sequence[int], start: Sequence[int] | None = None, size: 
     """Coordinates in [-1, 1] over the full volume, for the patch `size` that begins at `start`; (3, *size)."""
     start = start or [0] * len(shape)
     size = size or shape
-    axes = [
-        torch.linspace(-1, 1, full)[first : first + length]
-        for full, first, length in zip(shape, start, size, strict=True)
-    ]
+    axes = [torch.linspace(-1, 1, full)[first : first + length] for full, first, length in zip(shape, start, size, strict=True)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import torch
 
-from scripts.data.intensity import background, intensity_range
+from scripts.measurement.intensity import background, intensity_range
 
 
 def head(seed):

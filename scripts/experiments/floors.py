@@ -10,9 +10,9 @@ import numpy as np
 import torch.nn.functional as F
 
 from ..data import LoadVolumesd, find_cases
-from ..diffusion import BlockAverage
-from ..diffusion.degradations import cubic
-from .metrics import psnr, ssim
+from ..evaluation.metrics import psnr, ssim
+from ..measurement import BlockAverage
+from ..measurement.degradations import cubic
 
 
 def floors(
@@ -44,4 +44,3 @@ def floors(
     for name, values in scores.items():
         mean = np.mean(values, axis=0)
         print(f"{name:20}{mean[0]:8.2f}{mean[1]:8.4f}")
-

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The three planes of a RAS volume."""
 
-from .errors import BadInput
+from ..errors import BadInput
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the spatial axis along which slices are cut
 

@@ -5,12 +5,12 @@ import torch
 from scripts.errors import BadInput
 from scripts.networks import ModalityFusion, ScoreFusion, VolumeDenoiser
 from scripts.networks.blocks import ResidualBlock
-from scripts.training import export_weights, fusion_to_train, load_members, load_weights, plane_to_train
-from scripts.training.checkpoint import save_atomically
+from scripts.networks.weights import export_weights, load_members, load_weights, write
+from scripts.training import fusion_to_train, plane_to_train
 
 
 def save(path, network):
-    save_atomically({"objects": {"ema": network.state_dict()}}, path)
+    write({"objects": {"ema": network.state_dict()}}, path)
     return network
 
 

@@ -18,8 +18,8 @@ from monai.bundle import ConfigParser, run
 
 from .. import bundle_root
 from ..errors import BadInput
-from ..preflight import preflight
-from .case_evaluator import named
+from ..running.case_evaluator import named
+from ..running.preflight import preflight
 
 STEPS = (1, 2, 4, 6, 10, 20, 50)
 ENSEMBLES = {"fusion": True, "average": False}  # name -> `fusion` of the config

@@ -15,7 +15,7 @@ from monai.data.meta_tensor import MetaTensor
 
 from .. import bundle_root
 from ..data.volumes import make_volume, pad_to_multiple, read_volume
-from ..diffusion import BlockAverage
+from ..measurement import BlockAverage
 
 THICK = (1, 1, 4)
 SCANNER_UNITS = 1000.0  # the template has its maximum at 1

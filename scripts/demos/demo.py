@@ -15,9 +15,9 @@ from monai.bundle import run
 from .. import bundle_root
 from ..data.volumes import make_volume, pad_to_multiple, read_volume
 from ..data.write import write_volume
-from ..diffusion import BlockAverage
-from .figures import Volume, planes_figure
-from .metrics import psnr, ssim
+from ..evaluation.metrics import psnr, ssim
+from ..measurement import BlockAverage
+from ..report.planes_figure import Volume, planes_figure
 
 FACTORS = (4, 4, 4)
 

@@ -4,8 +4,8 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.errors import BadInput
-from scripts.training import curve
-from scripts.training.curve import training_curve
+from scripts.report import training_curve as curve
+from scripts.report.training_curve import training_curve
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ..errors import BadInput
-from .checkpoint import read
+from ..networks.weights import read
 
 POINTS = 40  # of a curve, each the mean of its share of the steps
 Curve = tuple[list[int], list[float]]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 from collections.abc import Mapping
@@ -13,10 +12,12 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from .. import bundle_version, sha256
+from .. import bundle_version
 from ..data.dicom import DicomSeries
+from ..files import read_json, sha256, write_json
 from ..inferers.memory import peak_memory_gb
 
+RECORDS = ("results.json", "run.json")
 PACKAGES = ("torch", "monai", "numpy")
 MOST_WARNINGS = 50
 
@@ -50,10 +51,7 @@ class RunRecord:
         logging.getLogger().removeHandler(self.warnings)
         if not (engine.done or self.writes_failures_alone):
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}")
-        temporary.write_text(json.dumps(self.content(engine), indent=2, allow_nan=False))
-        temporary.replace(self.path)
+        write_json(self.path, self.content(engine))
 
     def content(self, engine: Any) -> dict[str, Any]:
         """What is written."""
@@ -105,3 +103,10 @@ def _sources(engine: Any) -> dict[str, dict[str, Any]]:
 def _told(source: str | DicomSeries) -> str | dict[str, Any]:
     """A file by its full path; a DICOM series whole, so that a report can read it again whatever rule chose it."""
     return str(Path(source).absolute()) if isinstance(source, str) else source.content()
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """The record that the latest run left in a folder, empty when none left one."""
+    found = [path for name in RECORDS if (path := folder / name).is_file()]
+    # An earlier run's metrics are not of what lies there now.
+    return read_json(max(found, key=lambda path: path.stat().st_mtime)) if found else {}

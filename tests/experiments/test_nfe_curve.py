@@ -14,8 +14,8 @@ import yaml
 from scripts import bundle_root
 from scripts.__main__ import main
 from scripts.errors import BadInput
-from scripts.evaluation import nfe_curve as module
-from scripts.evaluation.nfe_curve import curve_figure, experiments, markdown, nfe_curve
+from scripts.experiments import nfe_curve as module
+from scripts.experiments.nfe_curve import curve_figure, experiments, markdown, nfe_curve
 from scripts.networks import ScoreFusion
 
 SIDES = (32, 36, 40)

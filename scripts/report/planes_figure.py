@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..planes import PLANES
+from ..measurement.planes import PLANES
 
 Volume = npt.NDArray[np.floating]
 SIGNED = {"error"}

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one way in which files are written: whole or not at all, on the disk before they take their name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from .errors import BadInput
+
+
+@contextmanager
+def whole(path: Path, remedy: str = "give another place to write to") -> Iterator[Path]:
+    """A hidden place beside `path` to write a file or a folder to; it takes the place of `path` only when nothing failed.
+
+    Its name is no other process's, it ends like `path`, and it is gone afterwards whatever happens. Folders above are made,
+    and removed again if nothing is written. Raises BadInput with the remedy for an OSError.
+    """
+    part, older = (path.with_name(f".{uuid.uuid4().hex[:12]}.{what}.{path.name[-200:]}") for what in ("new", "old"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        _to_disk(part)
+        if path.is_dir() and not path.is_symlink():  # a folder cannot be renamed onto another
+            path.replace(older)
+        part.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror or error}); {remedy}") from error
+    finally:
+        if older.exists() and not path.exists():
+            older.replace(path)
+        for leftover in (part, older):
+            remove(leftover)
+        with suppress(OSError):
+            path.parent.rmdir()  # succeeds only when nothing was written in it
+
+
+def write_text(path: str | Path, text: str, remedy: str = "give another place to write to") -> None:
+    """A text file in UTF-8, whole or not at all."""
+    with whole(Path(path).expanduser(), remedy) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any, remedy: str = "give another place to write to") -> None:
+    """A JSON file, whole or not at all. Raises ValueError, and writes nothing, for numbers that are not finite."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", remedy)
+
+
+def read_json(path: Path, remedy: str = "remove it and run again") -> dict[str, Any]:
+    """A JSON file that holds an object. Raises BadInput with the remedy when it cannot be read as one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read as JSON ({(str(error).splitlines() or [''])[0][:100]}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: holds no JSON object; {remedy}")
+    return content
+
+
+def remove(path: Path) -> None:
+    """A file or folder, if it is there and can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Every byte of a file, or of the files of a folder: a machine that stops now must not leave an empty file of this name."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        _sync(file)
+
+
+def _sync(path: Path) -> None:
+    with suppress(OSError):  # some file systems cannot, folders on Windows among them
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measurement: what a scanner measured of a volume, as pure tensor mathematics; knows nothing of what is above it."""
+
+from .degradations import BlockAverage, Degradation, ThickScans
+
+__all__ = ["BlockAverage", "Degradation", "ThickScans"]

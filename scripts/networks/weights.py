@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weight files: read strictly, checked against their listed sums, taken apart by plane, and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from ..files import read_json, sha256, whole, write_json
+from ..measurement.planes import PLANES
+from .score_fusion import ScoreFusion
+
+CHECKSUMS = "checksums.json"  # of the weights that ship, beside them
+PLANE = "plane_axis"
+
+
+def write(content: Any, path: Path) -> None:
+    """`torch.save`, whole or not at all."""
+    with whole(path) as part:
+        torch.save(content, part)
+
+
+def read(path: Path) -> Any:
+    """A file of tensors and plain values. Raises BadInput when it is missing or broken."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such weights file; train them first or give another path") from error
+    except Exception as error:
+        raise BadInput(f"{path}: not a weights file of plain tensors ({type(error).__name__})") from error
+
+
+def averaged(path: str | Path) -> dict[str, Tensor]:
+    """The averaged weights of a checkpoint. Raises BadInput when the file is something else."""
+    try:
+        weights: dict[str, Tensor] = read(Path(path))["objects"]["ema"]
+    except (KeyError, TypeError, IndexError) as error:
+        raise BadInput(f"{path}: not a checkpoint of a training; give its latest.pt") from error
+    return weights
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load a state dict strictly (float16 files into the network's own type); returns the network.
+
+    path: a plain state dict, or a checkpoint of this package, of which the averaged weights are taken. A network without
+    fusion, which averages its planes, takes the planes of a file that has one.
+    Raises BadInput when the file is missing, broken, not the one listed in `checksums.json` beside it, or belongs to
+    another size of network.
+    """
+    own, state = network.state_dict(), weights_of(path)
+    if not any(key.startswith("fusion.") for key in own):
+        state = _planes_alone(own, state)
+    differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
+    differing += [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    differing += [key for key in own if key.endswith(PLANE) and not differing and int(own[key]) != int(state[key])]
+    if differing:
+        raise BadInput(
+            f"{path}: weights of another network ({len(differing)} tensors differ, first {sorted(differing)[0]}); "
+            "use the size, planes and task overlays they were trained with"
+        )
+    network.load_state_dict(state)
+    return network
+
+
+def weights_of(path: str | Path) -> dict[str, Tensor]:
+    """A plain state dict, or the averaged weights of a checkpoint. Raises BadInput when the file is not what it should be."""
+    check_sum(Path(path))
+    state: dict[str, Tensor] = read(Path(path))
+    return averaged(path) if "objects" in state else state
+
+
+def _planes_alone(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a network without fusion takes of a state dict: its own planes, wherever they stand there."""
+    places = {int(value): key.removesuffix(PLANE) for key, value in state.items() if key.endswith(PLANE)}
+    taken: dict[str, Tensor] = {}
+    for name, plane in own.items():
+        if name.endswith(PLANE):
+            # Its own place if that is the same plane: of members that see other conditions, several are of one plane.
+            place = name.removesuffix(PLANE) if state.get(name) == plane else places.get(int(plane), "no such plane")
+            parts = {key.removeprefix(place): value for key, value in state.items() if key.startswith(place)}
+            mine = name.removesuffix(PLANE)
+            taken |= {mine + key: value for key, value in parts.items() if not key.startswith("alignments.")}
+    return taken or state
+
+
+def load_members(network: ScoreFusion, pattern: str) -> ScoreFusion:
+    """Give each member of a fusion the weights of its plane.
+
+    pattern: a path with `{plane}` where the plane's name goes, for planes trained alone by `train_2d.yaml`; or one file
+    that holds them all, as models/model.pt does. Members of a `ModalityFusion` need `{seen}` too, for the places of the
+    conditions they see, as in runs/{seen}_{plane}/latest.pt with 0_coronal. Raises BadInput when a file is missing or does not
+    fit.
+    """
+    for member in network.members:
+        seen = "".join(map(str, getattr(member, "seen", [])))
+        load_weights(_alone(member), pattern.format(plane=member.plane, seen=seen))
+    return network
+
+
+def _alone(member: nn.Module) -> nn.Module:
+    """A view of one member with the parameter names that a network of this plane alone has."""
+    inner, outer = nn.Module(), nn.Module()
+    inner.add_module("denoiser", member.get_submodule("denoiser"))
+    inner.register_buffer("plane_axis", member.get_buffer("plane_axis"))
+    outer.add_module("members", nn.ModuleList([inner]))
+    return outer
+
+
+def export_weights(
+    source: str, target: str, half: bool = True, *, overwrite: bool = False, replace_shipped: bool = False
+) -> None:
+    """Write the averaged weights of a checkpoint as a plain state dict, in float16 unless told otherwise.
+
+    source: a checkpoint, or a pattern with `{plane}`: all planes there are, to be used together without a fusion. overwrite:
+    replace a file that is there; replace_shipped: even one that ships, and list its new sha256.
+    Raises BadInput, and writes nothing, for a file that may not be replaced.
+    """
+    path = Path(target).expanduser()
+    shipped = path.name in _listed(path)
+    if shipped and not replace_shipped:
+        raise BadInput(f"{path}: is a name of weights that ship; give another one (maintainers: --replace-shipped)")
+    if path.exists() and not (overwrite or shipped):
+        raise BadInput(f"{path}: is there already; give another name, or --overwrite")
+    state = _together(source) if "{plane}" in source else averaged(source)
+    write({key: _halved(value) if half else value for key, value in state.items()}, path)
+    if shipped:
+        write_json(path.with_name(CHECKSUMS), dict(sorted({**_listed(path), path.name: sha256(path)}.items())))
+
+
+def _together(pattern: str) -> dict[str, Tensor]:
+    """Planes trained alone as the members of one network that averages them."""
+    files = [file for plane in PLANES if Path(file := pattern.format(plane=plane)).is_file()]
+    if not files:
+        raise BadInput(f"{pattern}: no such file for any of {', '.join(PLANES)}; train planes first or give another path")
+    planes = enumerate(averaged(file) for file in files)
+    return {key.replace("members.0.", f"members.{place}.", 1): value for place, plane in planes for key, value in plane.items()}
+
+
+def _halved(value: Tensor) -> Tensor:
+    """In float16; integers, as SwinUNETR's indices, in int16 where they fit."""
+    if value.is_floating_point():
+        return value.half()
+    fits = value.dim() > 0 and value.dtype == torch.int64 and int(value.abs().max()) < 2**15
+    return value.short() if fits else value
+
+
+def check_sum(path: Path) -> None:
+    """Raise BadInput when the file differs from what `checksums.json` beside it lists; unlisted files pass."""
+    wanted = _listed(path).get(path.name)
+    if wanted is not None and path.is_file() and wanted != sha256(path):
+        raise BadInput(f"{path}: not the file listed in {CHECKSUMS}; fetch it again, or export your own under another name")
+
+
+def _listed(path: Path) -> dict[str, str]:
+    """sha256 by name of the weights that ship beside a file."""
+    table = path.with_name(CHECKSUMS)
+    return read_json(table, "fetch it again") if table.is_file() else {}
