@@ -6,6 +6,6 @@ from .modality_fusion import ModalityFusion
 from .plane_denoiser import PlaneDenoiser
 from .score_fusion import ScoreFusion
 from .volume_denoiser import VolumeDenoiser
-from .weights import load_weights
+from .weights import load_weights, own_or_shipped
 
-__all__ = ["FusionNet", "ModalityFusion", "PlaneDenoiser", "ScoreFusion", "VolumeDenoiser", "load_weights"]
+__all__ = ["FusionNet", "ModalityFusion", "PlaneDenoiser", "ScoreFusion", "VolumeDenoiser", "load_weights", "own_or_shipped"]

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..files import read_json, sha256, whole, write_json
 from ..measurement.planes import PLANES
 from .score_fusion import ScoreFusion
 
+logger = logging.getLogger(__name__)
 CHECKSUMS = "checksums.json"  # of the weights that ship, beside them
 PLANE = "plane_axis"
 
@@ -100,6 +102,21 @@ def load_members(network: ScoreFusion, pattern: str) -> ScoreFusion:
         seen = "".join(map(str, getattr(member, "seen", [])))
         load_weights(_alone(member), pattern.format(plane=member.plane, seen=seen))
     return network
+
+
+def own_or_shipped(own: str, shipped: str, planes: Sequence[str]) -> str:
+    """Where the planes of a fusion are: of one's own, else those that ship; for `load_members`.
+
+    own: a pattern with `{plane}`; shipped: a file that holds them all. Raises BadInput when some of one's own are missing, or
+    all and none ship.
+    """
+    missing = [file for plane in planes if not Path(file := own.format(plane=plane, seen="")).is_file()]
+    if not missing:
+        return own
+    if len(missing) < len(planes) or not Path(shipped).is_file():
+        raise BadInput(f"{missing[0]}: no such weights file; train this plane first, or give --plane_weights")
+    logger.warning(f"no planes of your own ({own}): the fusion is of the planes in {shipped}")
+    return shipped
 
 
 def _alone(member: nn.Module) -> nn.Module:

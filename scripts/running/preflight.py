@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first thing every run does: refuse overlays that change nothing, and turn bad input into one line."""
+"""The first thing every run does: refuse what would change nothing, and turn bad input into one line."""
 
 from __future__ import annotations
 
 import ast
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,31 +21,78 @@ from ..errors import BadInput, root_cause
 RUN_OPTIONS = {
     "args_file", "config_file", "final_id", "init_id", "logging_file", "meta_file", "run_id", "tracking", "workflow_type",
 }  # fmt: skip
+PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
+OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
+WITHOUT = "_without_"  # ids of the base that a workflow over it does not use
 
 
-def preflight(arguments: Sequence[str] | None = None, *, output_dir: str | None = None) -> None:
+def command_line() -> list[str]:
+    """What this process was started with."""
+    return sys.argv[1:]
+
+
+def preflight(arguments: Sequence[str] = (), *, output_dir: str | None = None, base: str | None = None) -> None:
     """Check the command line of `monai.bundle run` and make `BadInput` end a run with its line alone, exit code 1.
 
-    output_dir: where the run will write, if it does. Raises BadInput when it cannot, and for a key, in an overlay or on the
-    command line, that the first config file does not have: such a key would change nothing in silence.
+    output_dir: where the run will write, if it does; base: the workflow that this one goes over. Raises BadInput when the
+    folder cannot be written, and for what `check_changes` refuses.
     """
     sys.excepthook = _one_line
     logging.getLogger("monai.handlers.StatsHandler").addFilter(_without_traceback)
     if output_dir is not None:
         check_output_dir(output_dir)
-    options = _options(sys.argv[1:] if arguments is None else arguments)
-    named = options.pop("config_file", None)
-    if named is None:
+    options = _options(arguments)
+    if (named := options.pop("config_file", None)) is None:
         return
-    files = ast.literal_eval(named) if named.startswith(("[", "(")) else named.split(",")
-    base = ConfigParser.load_config_file(files[0])
-    for file in files[1:]:
-        check_keys(ConfigParser.load_config_file(file), base, Path(file).name, files[0])
-    overrides = {key: value for key, value in options.items() if key not in RUN_OPTIONS}
-    check_keys(overrides, base, "the command line", files[0])
-    for key, value in overrides.items():
-        if isinstance(base.get(key), bool) and value not in ("True", "False"):  # any other text would count as true
-            raise BadInput(f"the command line: --{key} {value} is neither True nor False; write it with a capital")
+    files = list(ast.literal_eval(named)) if named.startswith(("[", "(")) else named.split(",")
+    if base is not None and base not in [Path(file).name for file in files]:
+        _restart([str(Path(files[0]).with_name(base)), *files], arguments, named)
+    check_changes(files, {key: value for key, value in options.items() if key not in RUN_OPTIONS}, "the command line")
+
+
+def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], source: str) -> None:
+    """Raise BadInput for a key, in an overlay or in `options`, that no workflow among the files has, and for a value that is no
+    switch or number where one belongs: such a change would change nothing, or something else, in silence.
+    """
+    configs = {Path(file).name: ConfigParser.load_config_file(str(file)) for file in files}
+    workflows = [str(file) for file in files if PREFLIGHT in configs[Path(file).name]]
+    known = ConfigParser.load_config_files(workflows)
+    for unused in (key for file in workflows for key in configs[Path(file).name].get(WITHOUT, [])):
+        known.pop(unused)
+    for name, config in configs.items():
+        if config.get(OVER, name) not in configs:
+            raise BadInput(f"{name}: changes {config[OVER]} alone; leave it out here")
+        if PREFLIGHT not in config:
+            check_keys(config, known, name, workflows[-1])
+    check_keys(options, known, source, workflows[-1])
+    for key, value in options.items():
+        _check_value(key, value, ConfigParser(known).get(key), source)
+
+
+def check_keys(changes: Mapping[str, Any], base: Mapping[str, Any], source: str, base_name: str) -> None:
+    """Raise BadInput for a key, `a#b` for a nested one, that the config `base` does not have; it would change nothing."""
+    for key in changes:
+        if not key.startswith("_") and key.lstrip("+") not in ConfigParser(dict(base)):
+            raise BadInput(f"{source}: '{key}' is not in {Path(base_name).name}; correct the name (docs/configs.md lists them)")
+
+
+def _check_value(key: str, value: Any, default: Any, source: str) -> None:
+    """Any text counts as true; and a word in place of a number would fail late, far from its cause."""
+    if isinstance(default, bool) and str(value) not in ("True", "False"):
+        raise BadInput(f"{source}: --{key} {value} is neither True nor False; write it with a capital")
+    if isinstance(default, int | float) and not str(value).startswith(("$", "@")):
+        try:
+            float(value)
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"{source}: --{key} {value} is no number; the default is {default}") from error
+
+
+def _restart(files: Sequence[str], arguments: Sequence[str], named: str) -> None:
+    """Run the same command with the base before its overlay: until 0.7 such overlays were complete. Gone in 0.8."""
+    whole = str(list(files)).replace(" ", "")
+    print(f'note: {Path(files[1]).name} goes over {Path(files[0]).name} now: --config_file "{whole}"', flush=True)
+    given = [argument.replace(named, whole) for argument in arguments]
+    os.execv(sys.executable, [sys.executable, "-m", "monai.bundle", *given])
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:
@@ -56,24 +104,6 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
             following = arguments[index + 1] if index + 1 < len(arguments) else ""
             options[key] = value or following
     return options
-
-
-def check_keys(changes: Mapping[str, Any], base: Mapping[str, Any], source: str, base_name: str) -> None:
-    """Raise BadInput for a key, `a#b` for a nested one, that the config `base` does not have; it would change nothing."""
-    for key in changes:
-        if not key.startswith("_") and not _has(base, key.lstrip("+").split("#")):
-            raise BadInput(f"{source}: '{key}' is not in {Path(base_name).name}; correct the name (docs/configs.md lists them)")
-
-
-def _has(config: Any, path: Sequence[str]) -> bool:
-    for part in path:
-        if isinstance(config, Sequence) and part.isdigit() and int(part) < len(config):
-            config = config[int(part)]
-        elif isinstance(config, Mapping) and part in config:
-            config = config[part]
-        else:
-            return False
-    return True
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -56,7 +56,7 @@ class RunRecord:
     def content(self, engine: Any) -> dict[str, Any]:
         """What is written."""
         return {
-            "system": {**self.system, "nfe": getattr(self.inferer, "nfe", self.system.get("nfe"))},
+            "system": {**self.system, **_sampling(self.inferer)},
             "model": _model(self.weights),
             "versions": _versions(),
             "warnings": self.warnings.lines,
@@ -78,6 +78,14 @@ class _Warnings(logging.Handler):
         line = record.getMessage()
         if record.levelno == logging.WARNING and line not in self.lines and len(self.lines) < MOST_WARNINGS:
             self.lines.append(line)
+
+
+def _sampling(inferer: Any) -> dict[str, Any]:
+    """Sampler and NFE of an inferer that samples; of another one nothing, and what the system says of itself holds."""
+    if not hasattr(inferer, "sampler"):
+        return {}
+    sampler = getattr(inferer.sampler, "func", inferer.sampler)  # of a function with options
+    return {"sampler": getattr(sampler, "__name__", type(sampler).__name__), "nfe": inferer.nfe}
 
 
 def _model(weights: str | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from scripts import bundle_root
 from scripts.errors import BadInput, root_cause
 from scripts.networks import ScoreFusion
 from scripts.running.preflight import preflight
+from scripts.running.workflow import run_workflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 COARSE = FINE @ np.array([[4, 0, 0, 1.5], [0, 4, 0, 1.5], [0, 0, 4, 1.5], [0, 0, 0, 1]])
@@ -230,3 +231,41 @@ def test_a_switch_that_python_would_take_for_true_is_refused(value):
     arguments = ["--config_file", str(Path(bundle_root()) / "configs" / "inference.yaml"), "--fusion", value]
     with pytest.raises(BadInput, match=f"--fusion {value} is neither True nor False"):
         preflight(arguments)
+
+
+def test_a_word_in_place_of_a_number_is_refused():
+    arguments = ["--config_file", str(Path(bundle_root()) / "configs" / "inference.yaml"), "--steps", "two"]
+    with pytest.raises(BadInput, match=r"^the command line: --steps two is no number; the default is 1$"):
+        preflight(arguments)
+
+
+@pytest.mark.parametrize(
+    ("overlays", "options", "line"),
+    [
+        ([], {"stepz": 2}, r"^options: 'stepz' is not in inference\.yaml"),
+        ([], {"schedule#knd": "linear"}, r"^options: 'schedule#knd' is not in inference\.yaml"),
+        (["phase_2"], {}, r"^phase_2\.yaml: 'patch' is not in inference\.yaml"),
+        (["task_unheard_of"], {}, r"^task_unheard_of: there is no such config"),
+        ([], {"fusion": "no"}, r"--fusion no is neither True nor False"),
+    ],
+    ids=str,
+)
+def test_python_is_no_way_around_the_check_of_keys(overlays, options, line):
+    with pytest.raises(BadInput, match=line):
+        run_workflow("inference", overlays, run_id="inference", **options)
+
+
+def test_a_workflow_refuses_what_it_does_not_use_of_the_one_below_it():
+    with pytest.raises(BadInput, match=r"^ensemble_madm\.yaml: 'planes' is not in train_2d\.yaml"):
+        run_workflow("train_2d", ["ensemble_madm"], run_id="training")
+
+
+def test_an_overlay_that_was_complete_until_0_7_still_runs_alone(bundle, weights, tmp_path):
+    draw_rng = np.random.default_rng(0)
+    save(tmp_path / "in" / "a_t1.nii.gz", draw(draw_rng))
+    config = str(Path(bundle_root(), "configs", "evaluate.yaml"))
+    options = ["--dataset_dir", "in", "--output_dir", "out", "--ckpt_path", str(weights()), "--size", "tiny", "--split", "all"]
+    ended = bundle("run", "evaluating", "--config_file", config, *options)
+    assert ended.returncode == 0, ended.stderr
+    assert "note: evaluate.yaml goes over inference.yaml now: --config_file" in ended.stdout
+    assert (tmp_path / "out" / "results.json").is_file()

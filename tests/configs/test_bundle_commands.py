@@ -13,6 +13,7 @@ from monai.bundle import ckpt_export, create_workflow, onnx_export, verify_metad
 
 from scripts import bundle_root
 from scripts.networks import ScoreFusion
+from scripts.running.workflow import config_files
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CONFIGS = Path(bundle_root(), "configs")
@@ -59,7 +60,9 @@ def test_workflows_have_every_property_that_monai_asks_for(kind, name, run_id, n
     else:
         overrides["ckpt_path"] = save_weights(network(), tmp_path / "model.pt")
         overrides["output_dir"] = str(tmp_path / "out")
-    workflow = create_workflow(config_file=str(CONFIGS / f"{name}.yaml"), workflow_type=kind, run_id=run_id, **overrides)
+    workflow = create_workflow(
+        config_file=[str(file) for file in config_files(name)], workflow_type=kind, run_id=run_id, **overrides
+    )
     assert workflow.check_properties() == []
     assert workflow.bundle_root == bundle_root()
     assert isinstance(workflow.network_def, ScoreFusion)

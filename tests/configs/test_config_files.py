@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 from scripts import bundle_root
 from scripts.errors import BadInput
 from scripts.running.preflight import preflight
+from scripts.running.workflow import config_files
 
 ROOT = Path(bundle_root())
 CONFIGS = ROOT / "configs"
@@ -62,15 +63,23 @@ def group(name):
 
 @cache
 def load(name):
+    """A file as it stands."""
     return yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
 
 
 def parser(base, *overlays):
-    """What MONAI makes of several config files: later ones replace ids of earlier ones."""
-    merged = ConfigParser(copy.deepcopy(load(base)))
-    for overlay in filter(None, overlays):
-        merged.update({key: copy.deepcopy(value) for key, value in load(overlay).items() if key != "_desc_"})
-    return merged
+    """What MONAI makes of a workflow with what it goes over, and overlays: later ones replace ids of earlier ones."""
+    files = config_files(base, list(filter(None, overlays)))
+    return ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
+
+
+@cache
+def whole(base):
+    """A workflow with what it goes over, without what it does not use of that."""
+    config = copy.deepcopy(parser(base).get())
+    for key in config.get("_without_", []):
+        config.pop(key)
+    return config
 
 
 def leaves(config, path=""):
@@ -107,7 +116,7 @@ def test_yaml_reads_numbers_as_numbers(name):
 def test_expressions_make_one_call_at_most_and_import_nothing_of_ours(name):
     for path, value in leaves(load(name)):
         if path.startswith("imports#"):
-            assert value in ("$import os", "$import torch", "$import monai")
+            assert value in ("$import torch", "$import monai")
         elif isinstance(value, str) and value.startswith("$") and value != DEVICE:
             tree = ast.parse(re.sub(r"@[\w#]+", "reference", value[1:]))
             assert sum(isinstance(node, ast.Call) for node in ast.walk(tree)) <= 1, path
@@ -136,12 +145,15 @@ def test_overlays_are_short(name):
 @pytest.mark.parametrize(("base", "overlay"), PAIRS)
 def test_an_overlay_is_taken_exactly_where_it_changes_something(base, overlay, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # restored after the test
-    files = [str(CONFIGS / f"{name}.yaml") for name in (base, overlay)]
-    arguments = ["run", "--config_file", str(files)]
-    missing = [key for key in load(overlay) if not key.startswith("_") and not has_id(load(base), key)]
+    files = config_files(base, [overlay])
+    arguments = ["run", "--config_file", str([str(file) for file in files])]
+    missing = [key for key in load(overlay) if not key.startswith("_") and not has_id(whole(base), key)]
     if base in ALONE.get(overlay, FITS[overlay.split("_")[0]]):
         assert not missing
         preflight(arguments)
+    elif load(overlay).get("_over_", files[0].name) not in [file.name for file in files]:
+        with pytest.raises(BadInput, match=rf"^{overlay}\.yaml: changes inference\.yaml alone"):
+            preflight(arguments)
     else:
         assert missing
         with pytest.raises(BadInput, match=rf"^{overlay}\.yaml: '{missing[0]}' is not in {base}\.yaml"):
@@ -183,7 +195,7 @@ def test_networks_of_every_combination_build(base, task):
         config = parser(base, task, ensemble, size, phase)
         with torch.device("meta"):  # no memory, whatever the size
             network = config.get_parsed_content("network_def")
-        planes = config.get("planes", [config.get("plane")])
+        planes = [config["plane"]] if "plane" in config else config["planes"]
         assert [member.plane for member in network.members] == planes
         assert [member.slab for member in network.members] == [config["slab"]] * len(planes)
         assert {member.conditions for member in network.members} == {len(config["conditions"])}
@@ -201,7 +213,7 @@ def test_inferers_of_every_combination_build(base):
         linear = config["schedule"]["kind"] == "linear"
         assert inferer.nfe <= config["steps"] if linear else inferer.nfe == config["steps"]
         assert diffusion.prediction == ("epsilon" if method else "v")
-        if task == "task_translation":
+        if config["degradation"] is None:
             assert degradation is None
         else:
             assert list(degradation.factors) == config["block"]
@@ -248,11 +260,31 @@ def test_train_is_train_3d_under_the_run_id_of_monai_label():
     assert list(label) == list(fusion)
 
 
+# What inference.yaml and train_3d.yaml say both, for both are complete in themselves; and what they say differently.
+DIFFERENT = {"_desc_", "network", "handlers", "preflight", "regression_share", "preprocessing", "postprocessing", "dataset"}
+
+
+def test_what_stands_in_two_complete_workflows_is_the_same_leaf_by_leaf():
+    inference, training = load("inference"), load("train_3d")
+    both = [key for key in inference if key in training and key not in DIFFERENT]
+    assert len(both) >= 30
+    for key in both:
+        assert dict(leaves(inference[key])) == dict(leaves(training[key])), key
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_no_overlay_counts_in_a_list(name):
+    """Entries of lists are addressed by name: an index means another entry as soon as one is put before it."""
+    for overlay in OVERLAYS:
+        assert not [key for key in load(overlay) if re.search(r"#\d", key)]
+
+
 @pytest.mark.parametrize("name", sorted(WORKFLOWS))
 def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
     config = load(name)
     known = {"run", "inference", "training", "evaluating"}
     assert known & set(config) == WORKFLOWS[name]
+    assert config["preflight"]["arguments"] == {"_target_": "scripts.running.command_line"}
     for run_id in WORKFLOWS[name]:
         assert config[run_id][0] == "$@preflight"
         assert config[run_id][-1].endswith(".run()")
@@ -260,10 +292,12 @@ def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
 
 @pytest.mark.parametrize("name", ["train_2d", "train_3d", "train_segmentation"])
 def test_multi_gpu_keeps_the_five_handlers_that_every_process_needs(name):
-    first = [handler["_target_"] for handler in load(name)["train"]["handlers"][:5]]
+    handlers = parser(name)["train"]["handlers"]
     ours = ["scripts.training.LatestCheckpoint", "scripts.training.BoundedGradients"]
-    assert first == ["LrScheduleHandler", "scripts.training.AveragedWeights", *ours, "ValidationHandler"]
+    wanted = ["LrScheduleHandler", "scripts.training.AveragedWeights", *ours, "ValidationHandler"]
+    assert [handler["_target_"] for handler in handlers[:5]] == wanted
     assert load("multi_gpu")["train#trainer#train_handlers"].endswith("else 5]")
+    assert parser(name)["ema"] == f"@train#handlers#{wanted.index('scripts.training.AveragedWeights')}"
 
 
 def test_both_copies_of_the_metadata_are_the_same():

@@ -13,7 +13,7 @@ from scripts import bundle_root
 def test_two_processes_train_validate_and_save_together(tmp_path, rng):
     for case in ("a", "b"):
         save(tmp_path / "data" / f"{case}_t1.nii.gz", draw(rng))
-    configs = [str(Path(bundle_root()) / "configs" / f"{name}.yaml") for name in ("train_2d", "multi_gpu")]
+    configs = [str(Path(bundle_root()) / "configs" / f"{name}.yaml") for name in ("train_3d", "train_2d", "multi_gpu")]
     small = "--size tiny --precision float32 --max_epochs 1 --steps_per_epoch 2 --batch_size 2 --val_interval 1 --val_cases 1"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "monai.bundle", "run", "training", "--config_file", str(configs), *small.split()]

@@ -13,8 +13,8 @@ from monai.bundle import run
 from skimage.metrics import peak_signal_noise_ratio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scripts import bundle_root
 from scripts.networks.weights import export_weights
+from scripts.running.workflow import config_files
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of code in configs, at every run
 SIDES = (32, 36, 40)
@@ -27,7 +27,7 @@ REFINEMENT = np.diag([0.25, 0.25, 0.25, 1]) + np.array([[0, 0, 0, -0.375]] * 3 +
 
 def launch(run_id, *names, **overrides):
     """`monai.bundle run` in this process, with networks for tests and logging left to pytest."""
-    files = [str(Path(bundle_root(), "configs", f"{name}.yaml")) for name in names]
+    files = [str(file) for file in config_files(names[0], names[1:])]
     defaults = {"size": "tiny", "precision": "float32", "logging_file": False}
     if "ckpt_dir" in overrides:  # a training, which would keep volumes in runs/
         defaults["cache_dir"] = str(Path(overrides["ckpt_dir"], "cache"))

@@ -6,7 +6,7 @@ import pytest
 from scripts.errors import BadInput
 from scripts.files import sha256, write_json
 from scripts.networks import ScoreFusion
-from scripts.networks.weights import export_weights, write
+from scripts.networks.weights import export_weights, own_or_shipped, write
 
 
 @pytest.fixture
@@ -44,3 +44,22 @@ def test_a_broken_list_of_sums_is_named(checkpoint, tmp_path):
     (tmp_path / "checksums.json").write_text('{"model.pt": ')
     with pytest.raises(BadInput, match=r"checksums\.json: cannot be read as JSON .*; fetch it again"):
         export_weights(checkpoint, str(tmp_path / "model.pt"))
+
+
+@pytest.mark.parametrize("have", [[], ["coronal"], ["coronal", "sagittal"]], ids=str)
+def test_without_planes_of_ones_own_a_fusion_takes_the_shipped_ones_and_says_so(have, tmp_path, caplog):
+    own, shipped = str(tmp_path / "{plane}.pt"), tmp_path / "model.pt"
+    for plane in have:
+        (tmp_path / f"{plane}.pt").touch()
+    shipped.touch()
+    if len(have) == 1:
+        with pytest.raises(BadInput, match=r"sagittal\.pt: no such weights file; train this plane first"):
+            own_or_shipped(own, str(shipped), ["coronal", "sagittal"])
+        return
+    assert own_or_shipped(own, str(shipped), ["coronal", "sagittal"]) == (own if have else str(shipped))
+    assert ("no planes of your own" in caplog.text) == (not have)
+
+
+def test_a_task_whose_weights_do_not_ship_asks_for_planes(tmp_path):
+    with pytest.raises(BadInput, match=r"coronal\.pt: no such weights file; train this plane first, or give --plane_weights"):
+        own_or_shipped(str(tmp_path / "{plane}.pt"), str(tmp_path / "none.pt"), ["coronal", "sagittal"])

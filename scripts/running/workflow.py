@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workflows of the bundle from Python: its config files by name, checked, and run as `monai.bundle run` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from .. import bundle_root
+from ..errors import BadInput
+from .preflight import PREFLIGHT, check_changes
+
+PACKAGE, CONFIGS = __name__.split(".")[0], "scripts."  # what this package is called here, and in configs
+
+
+def config_file(name: str | Path) -> Path:
+    """A file of `configs` by its name without ending, or any file by its path. Raises BadInput when there is none."""
+    found = [path for path in (Path(bundle_root(), "configs", f"{name}.yaml"), Path(name).expanduser()) if path.is_file()]
+    if not found:
+        raise BadInput(f"{name}: there is no such config; docs/configs.md lists them")
+    return found[0]
+
+
+def config_files(workflow: str, overlays: Sequence[str | Path] = ()) -> list[Path]:
+    """The files of a workflow in the order of their precedence: what it goes over, itself, then the overlays."""
+    file = config_file(workflow)
+    base = ConfigParser.load_config_file(str(file))[PREFLIGHT].get("base")
+    below = config_files(base.removesuffix(".yaml")) if base else []
+    return [*below, file, *map(config_file, overlays)]
+
+
+def load_config(files: Sequence[Path], options: Mapping[str, Any] | None = None) -> ConfigParser:
+    """The merged config with `options` (values by id) in place. Raises BadInput for what `check_changes` refuses."""
+    return _workflow(files, options or {}).parser
+
+
+def run_workflow(workflow: str, overlays: Sequence[str | Path] = (), *, run_id: str, **options: Any) -> None:
+    """Run a workflow of `configs` in this process.
+
+    overlays: names or paths of config files; run_id: as `monai.bundle run` has it; options: values by id, nested ones as a#b.
+    Raises BadInput for an unknown file or id, and SystemExit as the workflow does.
+    """
+    prepared = _workflow(config_files(workflow, overlays), options, run_id=run_id)
+    prepared.initialize()
+    prepared.run()
+    prepared.finalize()
+
+
+def _workflow(files: Sequence[Path], options: Mapping[str, Any], **ids: str) -> ConfigWorkflow:
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    check_changes(files, given, "options")
+    given[f"{PREFLIGHT}#arguments"] = []  # they were checked here, and this process' own are not the workflow's
+    workflow = ConfigWorkflow([str(file) for file in files], workflow_type=None, **ids, **given)
+    if not CONFIGS.startswith(f"{PACKAGE}."):
+        workflow.parser.set(_renamed(workflow.parser.get()))
+    return workflow
+
+
+def _renamed(config: Any) -> Any:
+    """An installed package has a name of its own: `scripts` is anybody's."""
+    if isinstance(config, Mapping):
+        return {key: _renamed(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_renamed(value) for value in config]
+    return f"{PACKAGE}.{config.removeprefix(CONFIGS)}" if isinstance(config, str) and config.startswith(CONFIGS) else config
