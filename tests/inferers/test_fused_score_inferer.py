@@ -171,9 +171,7 @@ def test_half_precision_stays_close_to_float32(draw_head, awaken):
     )
     change = (exact - inputs).square().mean().sqrt()
     assert not torch.equal(half, exact)
-    assert (
-        half - exact
-    ).square().mean().sqrt() < 0.08 * change  # three digits, of which some twenty layers lose one
+    assert (half - exact).square().mean().sqrt() < 0.08 * change  # three digits, of which some twenty layers lose one
 
 
 @pytest.mark.parametrize(
