@@ -1,118 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A thin command line: `python -m scripts --help`; imports only the standard library before a command runs."""
+"""The command line: `score-fusion --help`; imports only the standard library before a command runs."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from . import bundle_version
 from .errors import exit_code
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; bad input is one line and exit code 1."""
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], None] = options.command
-    return exit_code(lambda: command(options))
+ABOUT = "Volume-to-volume MR translation by fused 2D diffusion models. Research use; synthetic images are not for diagnosis."
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    doctor = commands.add_parser("doctor", help="what a folder holds, what would be used and what is wrong; reads headers only")
-    doctor.add_argument("dataset_dir", help="folder or zip with NIfTI or DICOM files (docs/your_data.md, docs/dicom.md)")
-    doctor.add_argument("--task", nargs="+", default=["t1"], metavar="NAME", help="conditions (default: t1)")
-    doctor.add_argument("--rule", nargs=2, action="append", default=[], metavar=("NAME", "REGEX"), help="as series_rules")
-    doctor.set_defaults(command=_doctor)
-    demo = commands.add_parser("demo", help="restore a low-resolution copy of the MNI152 brain with the shipped weights")
-    demo.add_argument("--output", default="demo", help="folder for the volumes and the picture (default: demo)")
-    demo.add_argument("--samples", type=int, default=3, help="runs with different noise, at least 2 (default: 3)")
-    demo.set_defaults(command=_demo)
-    clinic = commands.add_parser("demo_dicom", help="from a DICOM study, or one made of the MNI152 brain, to a derived series")
-    clinic.add_argument("--study", default="study", help="DICOM folder with a T1 and a T1 post; it may be missing")
-    clinic.add_argument("--output", default="demo/dicom", help="folder for the results (default: demo/dicom)")
-    clinic.set_defaults(command=_demo_dicom)
-    export = commands.add_parser("export", help="write a training's averaged weights as a plain float16 state dict")
-    export.add_argument("checkpoint", help="latest.pt of a training")
-    export.add_argument("weights", help="file to write, e.g. models/model.pt")
-    export.set_defaults(command=_export)
-    floors = commands.add_parser("floors", help="PSNR and SSIM of classical interpolation on a split")
-    floors.add_argument("dataset_dir", help="folder with cases (docs/your_data.md)")
-    floors.add_argument("--modality", default="t1", help="default: t1")
-    floors.add_argument("--block", type=int, nargs=3, default=[4, 4, 4], help="voxels averaged per axis (default: 4 4 4)")
-    floors.add_argument("--split", default="val", choices=["all", "train", "val"], help="default: val")
-    floors.add_argument("--max-cases", type=int, help="the first so many (default: all)")
-    floors.set_defaults(command=_floors)
-    curve = commands.add_parser("nfe_curve", help="PSNR, SSIM and MMD of evaluate.yaml against network evaluations")
-    curve.add_argument("dataset_dir", help="folder with cases (docs/your_data.md)")
-    curve.add_argument("--output", required=True, help="folder for every run and the curve; complete runs are kept")
-    curve.add_argument("--steps", type=int, nargs="+", metavar="N", help="default: 1 2 4 6 10 20 50")
-    curve.add_argument("--max-cases", type=int, help="the first so many (default: all)")
-    curve.add_argument("--samplers", nargs="+", metavar="NAME", help="default: ddim dpm_solver_pp_2m ancestral")
-    curve.add_argument("--ensembles", nargs="+", metavar="NAME", help="default: fusion average")
-    curve.add_argument("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)")
-    curve.add_argument("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml")
-    curve.set_defaults(command=_nfe_curve)
-    _add_comparisons(commands)
-    bench = commands.add_parser("benchmark", help="this machine's limit, the plain way and ours")
-    bench.add_argument("--size", default="compact", help="network preset (default: compact)")
-    bench.add_argument("--shape", type=int, nargs=3, default=[192, 192, 152], help="voxels (default: 192 192 152)")
-    bench.add_argument("--box", type=int, nargs=3, default=[144, 172, 140], help="the head in them (default: 144 172 140)")
-    bench.add_argument("--steps", type=int, default=1, help="of our sampler (default: 1)")
-    bench.add_argument("--precision", choices=["auto", "float32"], default="auto", help="default: bfloat16 where there is any")
-    bench.add_argument("--json", help="file to write the figures to")
-    bench.set_defaults(command=_benchmark)
-    memory = commands.add_parser("memory_curve", help="memory of one evaluation against voxels, measured and predicted")
-    memory.add_argument("--size", default="compact", help="network preset (default: compact)")
-    memory.add_argument("--sides", type=int, nargs="+", default=[96, 128, 160, 192, 256], help="of cubes, in voxels")
-    memory.add_argument("--rungs", type=int, nargs="+", default=[0], help="of the memory ladder, 0 is the highest (default: 0)")
-    memory.add_argument("--output", help="path of the .json and .png to write, without the ending")
-    memory.set_defaults(command=_memory_curve)
-    pages = commands.add_parser("report", help="a page for every case of a run and one for all, to look at offline")
-    pages.add_argument("run_dir", help="output_dir of inference.yaml or evaluate.yaml")
-    pages.add_argument("--dataset-dir", "--dataset_dir", help="where the files lie that the run read, if they have moved")
-    pages.add_argument("--truth", metavar="DIR", dest="truth_dir", help="folder with the targets, after inference.yaml")
-    pages.add_argument("--datalist", help="as the run had it")
-    pages.add_argument("--conditions", nargs="+", metavar="NAME", help="default: of results.json, else t1")
-    pages.add_argument("--target", metavar="NAME", help="default: of results.json, else the first condition")
-    pages.add_argument("--block", type=int, nargs=3, help="default: of results.json, else 4 4 4; 1 1 1 for translation")
-    pages.add_argument("--max-cases", type=int, help="the first so many (default: all)")
-    pages.set_defaults(command=_report)
-    return parser
-
-
-def _add_comparisons(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Commands that set systems side by side."""
-    compared = commands.add_parser("experiment", help="train, run and measure systems side by side; goes on where it stopped")
-    compared.add_argument("name", help="super_resolution, thick_slice, translation, both, ablations, ... (docs/systems.md)")
-    compared.add_argument("dataset_dir", help="folder with cases (docs/your_data.md)")
-    compared.add_argument("--output", required=True, help="folder for trainings, results and tables")
-    compared.add_argument("--systems", nargs="+", metavar="NAME", help="some of them (default: all)")
-    compared.add_argument("--plane-steps", type=int, default=1500, help="of every training in 2D (default: 1500)")
-    compared.add_argument("--volume-steps", type=int, default=1300, help="of every training in 3D (default: 1300)")
-    compared.add_argument("--steps", type=int, nargs="+", default=[1], metavar="N", help="of the sampler (default: 1)")
-    compared.add_argument("--options", type=_mapping, default={}, metavar="JSON", help="keys of the configs (docs/systems.md)")
-    compared.set_defaults(command=_experiment)
-    tables = commands.add_parser("tables", help="results of evaluations side by side, with intervals or paired tests")
-    tables.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them")
-    tables.add_argument("--table", type=int, metavar="N", help="as the paper's, 1 to 6 or 8; 2 is made of downstream.json")
-    tables.add_argument("--published", action="store_true", help="the paper's whole table, not only the rows of our systems")
-    tables.add_argument("--format", default="markdown", choices=["markdown", "csv", "latex"], help="default: markdown")
-    tables.add_argument("--output", help="file to write (default: print)")
-    tables.add_argument("--compare", action="store_true", help="tests between the systems of a task, instead of their means")
-    tables.set_defaults(command=_tables)
-    sides = commands.add_parser("side_by_side", help="a picture of what several systems made of one case")
-    sides.add_argument("run_dirs", nargs="+", metavar="RUN", help="output folders of evaluate.yaml on the same data")
-    sides.add_argument("--case", help="default: the first that all of them have")
-    sides.add_argument("--output", default="side_by_side.png", help="default: side_by_side.png")
-    sides.set_defaults(command=_side_by_side)
-    trained = commands.add_parser("training_curve", help="a picture of how loss and validation of trainings went")
-    trained.add_argument("runs", nargs="+", metavar="RUN", help="folders of trainings (ckpt_dir)")
-    trained.add_argument("--output", default="training_curve.png", help="default: training_curve.png")
-    trained.set_defaults(command=_training_curve)
+def arg(*names: str, **options: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """As `add_argument` takes it. Without a default: what is not given is left to the command's own."""
+    return names, options
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -122,90 +29,156 @@ def _mapping(text: str) -> dict[str, Any]:
     return content
 
 
-def _doctor(options: argparse.Namespace) -> None:
-    from .data.doctor import doctor
+class Command(NamedTuple):
+    """A line of help, the function behind it as module:name, and its arguments, each named after one of its parameters."""
 
-    doctor(options.dataset_dir, options.task, dict(options.rule))
-
-
-def _floors(options: argparse.Namespace) -> None:
-    from .experiments.floors import floors
-
-    given = {"modality": options.modality, "block": options.block, "split": options.split}
-    floors(options.dataset_dir, **given, max_cases=options.max_cases)
+    about: str
+    target: str
+    arguments: Sequence[tuple[tuple[str, ...], dict[str, Any]]]
 
 
-def _nfe_curve(options: argparse.Namespace) -> None:
-    from .experiments.nfe_curve import nfe_curve
+DATA = arg("dataset_dir", help="folder with cases (docs/your_data.md)")
+SOURCE = arg("dataset_dir", help="file, folder or zip with NIfTI or DICOM (docs/your_data.md, docs/dicom.md)")
+OUTPUT = arg("-o", "--output", required=True, metavar="OUT", help="folder to write to")
+PICTURE = arg("--output", metavar="PNG", help="picture to write")
+CASES = arg("--max-cases", type=int, metavar="N", help="the first so many (default: all)")
+BLOCK = arg("--block", type=int, nargs=3, metavar="N", help="voxels averaged along each axis")
+SIZE = arg("--size", metavar="NAME", help="network preset (default: compact)")
+CONFIG = (
+    arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution)"),
+    arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path (docs/configs.md)"),
+    arg("--set", dest="settings", action="append", metavar="KEY=VALUE", help="any id of the configs; may be repeated"),
+)
+RUN = (
+    arg("--steps", type=int, metavar="N", help="network evaluations (default: 1)"),
+    arg("--samples", type=int, metavar="N", help="runs with different noise; 2 and more give an uncertainty (default: 1)"),
+    arg("--seed", type=int, metavar="N", help="of the first sample (default: 0)"),
+    arg("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)"),
+    arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
+    *CONFIG,
+)
+GROUPS = {
+    "Use": {
+        "restore": Command(
+            "translate a file, a folder or a zip", "running.commands:restore",
+            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN)),
+        "doctor": Command(
+            "say what a folder holds, what would be used and what is wrong", "data.doctor:doctor",
+            (SOURCE, arg("--task", nargs="+", metavar="NAME", help="conditions (default: t1)"),
+            arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"),
+            help="as series_rules"))),
+        "report": Command(
+            "a page for every case of a run and one for all, to look at offline", "report:report",
+            (arg("run_dir", help="folder of a restore or evaluate"),
+            arg("--dataset-dir", "--dataset_dir", help="where the files lie that the run read, if they moved"),
+            arg("--truth", metavar="DIR", dest="truth_dir", help="folder with the targets, after restore"),
+            arg("--datalist", help="as the run had it"),
+            arg("--conditions", nargs="+", metavar="NAME", help="where the run left no record"),
+            arg("--target", metavar="NAME", help="likewise"), BLOCK, CASES)),
+        "demo": Command(
+            "restore a low-resolution copy of the MNI152 brain", "demos.demo:demo",
+            (arg("--output", default="demo", help="folder for volumes and picture (default: demo)"),
+            arg("--samples", type=int, help="runs with different noise, at least 2 (default: 3)"))),
+        "demo_dicom": Command(
+            "from a DICOM study, or one made of the MNI152 brain, to a derived series", "demos.demo_dicom:demo_dicom",
+            (arg("--study", default="study", help="DICOM folder with a T1 and a T1 post; it may be missing"),
+            arg("--output", default="demo/dicom", help="folder for the results (default: demo/dicom)"))),
+    },
+    "Measure": {
+        "evaluate": Command(
+            "restore simulated measurements of a split and measure the result", "running.commands:evaluate",
+            (DATA, OUTPUT, arg("--split", choices=["all", "train", "val"], help="default: val"),
+            arg("--predictions", metavar="DIR", help="measure what lies there instead of inferring"),
+            arg("--mask", metavar="NAME", help="a label map within which metrics are also taken"), CASES, *RUN)),
+        "tables": Command(
+            "results of evaluations side by side, with intervals or paired tests", "tables:tables",
+            (arg("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them"),
+            arg("--table", type=int, metavar="N", help="as the paper's, 1 to 6 or 8; 2 is of downstream.json"),
+            arg("--published", action="store_true", help="the paper's whole table, not only our systems' rows"),
+            arg("--format", dest="form", choices=["markdown", "csv", "latex"], help="default: markdown"),
+            arg("--output", help="file to write (default: print)"),
+            arg("--compare", action="store_true", help="tests between the systems of a task, not their means"))),
+        "side_by_side": Command(
+            "a picture of what several systems made of one case", "report.side_by_side:side_by_side",
+            (arg("run_dirs", nargs="+", metavar="RUN", help="folders of evaluate on the same data"),
+            arg("--case", help="default: the first that all of them have"), PICTURE)),
+        "floors": Command(
+            "PSNR and SSIM of classical interpolation on a split", "experiments.floors:floors",
+            (DATA, arg("--modality", help="default: t1"), BLOCK,
+            arg("--split", choices=["all", "train", "val"], help="default: val"), CASES)),
+        "benchmark": Command(
+            "this machine's limit, the plain way and ours", "benchmarks.speed:speed",
+            (SIZE, arg("--shape", type=int, nargs=3, metavar="N", help="voxels (default: 192 192 152)"),
+            arg("--box", type=int, nargs=3, metavar="N", help="the head in them (default: 144 172 140)"),
+            arg("--steps", type=int, metavar="N", help="of our sampler (default: 1)"),
+            arg("--precision", choices=["auto", "float32"], help="default: bfloat16 where there is any"),
+            arg("--json", dest="json_path", metavar="FILE", help="file to write the figures to"))),
+        "memory_curve": Command(
+            "memory of one evaluation against voxels, measured and predicted", "benchmarks.memory:memory",
+            (SIZE, arg("--sides", type=int, nargs="+", metavar="N", help="of cubes, in voxels"),
+            arg("--rungs", type=int, nargs="+", metavar="N", help="of the memory ladder, 0 is the highest"),
+            arg("--output", help="path of the .json and .png to write, without the ending"))),
+    },
+    "Train and compare": {
+        "train": Command(
+            "train a plane, or the fusion of planes that are there", "running.commands:train",
+            (DATA, OUTPUT, arg("--plane", metavar="NAME", help="axial, coronal or sagittal (default: the fusion)"),
+            arg("--planes", dest="plane_weights", metavar="FILE", help="{plane} in place of a plane's name"),
+            arg("--device", metavar="NAME", help="default: a GPU where there is one"), *CONFIG)),
+        "export": Command(
+            "write a training's averaged weights as a plain float16 state dict", "networks.weights:export_weights",
+            (arg("source", metavar="CHECKPOINT", help="latest.pt of a training"),
+            arg("target", metavar="WEIGHTS", help="file to write, such as my_model.pt"),
+            arg("--overwrite", action="store_true", help="replace a file that is there"),
+            arg("--replace-shipped", action="store_true", help="even one that ships; for maintainers"))),
+        "training_curve": Command(
+            "a picture of how loss and validation of trainings went", "report.training_curve:training_curve",
+            (arg("runs", nargs="+", metavar="RUN", help="folders of trainings"), PICTURE)),
+        "experiment": Command(
+            "train, run and measure systems side by side; goes on where it stopped", "experiments.run:experiment",
+            (arg("name", help="super_resolution, translation, both, ablations, ... (docs/systems.md)"), DATA, OUTPUT,
+             arg("--systems", nargs="+", metavar="NAME", help="some of them (default: all)"),
+            arg("--plane-steps", type=int, metavar="N", help="of every training in 2D (default: 1500)"),
+            arg("--volume-steps", type=int, metavar="N", help="of every training in 3D (default: 1300)"),
+            arg("--steps", type=int, nargs="+", metavar="N", help="of the sampler (default: 1)"),
+            arg("--options", type=_mapping, metavar="JSON", help="ids of the configs (docs/systems.md)"))),
+        "nfe_curve": Command(
+            "quality against network evaluations", "experiments.nfe_curve:nfe_curve",
+            (DATA, OUTPUT, arg("--steps", type=int, nargs="+", metavar="N", help="default: 1 2 4 6 10 20 50"),
+            arg("--samplers", nargs="+", metavar="NAME", help="default: ddim dpm_solver_pp_2m ancestral"),
+            arg("--ensembles", nargs="+", metavar="NAME", help="default: fusion average"),
+            arg("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)"),
+            arg("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml"), CASES)),
+        "sigma_data": Command(
+            "measure the scale of a new task's residual", "experiments.sigma_data:sigma_data",
+            (DATA, arg("--task", metavar="NAME", required=True, help="of configs/task_NAME.yaml, or a file"),
+            arg("--split", choices=["all", "train", "val"], help="default: train"), CASES)),
+    },
+}  # fmt: skip
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
-    given = {key: value for key, value in vars(options).items() if key != "command" and value is not None}
-    nfe_curve(**given)
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input is one line and exit code 1."""
+    options = vars(_parser().parse_args(arguments))
+    module, _, function = COMMANDS[options.pop("command")].target.partition(":")
+    return exit_code(lambda: getattr(import_module(f".{module}", __package__), function)(**options))
 
 
-def _experiment(options: argparse.Namespace) -> None:
-    from .experiments.run import experiment
-    from .running.preflight import preflight
-
-    preflight([], output_dir=options.output)
-    given = {key: getattr(options, key) for key in ("systems", "plane_steps", "volume_steps", "steps")}
-    experiment(options.name, options.dataset_dir, options.output, **given, options=options.options)
-
-
-def _tables(options: argparse.Namespace) -> None:
-    from .tables import tables
-
-    given = {key: getattr(options, key) for key in ("output", "compare", "table", "published")}
-    tables(options.results, form=options.format, **given)
-
-
-def _side_by_side(options: argparse.Namespace) -> None:
-    from .report.side_by_side import side_by_side
-
-    side_by_side(options.run_dirs, options.output, case=options.case)
-
-
-def _training_curve(options: argparse.Namespace) -> None:
-    from .report.training_curve import training_curve
-
-    training_curve(options.runs, options.output)
-
-
-def _benchmark(options: argparse.Namespace) -> None:
-    from .benchmarks.speed import speed
-
-    given = {key: getattr(options, key) for key in ("box", "steps", "precision")}
-    speed(options.size, options.shape, **given, json_path=options.json)
-
-
-def _memory_curve(options: argparse.Namespace) -> None:
-    from .benchmarks.memory import memory
-
-    memory(options.size, options.sides, rungs=options.rungs, output=options.output)
-
-
-def _report(options: argparse.Namespace) -> None:
-    from .report import report
-
-    given = {key: getattr(options, key) for key in ("dataset_dir", "truth_dir", "datalist", "max_cases")}
-    report(options.run_dir, **given, task={key: getattr(options, key) for key in ("conditions", "target", "block")})
-
-
-def _demo(options: argparse.Namespace) -> None:
-    from .demos.demo import demo
-
-    demo(options.output, samples=max(options.samples, 2))
-
-
-def _demo_dicom(options: argparse.Namespace) -> None:
-    from .demos.demo_dicom import demo_dicom
-
-    demo_dicom(options.study, options.output)
-
-
-def _export(options: argparse.Namespace) -> None:
-    from .networks.weights import export_weights
-
-    export_weights(options.checkpoint, options.weights)
+def _parser() -> argparse.ArgumentParser:
+    name = Path(sys.argv[0]).name
+    prog = name if name.startswith("score-fusion") else f"python -m {__package__}"
+    raw = argparse.RawDescriptionHelpFormatter
+    listed = [f"{group}:\n" + "".join(f"  {name:16}{command.about}\n" for name, command in commands.items())
+              for group, commands in GROUPS.items()]  # fmt: skip
+    parser = argparse.ArgumentParser(prog=prog, description=ABOUT, epilog="\n".join(listed), formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"score-fusion {bundle_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", help="one of those below")
+    for name, command in COMMANDS.items():
+        of_command = commands.add_parser(name, description=command.about, argument_default=argparse.SUPPRESS)
+        for names, given in command.arguments:
+            of_command.add_argument(*names, **given)
+    return parser
 
 
 if __name__ == "__main__":

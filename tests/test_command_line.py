@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
+import argparse
+import inspect
 import os
 import resource
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import torch
 
 import scripts.demos.demo
-from scripts import bundle_root
-from scripts.__main__ import main
+from scripts import bundle_root, bundle_version
+from scripts.__main__ import COMMANDS, main
 
 
 def seconds_of_children():
@@ -61,7 +64,7 @@ def test_an_export_of_something_else_is_refused_in_one_line(content, tmp_path, c
 
 
 def test_an_error_that_is_not_the_users_keeps_its_traceback(monkeypatch):
-    def fail(output, *, samples):
+    def fail(output):
         raise RuntimeError("a mistake of ours")
 
     monkeypatch.setattr(scripts.demos.demo, "demo", fail)
@@ -69,12 +72,32 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(monkeypatch):
         main(["demo"])
 
 
-@pytest.mark.parametrize(("asked", "drawn"), [([], 3), (["--samples", "5"], 5), (["--samples", "1"], 2)], ids=str)
-def test_the_demo_draws_enough_samples_for_an_uncertainty(asked, drawn, monkeypatch):
+@pytest.mark.parametrize(("asked", "given"), [([], {}), (["--samples", "5"], {"samples": 5})], ids=str)
+def test_what_is_not_given_is_left_to_the_commands_own_defaults(asked, given, monkeypatch):
     calls = []
-    monkeypatch.setattr(scripts.demos.demo, "demo", lambda output, *, samples: calls.append((output, samples)))
+    monkeypatch.setattr(scripts.demos.demo, "demo", lambda **options: calls.append(options))
     assert main(["demo", "--output", "there", *asked]) == 0
-    assert calls == [("there", drawn)]
+    assert calls == [{"output": "there", **given}]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_is_a_parameter_of_the_function_behind_its_command(name):
+    module, _, function = COMMANDS[name].target.partition(":")
+    parameters = inspect.signature(getattr(import_module(f"scripts.{module}"), function)).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    parser = argparse.ArgumentParser()
+    actions = [parser.add_argument(*names, **options) for names, options in COMMANDS[name].arguments]
+    assert open_ended or not {action.dest for action in actions} - set(parameters)
+    required = {key for key, parameter in parameters.items() if parameter.default is parameter.empty and parameter.kind < 4}
+    required -= {key for key, parameter in parameters.items() if parameter.kind is parameter.VAR_KEYWORD}
+    assert required <= {action.dest for action in actions if action.required or action.default is not None}
+
+
+def test_the_version_is_that_of_the_metadata(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"score-fusion {bundle_version()}\n"
 
 
 @pytest.mark.parametrize("text", ["{", "3", "[1]"])

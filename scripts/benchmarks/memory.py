@@ -24,7 +24,13 @@ from ..networks.footprint import predicted_gb
 Row = dict[str, Any]
 
 
-def memory(size: str, sides: Sequence[int], *, rungs: Sequence[int] = (0,), output: str | None = None) -> list[Row]:
+def memory(
+    size: str = "compact",
+    sides: Sequence[int] = (96, 128, 160, 192, 256),
+    *,
+    rungs: Sequence[int] = (0,),
+    output: str | None = None,
+) -> list[Row]:
     """Print, and write to `output`.json and .png, the peak memory of one evaluation of cubes.
 
     sides: voxels a side; rungs: of the memory ladder, from 0, the highest. Each is measured in a process of its own.

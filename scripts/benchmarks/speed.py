@@ -24,8 +24,9 @@ LONG = 20.0  # seconds: what takes longer is timed once, without a warm-up
 
 
 def speed(
-    size: str, shape: Sequence[int], *, box: Sequence[int], steps: int = 1, planes: Sequence[str] = ("coronal", "sagittal"),
-    precision: str = "auto", json_path: str | None = None,
+    size: str = "compact", shape: Sequence[int] = (192, 192, 152), *,
+    box: Sequence[int] = (144, 172, 140),
+    steps: int = 1, planes: Sequence[str] = ("coronal", "sagittal"), precision: str = "auto", json_path: str | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Measure and print the table: limits, the plain way, ours, per step, per volume and per training sample.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from .volumes import GRID_TOLERANCE_MM, checked_header
 orientations: Any = nib.orientations  # has no types
 
 
-def doctor(dataset_dir: str | Path, task: Sequence[str], rules: Mapping[str, str] | None = None) -> None:
+def doctor(dataset_dir: str | Path, task: Sequence[str] = ("t1",), rules: Iterable[tuple[str, str]] = ()) -> None:
     """Print what is found and what is used for the conditions of a task.
 
-    rules: `series_rules` of the configs. Raises BadInput when no case could be used.
+    rules: `series_rules` of the configs, as pairs. Raises BadInput when no case could be used.
     """
     folder = folder_of(dataset_dir)
     studies, refused = find_studies(folder)
@@ -36,7 +36,7 @@ def doctor(dataset_dir: str | Path, task: Sequence[str], rules: Mapping[str, str
     if studies and (nifti := look(folder, task)[0]):
         print(f"  NIfTI files form cases, such as {next(iter(nifti))}, so DICOM is not used; for it give a folder without them")
     with _unlogged(refused):
-        cases = find_cases(folder, task, series_rules=rules)
+        cases = find_cases(folder, task, series_rules=dict(rules))
     reasons, elsewhere = zip(
         *(_examine(entry["case"], dict(zip(task, entry["image"], strict=True))) for entry in cases), strict=True
     )

@@ -85,7 +85,7 @@ def check_output_dir(output_dir: str | Path) -> None:
 def write_volume(volume: MetaTensor, path: Path) -> None:
     """One volume (C, H, W, D) to one NIfTI file with sform and qform; an older one stays until it is whole."""
     with whole(path, REMEDY) as part:
-        nib.save(_nifti(volume), part)
+        nib.save(nifti_image(volume), part)
 
 
 def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -> None:
@@ -108,7 +108,8 @@ def _dicom_name(suffix: str) -> str:
     return f"{suffix}{DICOM_SUFFIX}" if suffix == UNCERTAINTY else suffix
 
 
-def _nifti(volume: MetaTensor) -> Any:
+def nifti_image(volume: MetaTensor) -> Any:
+    """A volume (C, H, W, D) as a float32 NIfTI image in mm; several channels come last."""
     channels_last = volume.as_tensor().detach().cpu().to(torch.float32).movedim(0, -1).numpy()
     voxels = channels_last[..., 0] if channels_last.shape[-1] == 1 else channels_last
     affine = np.asarray(volume.affine, dtype=np.float64)

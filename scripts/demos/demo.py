@@ -10,14 +10,13 @@ import nibabel as nib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.bundle import run
 
-from .. import bundle_root
 from ..data.volumes import make_volume, pad_to_multiple, read_volume
 from ..data.write import write_volume
 from ..evaluation.metrics import psnr, ssim
 from ..measurement import BlockAverage
 from ..report.planes_figure import Volume, planes_figure
+from ..running.workflow import run_workflow
 
 FACTORS = (4, 4, 4)
 
@@ -25,20 +24,15 @@ FACTORS = (4, 4, 4)
 def demo(output: str, *, samples: int = 3) -> None:
     """Restore the MNI152 T1 that nilearn ships from its 4x4x4 block averages.
 
-    Leaves in `output`: `low_resolution/` (input), `restored/` (result and uncertainty), `truth.nii.gz`, `demo.png`.
+    samples: runs with different noise, at least 2. Leaves in `output`: `low_resolution/` (input), `restored/` (result and
+    uncertainty), `truth.nii.gz` and `demo.png`.
     Prints PSNR and SSIM of trilinear interpolation and of the result, on the scale and grid of the truth.
     """
     folder = Path(output)
     truth, coarse = _write_input(folder)
     start = time.monotonic()
-    configs = Path(bundle_root()) / "configs"
-    run(
-        run_id="inference",
-        config_file=[str(configs / "inference.yaml"), str(configs / "sampler_fast.yaml")],
-        dataset_dir=str(folder / "low_resolution"),
-        output_dir=str(folder / "restored"),
-        samples=samples,
-    )
+    paths = {"dataset_dir": folder / "low_resolution", "output_dir": folder / "restored"}
+    run_workflow("inference", ["sampler_fast"], run_id="inference", samples=max(samples, 2), **paths)
     seconds = time.monotonic() - start
     pred, uncertainty = (_read(folder / "restored" / "mni152" / f"mni152_{name}.nii.gz") for name in ("pred", "uncertainty"))
     trilinear = F.interpolate(torch.as_tensor(coarse)[None, None], scale_factor=4.0, mode="trilinear")[0, 0].numpy()

@@ -10,12 +10,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.bundle import run
 from monai.data.meta_tensor import MetaTensor
 
 from .. import bundle_root
 from ..data.volumes import make_volume, pad_to_multiple, read_volume
 from ..measurement import BlockAverage
+from ..running.workflow import run_workflow
 
 THICK = (1, 1, 4)
 SCANNER_UNITS = 1000.0  # the template has its maximum at 1
@@ -60,8 +60,7 @@ def _translate(source: Path, folder: Path, overlays: Sequence[str], *, truth: bo
     from ..report import report
 
     start = time.monotonic()
-    files = [str(Path(bundle_root(), "configs", f"{name}.yaml")) for name in ("inference", *overlays)]
-    run(run_id="inference", config_file=files, dataset_dir=str(source), output_dir=str(folder), **overrides)
+    run_workflow("inference", overlays, run_id="inference", dataset_dir=source, output_dir=folder, **overrides)
     print(f"{time.monotonic() - start:.0f} s")
     for series in sorted(folder.glob("*/pred")):
         print(f"{series}: {_described(series)}")

@@ -16,7 +16,7 @@ from .run import cases_of, recorded_case
 MAPS = ("error", "uncertainty")
 
 
-def side_by_side(run_dirs: Sequence[str], output: str, *, case: str | None = None) -> None:
+def side_by_side(run_dirs: Sequence[str], output: str = "side_by_side.png", *, case: str | None = None) -> None:
     """Write a picture of three planes: input, the result of every run, the truth, then their errors and uncertainties.
 
     run_dirs: output folders of `evaluate.yaml` on the same data; case: by default the first that all of them have.

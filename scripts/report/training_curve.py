@@ -18,7 +18,7 @@ POINTS = 40  # of a curve, each the mean of its share of the steps
 Curve = tuple[list[int], list[float]]
 
 
-def training_curve(runs: Sequence[str], output: str) -> None:
+def training_curve(runs: Sequence[str], output: str = "training_curve.png") -> None:
     """Draw the loss of several trainings against their steps, and the PSNR of their validations where there were any.
 
     runs: folders of trainings (`ckpt_dir`); output: a PNG. Raises BadInput for a folder without a TensorBoard log.

@@ -24,6 +24,16 @@ def config_file(name: str | Path) -> Path:
     return found[0]
 
 
+def task_config(task: str) -> Path:
+    """configs/task_NAME.yaml by its NAME, or a file. Raises BadInput that lists the names when there is neither."""
+    if (path := Path(task).expanduser()).suffix == ".yaml" and path.is_file():
+        return path
+    known = {file.stem.removeprefix("task_"): file for file in sorted(Path(bundle_root(), "configs").glob("task_*.yaml"))}
+    if task not in known:
+        raise BadInput(f"no task '{task}'; choose one of {', '.join(known)}, or give a file")
+    return known[task]
+
+
 def config_files(workflow: str, overlays: Sequence[str | Path] = ()) -> list[Path]:
     """The files of a workflow in the order of their precedence: what it goes over, itself, then the overlays."""
     file = config_file(workflow)

@@ -14,6 +14,7 @@ from ... import bundle_root
 from ...data.write import check_output_dir
 from ...errors import BadInput
 from ...running.preflight import check_keys
+from ...running.steps import Steps
 
 SETTINGS = Path(__file__).with_name("app.yaml")
 
@@ -54,20 +55,13 @@ class Bundle:
     @property
     def steps(self) -> dict[str, Step]:
         """In order: a volume from series, its translation in float32, and the derived series from that."""
-        content = self.parser.get_parsed_content
-        device, inferer = content("device"), content("inferer")
-        network = content("network").to(device)
-        read, write = content("preprocessing"), content("postprocessing")
+        steps = Steps(self.parser)
+        work = {"series_to_volume": steps.read, "bundle_inference": steps.translate, "derived_series_writer": steps.write}
 
-        def translate(case: Case) -> Case:
-            pred = inferer(case.data["image"][None].to(device), network, case=case.name)[0]
-            return Case(case.name, {**case.data, "pred": pred.cpu()})
+        def step(function: Callable[[dict[str, Any]], dict[str, Any]]) -> Step:
+            return lambda case: Case(case.name, function(case.data))
 
-        return {
-            "series_to_volume": lambda case: Case(case.name, read(case.data)),
-            "bundle_inference": translate,
-            "derived_series_writer": lambda case: Case(case.name, write(case.data)),
-        }
+        return {name: step(function) for name, function in work.items()}
 
 
 def _chosen(settings: Path) -> tuple[list[Path], dict[str, Any]]:

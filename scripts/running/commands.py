@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main commands: thin calls of the bundle's workflows, as `python -m monai.bundle run` makes them too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import BadInput
+from .workflow import run_workflow, task_config
+
+
+def restore(source: str, output: str, **options: Any) -> None:
+    """Translate a file, a folder or a zip, NIfTI or DICOM, into a folder; the rest as for `_run`."""
+    _run("inference", "inference", dataset_dir=source, output_dir=output, **options)
+    print(f"results: {output}; next: score-fusion report {output}")
+
+
+def evaluate(dataset_dir: str, output: str, **options: Any) -> None:
+    """Simulate measurements of a split, restore and measure them; the rest as for `_run`."""
+    _run("evaluate", "evaluating", dataset_dir=dataset_dir, output_dir=output, **options)
+    print(f"results: {Path(output, 'results.json')}; next: score-fusion tables {output}, score-fusion report {output}")
+
+
+def train(dataset_dir: str, output: str, *, plane: str | None = None, **options: Any) -> None:
+    """Train the denoiser of a plane, or without one the fusion of planes that are there; goes on where it stopped."""
+    cut = {} if plane is None else {"plane": plane}
+    workflow = "train_3d" if plane is None else "train_2d"
+    options.setdefault("cache_dir", str(Path(output, "cache")))
+    _run(workflow, "training", dataset_dir=dataset_dir, ckpt_dir=output, **cut, **options)
+    print(
+        f"weights: {Path(output, 'latest.pt')}; next: score-fusion export {Path(output, 'latest.pt')} my_{plane or 'model'}.pt"
+    )
+
+
+def _run(
+    workflow: str, run_id: str, *, task: str = "super_resolution", overlays: Sequence[str] = (), settings: Sequence[str] = (),
+    **options: Any,
+) -> None:  # fmt: skip
+    """task: NAME of configs/task_NAME.yaml, or a file; overlays: further config files; settings: KEY=VALUE, ids of the configs,
+    and so are options.
+    """
+    run_workflow(workflow, [task_config(task), *overlays], run_id=run_id, **{**options, **dict(map(_setting, settings))})
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value as YAML reads it. Raises BadInput for anything else, and for code."""
+    key, separator, value = text.partition("=")
+    if not (key and separator) or value.lstrip("'\" ").startswith(("$", "%")):
+        raise BadInput(f"--set {text}: is not KEY=VALUE with a plain value; docs/configs.md lists the keys")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {text}: the value cannot be read; quote it, as in --set \"planes=['coronal']\"") from error

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inference of the bundle in steps, for callers that have loops of their own: an application, a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from monai.bundle import ConfigParser
+
+from ..data.write import nifti_image
+from ..errors import BadInput
+from .workflow import config_files, load_config, task_config
+
+Image = str | Path | nib.spatialimages.SpatialImage | npt.NDArray[Any]
+
+
+class Steps:
+    """What `inference.yaml`, loaded as `config`, does with one case: read it, translate it, write the result."""
+
+    def __init__(self, config: ConfigParser) -> None:
+        content = config.get_parsed_content
+        self.device, self.inferer = content("device"), content("inferer")
+        self.network = content("network").to(self.device)
+        self.read, self.write = content("preprocessing"), content("postprocessing")
+
+    def translate(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds `pred`, float32, to a case that was read."""
+        pred = self.inferer(data["image"][None].to(self.device), self.network, case=str(data["case"]))[0]
+        return {**data, "pred": pred.cpu()}
+
+
+def restore_image(
+    image: Image | Sequence[Image], affine: npt.ArrayLike | None = None, *, task: str = "super_resolution", **options: Any
+) -> nib.Nifti1Image:
+    """Restore one volume and return it; nothing is left on disk.
+
+    image: a path, a nibabel image, or an array (H, W, D) with its affine (4, 4), voxels to mm in RAS; several for a task of
+    several conditions, in their order. task: as configs/task_NAME.yaml; options: ids of the configs, such as steps=2.
+    Raises BadInput for what cannot be used.
+    """
+    several: Sequence[Any] = list(image) if isinstance(image, list | tuple) else [image]
+    with TemporaryDirectory(prefix="score_fusion_") as folder:
+        config = load_config(config_files("inference", [task_config(task)]), {**options, "output_dir": folder})
+        steps = Steps(config)
+        sources = [_on_disk(one, affine, Path(folder, f"{index}.nii.gz")) for index, one in enumerate(several)]
+        if len(sources) != len(config["conditions"]):
+            raise BadInput(f"task {task}: needs {' and '.join(config['conditions'])}, not {len(sources)} images")
+        return nifti_image(steps.write(steps.translate(steps.read({"case": "image", "image": sources})))["pred"])
+
+
+def _on_disk(image: Image, affine: npt.ArrayLike | None, path: Path) -> str:
+    if isinstance(image, str | Path):
+        return str(image)
+    if not isinstance(image, nib.spatialimages.SpatialImage):
+        if affine is None:
+            raise BadInput("an array needs its affine, 4x4, voxels to mm; without it nobody knows the size of its voxels")
+        image = nib.Nifti1Image(np.asarray(image, dtype=np.float32), np.asarray(affine, dtype=np.float64))
+    nib.save(image, path)
+    return str(path)

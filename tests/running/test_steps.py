@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+import tempfile
+
+import numpy as np
+import pytest
+
+from scripts import restore
+from scripts.__main__ import main
+from scripts.errors import BadInput
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_a_path_an_image_and_an_array_give_what_the_command_writes(file, image, weights, tmp_path):
+    import nibabel as nib
+
+    options = {"ckpt_path": str(weights), "size": "tiny", "precision": "float32"}
+    settings = ["--set", "size=tiny", "--set", "precision=float32"]
+    assert main(["restore", str(file), "-o", str(tmp_path / "out"), "--weights", str(weights), *settings]) == 0
+    wanted = nib.load(tmp_path / "out" / "anna" / "anna_pred.nii.gz")
+    for given in ((file,), (image,), (image.get_fdata(), image.affine)):
+        result = restore(*given, **options)
+        assert result.shape == (36, 32, 40)
+        assert np.array_equal(result.get_fdata(), wanted.get_fdata())
+        assert np.array_equal(result.affine, wanted.affine)
+
+
+def test_nothing_is_left_on_disk(image, weights, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    restore(image, ckpt_path=str(weights), size="tiny")
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "line"),
+    [
+        ((np.ones((9, 9, 9)),), {}, "an array needs its affine"),
+        ((np.ones((9, 9, 9)), np.eye(4)), {}, "every voxel is 1"),
+        (("nowhere.nii.gz",), {}, "nowhere.nii.gz: there is no such file"),
+        (("nowhere.nii.gz",), {"task": "both"}, "task both: needs flair and t1ce, not 1 images"),
+        (("nowhere.nii.gz",), {"stepz": 2}, "'stepz' is not in inference.yaml"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_used_is_one_line(given, options, line):
+    with pytest.raises(BadInput) as raised:
+        restore(*given, **options)
+    assert line in str(raised.value)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pip install .` as a user does it, in an environment and a folder of its own; what the package needs is borrowed from here."""
+
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts import bundle_root, bundle_version
+
+ROOT = Path(bundle_root())
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Folder of the programs of an environment with the wheel installed."""
+    place = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", place, ROOT], check=True, cwd=place)
+    venv.create(place / "env", with_pip=False)
+    python = place / "env" / "bin" / "python"
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", *place.glob("*.whl")], check=True)
+    site = subprocess.run(
+        [python, "-c", "import site; print(site.getsitepackages()[0])"], capture_output=True, text=True, check=True
+    )
+    Path(site.stdout.strip(), "borrowed.pth").write_text(sysconfig.get_paths()["purelib"])
+    return python.parent
+
+
+def test_the_listed_packages_are_those_there_are():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(("score_fusion", *file.parent.relative_to(ROOT / "scripts").parts))
+        for file in ROOT.glob("scripts/**/__init__.py")
+    }
+    wanted = {name for name in found if ".integrations" not in name} | {"score_fusion.configs", "score_fusion.models"}
+    assert set(listed) == wanted
+
+
+def test_pins_lie_within_the_ranges():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ranges = {requirement.name.lower(): requirement.specifier for requirement in map(Requirement, project["dependencies"])}
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] not in "#-"]
+    pins = {name.lower(): version for name, version in (line.split("==") for line in lines)}
+    assert pins.keys() == ranges.keys()
+    assert all(pins[name] in ranges[name] for name in pins)
+
+
+def test_the_command_works_from_another_folder_beside_a_package_named_scripts(environment, tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").write_text("raise RuntimeError('this is the user\\'s own')")
+    voxels = np.zeros((8, 9, 8), dtype=np.float32)
+    voxels[2:6, 2:7, 2:6] = np.random.default_rng(0).uniform(300, 900, (4, 5, 4))
+    nib.save(nib.Nifti1Image(voxels, np.diag([4.0, 4.0, 4.0, 1.0])), tmp_path / "anna_t1.nii.gz")
+    program = environment / "score-fusion"
+    told = subprocess.run([program, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout == f"score-fusion {bundle_version()}\n"
+    ended = subprocess.run(
+        [program, "restore", "anna_t1.nii.gz", "-o", "out"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert nib.load(tmp_path / "out" / "anna" / "anna_pred.nii.gz").shape == (32, 36, 32)
+
+
+def test_nothing_named_scripts_comes_into_the_environment(environment, tmp_path):
+    ask = "import importlib.util, score_fusion; print(importlib.util.find_spec('scripts'), score_fusion.bundle_version())"
+    told = subprocess.run([environment / "python", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout == f"None {bundle_version()}\n"
