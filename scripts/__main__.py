@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("--output", required=True, help="folder for every run and the curve; complete runs are kept")
     curve.add_argument("--steps", type=int, nargs="+", metavar="N", help="default: 1 2 4 6 10 20 50")
     curve.add_argument("--max-cases", type=int, help="the first so many (default: all)")
-    curve.add_argument("--samplers", nargs="+", metavar="NAME", help="default: ddim dpm_solver_pp_2m ancestral")
+    curve.add_argument("--samplers", nargs="+", metavar="NAME", help="as ddim heun (default: all)")
     curve.add_argument("--ensembles", nargs="+", metavar="NAME", help="default: fusion average")
     curve.add_argument("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)")
     curve.add_argument("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml")
