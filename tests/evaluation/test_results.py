@@ -241,8 +241,8 @@ def test_a_case_without_foreground_is_named_and_has_what_needs_none(evaluate, ca
     assert code == 0
     assert "case a: the truth has no foreground; what is measured there is left empty" in caplog.messages
     metrics = results["cases"]["a"]
-    assert {name for name in METRICS if metrics[name] is None} == {
-        "ssim_gaussian", *(name for name in METRICS if "foreground" in name or "slice" in name)
+    assert {name for name in KEYS if metrics[name] is None} == {
+        "ssim_gaussian", *(name for name in KEYS if "foreground" in name or "slice" in name)
     }  # fmt: skip
     assert metrics["psnr"] == pytest.approx(20, abs=1e-3)
     assert results["mean"]["mae_foreground"] == pytest.approx(0.2)  # of the other case alone
