@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from ..errors import BadInput
 from .archive import unzip
 from .dicom import DicomSeries
+from .formats import stem, suffix
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ ALIASES = {
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
 OUTPUT_WORDS = frozenset({"pred", "uncertainty", "error"})
 
-# Paths below dataset_dir without their .nii or .nii.gz; the first that matches counts.
+# Paths below dataset_dir without the suffix of a volume; the first that matches counts.
 LAYOUTS = tuple(
     re.compile(layout)
     for layout in (
@@ -97,13 +98,13 @@ def find_cases(
     if datalist is not None:
         return _from_datalist(root, datalist, wanted, goal, _Split(root, split, train_fraction))
     asked = list(dict.fromkeys([*wanted, *([] if goal is None else [goal])]))
-    cases, nifti = look(root, asked)
+    cases, files = look(root, asked)
     splits = _Split(root, split, train_fraction)
     complete: Mapping[str, Mapping[str, Path | DicomSeries]]
     if cases:
         complete = _complete(root, {case: cases[case] for case in splits.take(cases)}, asked)
     else:
-        complete = _from_dicom(root, splits, asked, series_rules or {}) or _nothing_found(root, asked, nifti)
+        complete = _from_dicom(root, splits, asked, series_rules or {}) or _nothing_found(root, asked, files)
     entries = [_entry(case, [files[m] for m in wanted], files.get(goal or "")) for case, files in complete.items()]
     return entries if mask is None else [_with_mask(entry, _modality(mask), cases) for entry in entries]
 
@@ -148,23 +149,23 @@ def _modality(word: str) -> str:
 
 
 def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
-    """NIfTI cases for these modalities or any that is known, and all NIfTI files."""
+    """Cases for these modalities or any that is known, and all files of volumes."""
     known = MODALITIES | set(asked)
     cases: Cases = {}
-    nifti = [path for path in _walk(root) if path.name.endswith((".nii", ".nii.gz")) and not _is_output(path)]
-    for path in nifti:
+    files = [path for path in _walk(root) if suffix(path) and not _is_output(path)]
+    for path in files:
         place = _place(path, root)
         if place is not None and place[1] in known:
             case, modality, run = place
             cases.setdefault(case, {}).setdefault(modality, []).append(_File(path, run))
-    flat = [path for path in nifti if path.parent == root]
+    flat = [path for path in files if path.parent == root]
     if not cases and flat and len(asked) == 1:  # nothing names a modality: every file is the one that is asked for
         for path in flat:
-            cases.setdefault(_stem(path), {}).setdefault(asked[0], []).append(_File(path, 0))
+            cases.setdefault(stem(path), {}).setdefault(asked[0], []).append(_File(path, 0))
         if doubtful := [path.name for path in flat if _told(path) and asked[0] not in _told(path)]:
             fact = f"taken as {asked[0]}, though their names tell another modality"
             logger.warning("%s: %s: %s; move away what is not", root, fact, _some(doubtful))
-    return dict(sorted(cases.items())), nifti
+    return dict(sorted(cases.items())), files
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -179,7 +180,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 def _place(path: Path, root: Path) -> tuple[str, str, int] | None:
     """Case, modality and run of a file, or None when its place follows no layout."""
-    relative = path.relative_to(root).with_name(_stem(path)).as_posix()
+    relative = path.relative_to(root).with_name(stem(path)).as_posix()
     match = next(filter(None, (layout.fullmatch(relative) for layout in LAYOUTS)), None)
     if match is None:
         return None
@@ -191,21 +192,17 @@ def _place(path: Path, root: Path) -> tuple[str, str, int] | None:
     return "_".join(name for name in names if name), modality, int(parts.get("run") or 0)
 
 
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
 def _told(path: Path) -> set[str]:
     """Modalities that words anywhere in a name tell."""
-    return {_modality(word) for word in re.split(r"[^A-Za-z0-9]+", _stem(path))} & MODALITIES
+    return {_modality(word) for word in re.split(r"[^A-Za-z0-9]+", stem(path))} & MODALITIES
 
 
 def _is_output(path: Path) -> bool:
-    return not OUTPUT_WORDS.isdisjoint(re.split(r"[-_.]", _stem(path).lower())[-2:])
+    return not OUTPUT_WORDS.isdisjoint(re.split(r"[-_.]", stem(path).lower())[-2:])
 
 
-def _nothing_found(root: Path, asked: Sequence[str], nifti: Sequence[Path]) -> NoReturn:
-    seen = f"{len(nifti)} NIfTI files, such as {nifti[0].relative_to(root)}" if nifti else "no NIfTI or DICOM file"
+def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> NoReturn:
+    seen = f"{len(files)} volume files, such as {files[0].relative_to(root)}" if files else "no volume or DICOM file"
     raise BadInput(f"{root}: no case with {_and(asked)}; found {seen}; see docs/your_data.md#layouts for names")
 
 
@@ -362,6 +359,6 @@ def _listed_entry(root: Path, file: Path, item: Any, wanted: Sequence[str], goal
         raise BadInput(f'{file}: {image[0]} has no "label" for the target {goal}; add one')
     paths = [root / Path(path) for path in (*image, *([label] if goal is not None else []))]
     place = _place(paths[0], root) if paths[0].is_relative_to(root) else None
-    named = place[0] if place is not None and place[1] in MODALITIES | set(wanted) else _stem(paths[0])
+    named = place[0] if place is not None and place[1] in MODALITIES | set(wanted) else stem(paths[0])
     entry = _entry(str(item.get("case", named)), paths[: len(image)], paths[-1] if goal is not None else None)
     return {**entry, "mask": str(root / item["mask"])} if isinstance(item.get("mask"), str) else entry

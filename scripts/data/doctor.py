@@ -33,8 +33,8 @@ def doctor(dataset_dir: str | Path, task: Sequence[str] = ("t1",), rules: Iterab
     for line in (*_table(studies), *(f"refused: {line}" for line in refused)):
         print(line)
     print(f"For {' and '.join(task)}:")
-    if studies and (nifti := look(folder, task)[0]):
-        print(f"  NIfTI files form cases, such as {next(iter(nifti))}, so DICOM is not used; for it give a folder without them")
+    if studies and (files := look(folder, task)[0]):
+        print(f"  volume files form cases, such as {next(iter(files))}, so DICOM is not used; for it give a folder without")
     with _unlogged(refused):
         cases = find_cases(folder, task, series_rules=dict(rules))
     reasons, elsewhere = zip(

@@ -5,20 +5,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data.image_reader import NibabelReader
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms.io.array import LoadImage
 from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch import Tensor
@@ -27,6 +22,7 @@ from ..errors import BadInput
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
 from .dicom import DicomSeries
+from .formats import format_of, stem
 
 orientations: Any = nib.orientations  # has no types
 
@@ -71,7 +67,7 @@ class LoadVolumesd(MapTransform):
         d = dict(data)
         image_key = self.keys[0]
         paths = {key: _sources(d[key]) for key in self.key_iterator(d)}
-        d.setdefault("case", _stem(str(paths[image_key][0])))
+        d.setdefault("case", stem(str(paths[image_key][0])))
         # The simulated condition and the target are often one file: read it once.
         maps = {path for key in self.masks & paths.keys() for path in paths[key]}
         files = dict.fromkeys(itertools.chain(*paths.values()))
@@ -105,12 +101,12 @@ class LoadVolumesd(MapTransform):
 
 
 def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> MetaTensor:
-    """One NIfTI file or DICOM series as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
+    """One file or DICOM series as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
 
     Raises BadInput when it is missing, unreadable, not 3D, smaller than 5 voxels a side, not finite, or, unless it may be
     `constant`, the same everywhere.
     """
-    volume = _read_dicom(source) if isinstance(source, DicomSeries) else _read_nifti(Path(source).expanduser())
+    volume = _read_dicom(source) if isinstance(source, DicomSeries) else _read_file(Path(source).expanduser())
     _check_values(source, volume, constant)
     affine = np.asarray(volume.affine)
     in_ras: Any = Orientation(axcodes="RAS", labels=None)(volume)
@@ -155,15 +151,6 @@ def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = 1) -> T
     return torch.nn.functional.pad(voxels, pads, value=float(voxels.min()))
 
 
-@cache
-def _loader() -> LoadImage:
-    reader = NibabelReader(squeeze_non_spatial_dims=True)
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # warns of a decoder that is not there
-    with warnings.catch_warnings():  # of the DICOM readers, which MONAI makes as well and nobody asks
-        warnings.simplefilter("ignore")
-        return LoadImage(reader, image_only=True, ensure_channel_first=True, dtype=np.float32)
-
-
 def _sources(value: Any) -> list[str | DicomSeries]:
     several = [value] if isinstance(value, str | Path | DicomSeries) else value
     return [source if isinstance(source, DicomSeries) else str(source) for source in several]
@@ -182,32 +169,33 @@ def _read_dicom(series: DicomSeries) -> MetaTensor:
     return read_series(replace(series, problem=series.problem or too_small(series)))
 
 
-def _read_nifti(file: Path) -> MetaTensor:
-    affine, _ = checked_header(file)
+def _read_file(file: Path) -> MetaTensor:
+    image, affine, shape = _opened(file)
     try:
-        volume = _loader()(str(file))
+        voxels = np.asanyarray(image.dataobj).astype(np.float32).reshape(shape)
     except Exception as error:  # a truncated file fails in as many ways as there are compressions
         raise _unreadable(file, error) from error
-    volume.affine = torch.as_tensor(affine)  # as on disk: MONAI "corrects" an affine that disagrees with pixdim
-    return volume
-
-
-def _stem(path: str) -> str:
-    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+    return make_volume(torch.from_numpy(voxels)[None], affine, {})
 
 
 def _unreadable(file: Path, error: Exception) -> BadInput:
     reason = str(error).strip().splitlines()[-1:] or [""]
-    fact = f"cannot be read as NIfTI ({type(error).__name__}: {reason[0][:120]})"
+    fact = f"cannot be read as {format_of(file).name} ({type(error).__name__}: {reason[0][:120]})"
     return BadInput(f"{file}: {fact}; copy or convert it again")
 
 
 def checked_header(file: Path) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Affine (4, 4) float64 and shape (H, W, D) of a NIfTI file. Raises BadInput unless they promise a usable volume."""
+    """Affine (4, 4) float64 and shape (H, W, D) of a file. Raises BadInput unless they promise a usable volume."""
+    return _opened(file)[1:]
+
+
+def _opened(file: Path) -> tuple[Any, np.ndarray, tuple[int, ...]]:
+    """The image as its format opens it, its affine and shape."""
     if not file.is_file():
         raise BadInput(f"{file}: there is no such file; check dataset_dir or the datalist")
+    opened = format_of(file).open
     try:
-        image: Any = nib.load(file)
+        image = opened(file)
         affine, shape, dtype = np.array(image.affine, dtype=np.float64), list(image.shape), image.get_data_dtype()
     except Exception as error:
         raise _unreadable(file, error) from error
@@ -221,7 +209,7 @@ def checked_header(file: Path) -> tuple[np.ndarray, tuple[int, ...]]:
         raise BadInput(f"{file}: holds {dtype} values; convert it to one real number a voxel")
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise BadInput(f"{file}: its affine does not place the voxels in space; repair sform or qform in the header")
-    return affine, tuple(shape)
+    return image, affine, tuple(shape)
 
 
 def _check_values(file: str | Path | DicomSeries, volume: Tensor, constant: bool) -> None:

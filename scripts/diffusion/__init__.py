@@ -2,10 +2,11 @@
 """Diffusion: schedules, the process and samplers; knows no network and no file."""
 
 from ..measurement.degradations import BlockAverage, Degradation, ThickScans
+from . import samplers
 from .bridge import Bridge, sample_bridge
 from .combinations import Alternating, AveragedStates
 from .process import Diffusion
-from .samplers import sample_ancestral, sample_ddim, sample_dpm_solver_pp_2m, sample_one_step
+from .samplers import *  # noqa: F403 (every sample_* of there)
 from .schedules import NoiseSchedule
 
 __all__ = [
@@ -17,9 +18,6 @@ __all__ = [
     "Diffusion",
     "NoiseSchedule",
     "ThickScans",
-    "sample_ancestral",
     "sample_bridge",
-    "sample_ddim",
-    "sample_dpm_solver_pp_2m",
-    "sample_one_step",
 ]
+__all__ += samplers.__all__

@@ -23,12 +23,12 @@ class Alternating:
     """
 
     def __init__(self, sampler: Sampler, members: int) -> None:
-        self.sampler, self.turns = sampler, members
+        self.sampler, self.members = sampler, members
 
     def __call__(self, denoise: Any, x_t: Tensor, gammas: Tensor, *, generator: Generator | None = None) -> Tensor:
         """As every sampler of `scripts.diffusion.samplers`."""
         for step, pair in enumerate(gammas.unfold(0, 2, 1)):
-            x_t = self.sampler(partial(denoise, member=step % self.turns), x_t, pair, generator=generator)
+            x_t = self.sampler(partial(denoise, member=step % self.members), x_t, pair, generator=generator)
         return x_t
 
 

@@ -7,6 +7,10 @@ an empty mask, is NaN.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,51 +24,104 @@ UNIFORM, GAUSSIAN = 7, 11  # voxels a side of the windows of SSIM
 SIGMA = 1.5  # voxels, of the Gaussian window
 
 
-def psnr(pred: Volume, truth: Volume, mask: Mask | None = None) -> float:
-    """Peak signal-to-noise ratio in dB of volumes (H, W, D) in [0, 1]; over the mask's voxels when one is given.
+@dataclass(frozen=True)
+class Metric:
+    """A metric that is a mean over voxels: called with pred and truth, both (H, W, D), and perhaps a mask, it gives the number.
 
-    Infinite for equal volumes.
+    key: in results.json; title, unit, form: heading and number format in tables and reports; local: (pred, truth) -> map
+    (H, W, D); finish: makes the number of the map's mean; window: voxels a side that each value of the map is of; regional:
+    whether results have it once more for every one of `REGIONS`.
     """
-    error = _mean((pred.astype(np.float64) - truth) ** 2, mask)
-    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+    key: str
+    title: str
+    form: str
+    local: Callable[[Volume, Volume], Volume]
+    finish: Callable[[float], float] = float
+    unit: str = ""
+    window: int = 1
+    regional: bool = False
+
+    def __call__(self, pred: Volume, truth: Volume, mask: Mask | None = None) -> float:
+        """The number; NaN over an empty mask, and where a side is shorter than the window."""
+        return self.of_map(self.map(pred, truth), mask)
+
+    def map(self, pred: Volume, truth: Volume) -> Volume:
+        """The local values (H, W, D), for `of_map`: one map serves every mask."""
+        return self.local(pred, truth) if min(truth.shape) >= self.window else np.full(truth.shape, np.nan)
+
+    def of_map(self, local: Volume, mask: Mask | None = None) -> float:
+        """The number from the mean of a map: over the mask, else where the whole window lies in the volume."""
+        margin = self.window // 2
+        inner = tuple(slice(margin, side - margin) for side in local.shape)
+        return self.finish(_mean(local[inner] if mask is None else local[mask]))
+
+    def heading(self, region: str = "") -> Heading:
+        """As "PSNR foreground (dB)"."""
+        unit = f"({self.unit})" if self.unit else ""
+        return Heading(" ".join(filter(None, (self.title, region, unit))), self.form)
 
 
-def mae(pred: Volume, truth: Volume, mask: Mask | None = None) -> float:
-    """Mean absolute error of volumes (H, W, D), as a share of the truth's range."""
-    return _mean(np.abs(pred.astype(np.float64) - truth), mask)
+class Heading(NamedTuple):
+    """How tables and reports show a number of results.json: times `scale`, in a format."""
+
+    title: str
+    form: str
+    scale: float = 1
 
 
-def ssim(pred: Volume, truth: Volume, mask: Mask | None = None) -> float:
-    """Structural similarity of volumes (H, W, D) in [0, 1], uniform window of 7x7x7; its mean over the mask when given.
-
-    NaN when a side has fewer than 7 voxels.
-    """
-    return _similarity(ssim_map(pred, truth), mask, UNIFORM)
+def squared_error(pred: Volume, truth: Volume) -> Volume:
+    """Of every voxel."""
+    return (pred.astype(np.float64) - truth) ** 2
 
 
-def ssim_gaussian(pred: Volume, truth: Volume, mask: Mask | None = None) -> float:
-    """Structural similarity with the window of Wang et al. 2004 and of MONAI's `SSIMMetric`: Gaussian, 11 voxels wide.
-
-    The same numbers as MONAI's, separably: MONAI convolves with all 1331 weights, which takes 20 times as long. NaN when
-    a side has fewer than 11 voxels.
-    """
-    if min(truth.shape) < GAUSSIAN:
-        return float("nan")
-    options = {"gaussian_weights": True, "sigma": SIGMA, "use_sample_covariance": False}
-    return _similarity(structural_similarity(truth, pred, data_range=1.0, full=True, **options)[1], mask, GAUSSIAN)
+def absolute_error(pred: Volume, truth: Volume) -> Volume:
+    """Of every voxel."""
+    return np.abs(pred.astype(np.float64) - truth)
 
 
-def ssim_map(pred: Volume, truth: Volume) -> Volume:
-    """The local values (H, W, D) that `ssim` averages; all NaN when a side has fewer than 7 voxels."""
-    if min(truth.shape) < UNIFORM:
-        return np.full(truth.shape, np.nan)
+def uniform_similarity(pred: Volume, truth: Volume) -> Volume:
+    """Structural similarity in cubes of 7 voxels a side, as in the paper."""
     local: Volume = structural_similarity(truth, pred, win_size=UNIFORM, data_range=1.0, full=True)[1]
     return local
 
 
-def ssim_of_map(local: Volume, mask: Mask | None = None) -> float:
-    """`ssim` from its map: to average the same map more than once."""
-    return _similarity(local, mask, UNIFORM)
+def gaussian_similarity(pred: Volume, truth: Volume) -> Volume:
+    """Structural similarity with the window of Wang et al. 2004 and of MONAI's `SSIMMetric`: Gaussian, 11 voxels wide.
+
+    The same numbers as MONAI's, separably: MONAI convolves with all 1331 weights, which takes 20 times as long.
+    """
+    options = {"gaussian_weights": True, "sigma": SIGMA, "use_sample_covariance": False}
+    local: Volume = structural_similarity(truth, pred, data_range=1.0, full=True, **options)[1]
+    return local
+
+
+def decibel(error: float) -> float:
+    """Of a mean squared error against a range of 1; infinite for equal volumes."""
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+# A metric is a line here; errors are shares of the truth's range.
+METRICS = (
+    psnr := Metric("psnr", "PSNR", ".2f", squared_error, decibel, unit="dB", regional=True),
+    ssim := Metric("ssim", "SSIM", ".3f", uniform_similarity, window=UNIFORM, regional=True),
+    ssim_gaussian := Metric("ssim_gaussian", "SSIM (Gaussian)", ".3f", gaussian_similarity, window=GAUSSIAN),
+    mae := Metric("mae", "MAE", ".4f", absolute_error, regional=True),
+)
+REGIONS = ("foreground", "tumour")
+HEADINGS = {
+    **{metric.key: metric.heading() for metric in METRICS},
+    **{f"{metric.key}_{region}": metric.heading(region) for region in REGIONS for metric in METRICS if metric.regional},
+    "psnr_std": Heading("PSNR std over runs (dB)", ".3g"),
+    "ssim_std": Heading("SSIM std over runs", ".3g"),
+    "mace": Heading("MACE (1e-4)", ".2f", scale=1e4),  # as the paper reports it
+    "seconds": Heading("seconds a volume", ".1f"),
+}
+
+
+def heading(key: str) -> Heading:
+    """Of any number of a case in results.json."""
+    return HEADINGS.get(key, Heading(key.replace("_", " "), ".4g"))
 
 
 def slice_consistency(pred: Volume, truth: Volume, axis: int, mask: Mask | None = None) -> float:
@@ -95,17 +152,8 @@ def measurement_error(pred: Volume, truth: Volume, degradation: Degradation) -> 
     return float(degradation.measure(error).square().mean().sqrt()) if error.numel() else float("nan")
 
 
-def _mean(values: Volume, mask: Mask | None) -> float:
-    chosen = values if mask is None else values[mask]
+def _mean(chosen: Volume) -> float:
     return float(chosen.mean(dtype=np.float64)) if chosen.size else float("nan")
-
-
-def _similarity(local: Volume, mask: Mask | None, window: int) -> float:
-    """Mean of a map of SSIM: over the mask, else where the whole window lies in the volume."""
-    if mask is not None:
-        return _mean(local, mask)
-    inner = slice(window // 2, -(window // 2))
-    return _mean(local[inner, inner, inner], None)
 
 
 def _neighbours(side: int) -> tuple[range, range]:

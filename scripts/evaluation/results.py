@@ -18,7 +18,7 @@ from ..measurement.planes import PLANES
 from ..running.record import RunRecord
 from .features import Features
 from .frechet import FeatureDistances
-from .metrics import mae, measurement_error, psnr, slice_consistency, ssim_gaussian, ssim_map, ssim_of_map
+from .metrics import METRICS, REGIONS, measurement_error, slice_consistency
 from .mmd import VoxelMMD
 from .uncertainty_metrics import calibration_curve, mace, run_spread
 
@@ -115,20 +115,16 @@ def case_metrics(
 
     mask: of the tumour, within which some are taken once more.
     """
-    foreground, similarity = label > 0, ssim_map(pred, label)
-    metrics = {
-        "psnr": psnr(pred, label),
-        "ssim": ssim_of_map(similarity),
-        "ssim_gaussian": ssim_gaussian(pred, label),
-        "mae": mae(pred, label),
-    }
-    for name, region in {"foreground": foreground, "tumour": mask}.items():
-        if region is not None:
-            metrics[f"psnr_{name}"] = psnr(pred, label, region)
-            metrics[f"ssim_{name}"] = ssim_of_map(similarity, region)
-            metrics[f"mae_{name}"] = mae(pred, label, region)
+    regions = dict(zip(REGIONS, (label > 0, mask), strict=True))
+    metrics = {}
+    for metric in METRICS:
+        local = metric.map(pred, label)
+        metrics[metric.key] = metric.of_map(local)
+        for name, region in regions.items() if metric.regional else ():
+            if region is not None:
+                metrics[f"{metric.key}_{name}"] = metric.of_map(local, region)
     for plane, axis in PLANES.items():
-        metrics[f"slice_consistency_{plane}"] = slice_consistency(pred, label, axis, foreground)
+        metrics[f"slice_consistency_{plane}"] = slice_consistency(pred, label, axis, label > 0)
     if degradation is not None:
         metrics["measurement_error"] = measurement_error(pred, label, degradation)
     if uncertainty is not None:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from .metrics import Mask, Volume, psnr, ssim
 
 Curve = npt.NDArray[np.float64]
-MACE_UNIT = 1e-4  # in which the paper reports
 
 
 def mace(uncertainty: Volume, pred: Volume, truth: Volume, mask: Mask | None = None) -> float:

@@ -16,15 +16,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from monai.bundle import ConfigParser, run
 
-from .. import bundle_root
+from .. import bundle_root, diffusion
 from ..errors import BadInput
 from ..running.case_evaluator import named
 from ..running.preflight import preflight
 
 STEPS = (1, 2, 4, 6, 10, 20, 50)
 ENSEMBLES = {"fusion": True, "average": False}  # name -> `fusion` of the config
-SAMPLERS = ("ddim", "dpm_solver_pp_2m", "ancestral")  # functions sample_* of `scripts.diffusion`
 ONE_STEP = "one_step"  # what every sampler and every spacing is with a single step
+SAMPLERS = tuple(name for name in diffusion.SAMPLERS if name != ONE_STEP)
 DASHES = {"fusion": "-", "average": "--"}
 Row = dict[str, Any]
 

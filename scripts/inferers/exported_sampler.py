@@ -21,7 +21,7 @@ class ExportedSampler(nn.Module):
 
     Little of it is written twice. What depends on no noise level is traced from the inferer's own functions, for any size of
     volume; process and sampler are asked for their coefficients (`step_table`), and the loop below only adds up.
-    Buffers: `seed`, which may be changed after loading; `levels` (steps,), `table` (steps, 7) and `begin` (2,).
+    Buffers: `seed`, which may be changed after loading; `levels` (NFE,), `table` (NFE, 7) and `begin` (2,).
     Its state dict is the network's. Raises BadInput for a sampler that is not linear in what it sees or asks planes one by one,
     and for several scans of one contrast.
     """

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from zlib import crc32
@@ -47,8 +48,21 @@ class FusedScoreInferer(Inferer):
 
     @property
     def nfe(self) -> int:
-        """Network evaluations per plane and sample; fewer than steps where a sampler asks the planes in turn."""
-        return -(-(len(self.gammas) - 1) // getattr(self.sampler, "turns", 1))
+        """Network evaluations per plane and sample: of the plane that is asked most often."""
+        calls = self._calls()
+        together = calls.pop(None, 0)
+        return together + max(calls.values(), default=0)
+
+    def _calls(self) -> Counter[int | None]:
+        """How often the sampler asks each member alone, and under None all of them: counted by running it on one voxel."""
+        calls: Counter[int | None] = Counter()
+
+        def denoise(x_t: Tensor, gamma: float, member: int | None = None) -> Tensor:
+            calls[member] += 1
+            return x_t
+
+        self.sampler(denoise, torch.zeros(1, 1, 1, 1, 1), self.gammas, generator=Generator())
+        return calls
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -63,13 +77,13 @@ class FusedScoreInferer(Inferer):
         Returns (B, 1, H, W, D) in the first condition's intensity scale, background kept as it was; with k samples
         (B, 2 + k, H, W, D): their mean, their standard deviation (ddof 1) as uncertainty, and the samples themselves.
         Raises BadInput when a side is shorter than 17 voxels or not a multiple of the degradation's block, and when several
-        samples are asked of one step from pure noise, which is the same for every seed.
+        samples are asked of one evaluation of pure noise, which is the same for every seed.
         """
         samples = self.samples if samples is None else samples
         first = (self.seed if seed is None else seed) + crc32(case.encode())
         inputs = inputs.as_subclass(Tensor)
         self._check(inputs)
-        if samples > 1 and len(self.gammas) == 2 and self.gammas[0] == 0:
+        if samples > 1 and self.gammas[0] == 0 and self._calls().total() == 1:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")
         half = self.precision.is_half(network, inputs)

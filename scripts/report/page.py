@@ -12,6 +12,7 @@ from string import Template
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from ..evaluation.metrics import heading
 from .figures import box_plot, calibration, histogram
 from .slices import Look, Plane, looks, planes
 from .volumes import CaseVolumes, Task
@@ -22,14 +23,6 @@ NOT_EVALUATED = "This run was not evaluated, so there are no metrics."
 NO_RECORD = "The run left no record of what was done."
 WORST_BY = "psnr"  # lower is worse
 TITLES = {
-    "psnr": "PSNR (dB)",
-    "ssim": "SSIM",
-    "psnr_foreground": "PSNR in the head (dB)",
-    "ssim_foreground": "SSIM in the head",
-    "ssim_gaussian": "SSIM (Gaussian)",
-    "mae": "MAE",
-    "mae_foreground": "MAE in the head",
-    "seconds": "time (s)",
     "conditions": "input",
     "target": "result",
     "block": "voxels averaged (left-right, back-front, feet-head)",
@@ -83,7 +76,11 @@ def group_page(
     not_shown = [f"{case} has no page: {line}" for case, line in unseen.items()]
     cases: dict[str, Mapping[str, Any]] = {case: {} for case in links} | results.get("cases", {})
     titles = _metric_keys(cases.values())
-    panels = {TITLES.get(key, key): [case[key] for case in cases.values() if _finite(case.get(key))] for key in titles}
+    shown = {key: heading(key) for key in titles}
+    panels = {
+        title: [scale * case[key] for case in cases.values() if _finite(case.get(key))]
+        for key, (title, _, scale) in shown.items()
+    }
     return _fill(
         "group.html",
         name=escape(name),
@@ -97,7 +94,7 @@ def group_page(
 
 
 def _boxes(panels: Mapping[str, Sequence[float]]) -> str:
-    drawings = {escape(key): box_plot(key, values) for key, values in panels.items() if values}
+    drawings = {escape(title): box_plot(title, values) for title, values in panels.items() if values}
     drawn = "".join(f'<div role="img" aria-label="{title}">{drawing}</div>' for title, drawing in drawings.items())
     said = "Line: median. Box: middle half. Point: a case."
     chart = f'<figure class="chart"><div class="boxes">{drawn}</div><figcaption>{said}</figcaption></figure>'
@@ -191,7 +188,8 @@ def _metrics(measured: Mapping[str, Any], page: CasePage) -> str:
     for key in keys:
         values = [case[key] for case in others.values() if _finite(case.get(key))]
         mean = sum(values) / len(values) if values else math.nan
-        rows.append((_title(key), *map(_number, (measured[key], mean, min(values, default=None), max(values, default=None)))))
+        shown = (measured[key], mean, min(values, default=None), max(values, default=None))
+        rows.append((_title(key), *(_number(value, key) for value in shown)))
     scale = "Volumes are scaled by the truth&rsquo;s minimum and maximum, nothing is clipped."
     said = scale if "mean" in page.results else NOT_EVALUATED
     return _table(("", "this case", f"mean of {len(others)}", "lowest", "highest"), rows) + f'<p class="hint">{said}</p>'
@@ -205,7 +203,7 @@ def _case_table(cases: Mapping[str, Mapping[str, Any]], keys: Sequence[str], lin
     rows = []
     for case in sorted(cases, key=badness):
         link = f'<a href="{escape(quote(links[case]))}">{escape(case)}</a>' if case in links else escape(case)
-        rows.append((link, *(_number(cases[case].get(key)) for key in keys)))
+        rows.append((link, *(_number(cases[case].get(key), key) for key in keys)))
     said = f'<p class="hint">Worst first, by {_title(WORST_BY)}.</p>' if WORST_BY in keys else ""
     return said + _table(("case", *map(_title, keys)), rows)
 
@@ -217,7 +215,7 @@ def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     facts |= {key: value for key, value in measured.items() if not _is_number(value)}
     if _is_number(mean := results.get("mean", {}).get("seconds")):
         facts["mean time of a case (s)"] = mean
-    rows = [(escape(_title(key)), escape(_text(value))) for key, value in _flat(facts).items() if value not in (None, [], "")]
+    rows = [(_title(key), escape(_text(value))) for key, value in _flat(facts).items() if value not in (None, [], "")]
     if not rows:
         return f"<p>{NO_RECORD}</p>"
     lines = "".join(f'<tr><th scope="row">{key}</th><td>{value}</td></tr>' for key, value in rows)
@@ -249,7 +247,7 @@ def _metric_keys(cases: Any) -> list[str]:
 
 
 def _title(key: str) -> str:
-    return escape(TITLES.get(key, str(key).replace("_", " ")))
+    return escape(TITLES.get(key) or heading(key).title)
 
 
 def _text(value: Any) -> str:
@@ -260,10 +258,9 @@ def _text(value: Any) -> str:
     return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _number(value: Any) -> str:
-    if not _is_number(value):
-        return "&ndash;"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+def _number(value: Any, key: str) -> str:
+    """Of a metric."""
+    return format(value * heading(key).scale, heading(key).form) if _is_number(value) else "&ndash;"
 
 
 def _is_number(value: Any) -> bool:

@@ -6,20 +6,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..evaluation.uncertainty_metrics import MACE_UNIT
+from ..evaluation.metrics import heading
 from .formats import Column
 
 INTERVAL, ERROR = ("low", "high"), ("standard_error",)
+
+
+def metric_column(key: str) -> Column:
+    """Of a number that every case has, with the interval of its mean."""
+    title, form, scale = heading(key)
+    return Column(key, title, form, INTERVAL, scale=scale)
+
+
 NAME, NFE, N = Column("system", "system"), Column("nfe", "NFE", ".0f"), Column("n", "n", ".0f")
-PSNR, SSIM = Column("psnr", "PSNR (dB)", ".2f", INTERVAL), Column("ssim", "SSIM", ".3f", INTERVAL)
-PSNR_FOREGROUND = Column("psnr_foreground", "PSNR foreground (dB)", ".2f", INTERVAL)
-SSIM_FOREGROUND = Column("ssim_foreground", "SSIM foreground", ".3f", INTERVAL)
-MACE = Column("mace", "MACE (1e-4)", ".2f", INTERVAL, scale=1 / MACE_UNIT)
-PSNR_STD = Column("psnr_std", "PSNR std over runs (dB)", ".3g", INTERVAL)
-SSIM_STD = Column("ssim_std", "SSIM std over runs", ".3g", INTERVAL)
+PSNR, SSIM, PSNR_STD, SSIM_STD = map(metric_column, ("psnr", "ssim", "psnr_std", "ssim_std"))
+PSNR_FOREGROUND, SSIM_FOREGROUND, MACE = map(metric_column, ("psnr_foreground", "ssim_foreground", "mace"))
 MMD, MMD_BIAS = Column("mmd", "MMD", ".2f"), Column("mmd_bias", "MMD bias", ".2f")
 FID, KID = Column("fid", "FID", ".2f", ERROR), Column("kid", "KID", ".4f", ERROR)
-SECONDS, TRAINING = Column("seconds", "seconds a volume", ".1f"), Column("training_days", "training (days)", ".2g")
+SECONDS, TRAINING = metric_column("seconds")._replace(spread=()), Column("training_days", "training (days)", ".2g")
 SMALL, CONSISTENCY = Column("small", "smaller model"), Column("consistency", "consistency")
 VOLUMES, FEATURES = Column("volumes", "full volumes after patches"), Column("features", "features")
 BIAS = MMD_BIAS._replace(csv_only=True)

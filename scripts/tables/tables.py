@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import BadInput
 from ..files import write_text
 from .cells import rows_beside
-from .columns import INTERVAL, MAIN, MMD, NFE, SECONDS, VIEWS, N, View
+from .columns import INTERVAL, MAIN, MMD, NFE, SECONDS, VIEWS, N, View, metric_column
 from .comparison import comparison
 from .downstream import downstream_rows, load_downstream
 from .formats import FORMATS, Cell, Column, Row, Table
@@ -69,7 +69,7 @@ def _further_metrics(results: Sequence[Result]) -> list[Column]:
     found = (item for result in results for case in result.cases.values() for item in case.items())
     keys = dict.fromkeys(key for key, value in found if value is None or number(value) is not None)
     known = {column.key for column in (*MAIN, SECONDS)}
-    return [Column(key, key.replace("_", " "), ".4g", INTERVAL, csv_only=True) for key in keys if key not in known]
+    return [metric_column(key)._replace(csv_only=True) for key in keys if key not in known]
 
 
 def _table(title: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:

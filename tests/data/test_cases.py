@@ -121,7 +121,7 @@ def test_a_folder_that_is_one_case_is_named_after_itself(tmp_path):
 def test_files_without_any_modality_are_cases_when_one_modality_is_asked_for(tmp_path):
     make_files(tmp_path, "beta.nii.gz", "alpha.nii", ".hidden.nii.gz", "alpha_pred.nii.gz", "notes.txt")
     assert case_names(find_cases(tmp_path, ["t1"], target="t1")) == ["alpha", "beta"]
-    with pytest.raises(BadInput, match=r"no case with t1 and flair; found 2 NIfTI files, such as alpha\.nii"):
+    with pytest.raises(BadInput, match=r"no case with t1 and flair; found 2 volume files, such as alpha\.nii"):
         find_cases(tmp_path, ["t1"], target="flair")
 
 
@@ -167,7 +167,7 @@ def test_a_file_in_place_of_a_folder_is_refused_with_the_remedy(tmp_path):
 def test_a_missing_folder_an_empty_folder_and_an_unknown_split_are_named(tmp_path):
     with pytest.raises(BadInput, match="nowhere: there is no such folder"):
         find_cases(tmp_path / "nowhere", ["t1"])
-    with pytest.raises(BadInput, match="found no NIfTI or DICOM file"):
+    with pytest.raises(BadInput, match="found no volume or DICOM file"):
         find_cases(tmp_path, ["t1"])
     with pytest.raises(BadInput, match="split test: there is no such split; choose one of all, train, val"):
         find_cases(tmp_path, ["t1"], split="test")

@@ -8,21 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.diffusion import (
-    NoiseSchedule,
-    sample_ancestral,
-    sample_ddim,
-    sample_dpm_solver_pp_2m,
-    sample_one_step,
-)
+from scripts.diffusion import SAMPLERS, NoiseSchedule, sample_ancestral, sample_ddim, sample_heun
 
-SAMPLERS = {
-    "ancestral": sample_ancestral,
-    "ddim": sample_ddim,
-    "ddim eta 1": partial(sample_ddim, eta=1.0),
-    "dpm": sample_dpm_solver_pp_2m,
-    "one step": sample_one_step,
-}
+VARIANTS = {**SAMPLERS, "ddim eta 1": partial(sample_ddim, eta=1.0)}
 VOXELS = 40_000
 
 
@@ -91,13 +79,15 @@ def assert_distributed(result, mean, std, bias=0.0):
 @pytest.mark.parametrize(("name", "step"), [("ancestral", posterior), ("ddim", implicit), ("ddim eta 1", posterior)])
 def test_a_gaussian_comes_out_as_the_recursion_says(kind, steps, name, step, seed, rng):
     gaussian, gammas = Gaussian(rng), NoiseSchedule(kind).steps(steps)
-    assert_distributed(draw(SAMPLERS[name], gaussian, gammas, seed), *expected(gaussian, gammas, step))
+    assert_distributed(draw(VARIANTS[name], gaussian, gammas, seed), *expected(gaussian, gammas, step))
 
 
-@pytest.mark.parametrize(("name", "shortfall"), [("ancestral", 0.15), ("ddim", 0.08), ("dpm", 0.01)])
+@pytest.mark.parametrize(
+    ("name", "shortfall"), [("ancestral", 0.15), ("ddim", 0.08), ("dpm_solver_pp_2m", 0.01), ("heun", 0.01)]
+)
 def test_fifty_steps_recover_the_gaussian(name, shortfall, seed, rng):
     gaussian = Gaussian(rng)
-    result = draw(SAMPLERS[name], gaussian, NoiseSchedule("cosine").steps(50), seed)
+    result = draw(VARIANTS[name], gaussian, NoiseSchedule("cosine").steps(50), seed)
     # the small variance of ancestral steps loses up to 15 % of the spread, the first-order DDIM half of that
     assert_distributed(result, gaussian.m, gaussian.s, bias=shortfall * gaussian.s)
 
@@ -107,7 +97,7 @@ def test_skipping_pure_noise_changes_nothing(name, step, seed, rng):
     gaussian, schedule = Gaussian(rng), NoiseSchedule("linear")
     long, short = schedule.steps(50, skip_noise=False), schedule.steps(50)
     assert len(short) < 0.5 * len(long)
-    result = draw(SAMPLERS[name], gaussian, short, seed)
+    result = draw(VARIANTS[name], gaussian, short, seed)
     # starting at gamma < 1e-4 instead of 0 forgets at most sqrt(1e-4) of the mean
     assert_distributed(result, *expected(gaussian, long, step), bias=0.01)
 
@@ -115,29 +105,50 @@ def test_skipping_pure_noise_changes_nothing(name, step, seed, rng):
 def test_ddim_with_eta_1_is_ancestral(seed, rng):
     gaussian, gammas = Gaussian(rng), NoiseSchedule("cosine").steps(10)
     ancestral = draw(sample_ancestral, gaussian, gammas, seed)
-    torch.testing.assert_close(draw(SAMPLERS["ddim eta 1"], gaussian, gammas, seed), ancestral, rtol=0, atol=1e-9)
+    torch.testing.assert_close(draw(VARIANTS["ddim eta 1"], gaussian, gammas, seed), ancestral, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpm", 2)])
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpm_solver_pp_2m", 2), ("heun", 2)])
 def test_error_falls_with_the_order_of_the_solver(name, order, rng):
     gaussian, x = Gaussian(rng), torch.linspace(-2, 2, 9, dtype=torch.float64)
 
     def error(steps):
         gammas = torch.linspace(-9, 9, steps + 1, dtype=torch.float64).sigmoid()  # even in log-SNR
         exact = gaussian.flow(x, gammas[0].item(), gammas[-1].item())
-        return (SAMPLERS[name](gaussian, x, gammas) - exact).abs().max().item()
+        return (VARIANTS[name](gaussian, x, gammas) - exact).abs().max().item()
 
     assert error(80) / error(160) == pytest.approx(2**order, rel=0.1)  # terms of next order: 1/80 of the first
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("first", [0.0, 0.02])
+def test_heun_is_the_trapezoid_rule_in_sigma(first, rng):
+    """Written as Karras et al. 2022 do, in x / sqrt(gamma); from gamma 0 the first step is an exact one of DDIM."""
+    gaussian, x_t = Gaussian(rng), torch.linspace(-2, 2, 9, dtype=torch.float64)
+    gammas = torch.tensor([first, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
+    result = sample_heun(gaussian, x_t, gammas)
+    begin = 1 if first == 0 else 0
+    x_t = sample_ddim(gaussian, x_t, gammas[: begin + 1])
+    x, sigmas = x_t / gammas[begin].sqrt(), ((1 - gammas[begin:]) / gammas[begin:]).sqrt()
+
+    def slope(x, sigma):
+        gamma = 1 / (1 + sigma.item() ** 2)
+        return (x - gaussian(np.sqrt(gamma) * x, gamma)) / sigma
+
+    for sigma, sigma_next in pairwise(sigmas):
+        euler = x + (sigma_next - sigma) * slope(x, sigma)
+        mean = slope(x, sigma) if sigma_next == 0 else (slope(x, sigma) + slope(euler, sigma_next)) / 2
+        x = x + (sigma_next - sigma) * mean
+    torch.testing.assert_close(result, x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_one_step_is_the_expected_value(name, seed, rng):
     gaussian = Gaussian(rng)
-    result = draw(SAMPLERS[name], gaussian, NoiseSchedule("cosine").steps(1), seed)
+    result = draw(VARIANTS[name], gaussian, NoiseSchedule("cosine").steps(1), seed)
     torch.testing.assert_close(result, torch.full_like(result, gaussian.m), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("spacing", ["time", "log_snr"])
 def test_result_is_the_last_estimate_to_the_bit(name, spacing, seed):
     said = []
@@ -147,6 +158,5 @@ def test_result_is_the_last_estimate_to_the_bit(name, spacing, seed):
         return said[-1]
 
     gammas = NoiseSchedule("linear", spacing=spacing).steps(6)
-    result = SAMPLERS[name](denoise, torch.randn(1, 1, 5, 5, 5), gammas)
+    result = VARIANTS[name](denoise, torch.randn(1, 1, 5, 5, 5), gammas)
     assert torch.equal(result, said[-1])
-    assert len(said) == (1 if name == "one step" else len(gammas) - 1)

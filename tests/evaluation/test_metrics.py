@@ -7,8 +7,8 @@ import torch
 from monai.metrics.regression import SSIMMetric, compute_ssim_and_cs
 from skimage.metrics import peak_signal_noise_ratio
 
-from scripts.evaluation import ScaleToTruthd, psnr, ssim
-from scripts.evaluation.metrics import mae, measurement_error, slice_consistency, ssim_gaussian, ssim_map, ssim_of_map
+from scripts.evaluation import ScaleToTruthd
+from scripts.evaluation.metrics import METRICS, heading, mae, measurement_error, psnr, slice_consistency, ssim, ssim_gaussian
 from scripts.measurement import BlockAverage
 
 
@@ -90,10 +90,16 @@ def test_gaussian_ssim_equals_that_of_monai(pair, rng):
     assert ssim_gaussian(*pair, mask) == pytest.approx(local[mask[5:-5, 5:-5, 5:-5]].mean(), abs=1e-5)
 
 
-def test_one_map_of_ssim_serves_every_mask(pair, rng):
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
+def test_one_map_serves_every_mask(metric, pair, rng):
     mask = rng.random(pair[1].shape) < 0.3
-    local = ssim_map(*pair)
-    assert (ssim_of_map(local), ssim_of_map(local, mask)) == (ssim(*pair), ssim(*pair, mask))
+    local = metric.map(*pair)
+    assert (metric.of_map(local), metric.of_map(local, mask)) == (metric(*pair), metric(*pair, mask))
+
+
+def test_a_heading_has_words_and_unit_and_a_number_nobody_named_has_one_too():
+    titles = {key: heading(key).title for key in ("psnr", "psnr_tumour", "ssim_foreground", "mae_tumour", "noise_level")}
+    assert list(titles.values()) == ["PSNR (dB)", "PSNR tumour (dB)", "SSIM foreground", "MAE tumour", "noise level"]
 
 
 def test_mae_of_noise_has_a_closed_form(rng):
@@ -104,7 +110,7 @@ def test_mae_of_noise_has_a_closed_form(rng):
     assert mae(truth + np.where(truth > 0.5, 0.25, noise), truth, truth > 0.5) == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("metric", [psnr, mae, ssim, ssim_gaussian])
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
 def test_over_an_empty_mask_nothing_is_defined(metric, pair):
     assert math.isnan(metric(*pair, np.zeros(pair[1].shape, dtype=bool)))
 

@@ -16,7 +16,7 @@ from scripts.measurement import BlockAverage, ThickScans
 from scripts.running import CaseEvaluator, TolerantDataset
 from scripts.running.case_evaluator import one_line
 
-METRICS = [
+KEYS = [  # what others read; there may be more
     "psnr", "ssim", "ssim_gaussian", "mae", "psnr_foreground", "ssim_foreground", "mae_foreground",
     "slice_consistency_sagittal", "slice_consistency_coronal", "slice_consistency_axial",
 ]  # fmt: skip
@@ -87,8 +87,8 @@ def test_results_hold_every_case_and_the_mean_of_the_cases(evaluate, tmp_path):
         assert metrics["ssim_gaussian"] is None  # a side is smaller than its window
     for key, mean in results["mean"].items():
         values = [metrics[key] for metrics in results["cases"].values()]
-        assert mean == (None if key == "ssim_gaussian" else pytest.approx(np.mean(values)))
-    assert list(results["mean"]) == [*METRICS, "seconds"]
+        assert mean == (None if None in values else pytest.approx(np.mean(values)))
+    assert {*KEYS, "seconds"} <= results["mean"].keys()
     assert 0.1 < results["peak_memory_gb"] < 100
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["results.json"]
 
@@ -168,7 +168,7 @@ def test_a_single_case_has_no_fid(evaluate):
 def test_where_something_was_measured_and_sampled_there_is_more_to_tell(rng):
     pred, label, uncertainty = rng.random((3, 12, 13, 14), dtype=np.float32)
     found = case_metrics(pred, label, uncertainty=uncertainty, degradation=BlockAverage((4, 4, 4)))
-    assert list(found) == [*METRICS, "measurement_error", "mace"]
+    assert {*KEYS, "measurement_error", "mace"} <= found.keys()
     assert all(isinstance(value, float) for value in found.values())
     assert found["mace"] == mace(uncertainty, pred, label)
     assert found["psnr_foreground"] == psnr(pred, label, label > 0)
@@ -241,8 +241,8 @@ def test_a_case_without_foreground_is_named_and_has_what_needs_none(evaluate, ca
     assert code == 0
     assert "case a: the truth has no foreground; what is measured there is left empty" in caplog.messages
     metrics = results["cases"]["a"]
-    assert {name for name in METRICS if metrics[name] is None} == {
-        "ssim_gaussian", *(name for name in METRICS if "foreground" in name or "slice" in name)
+    assert {name for name in KEYS if metrics[name] is None} == {
+        "ssim_gaussian", *(name for name in KEYS if "foreground" in name or "slice" in name)
     }  # fmt: skip
     assert metrics["psnr"] == pytest.approx(20, abs=1e-3)
     assert results["mean"]["mae_foreground"] == pytest.approx(0.2)  # of the other case alone

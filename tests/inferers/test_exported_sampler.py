@@ -9,28 +9,13 @@ import torch
 from monai.bundle import ckpt_export
 
 from scripts import bundle_root
-from scripts.diffusion import (
-    Alternating,
-    Diffusion,
-    NoiseSchedule,
-    sample_ancestral,
-    sample_ddim,
-    sample_dpm_solver_pp_2m,
-    sample_one_step,
-)
+from scripts.diffusion import SAMPLERS, Alternating, Diffusion, NoiseSchedule, sample_ancestral, sample_ddim, sample_heun
 from scripts.errors import BadInput
 from scripts.inferers import ExportedSampler, FusedScoreInferer
 from scripts.measurement import BlockAverage, ThickScans
 from scripts.networks import ScoreFusion
 
 CONFIGS = Path(bundle_root(), "configs")
-SAMPLERS = {
-    "ancestral": sample_ancestral,
-    "ddim": sample_ddim,
-    "ddim eta 1": partial(sample_ddim, eta=1.0),
-    "dpm": sample_dpm_solver_pp_2m,
-    "one step": sample_one_step,
-}
 STRANGER = """
 import importlib.util, sys
 sys.modules["monai"] = None  # an import of it fails
@@ -85,22 +70,35 @@ def test_a_process_with_torch_alone_says_what_the_bundle_says(steps, sampler, co
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-4 * float(volume.max()))
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_every_sampler_is_exported_as_it_is_or_refused(sampler, tmp_path, draw_head, awaken):
+    network = awaken(ScoreFusion(["coronal"], size="tiny", fusion=False)).eval()
+    inferer = FusedScoreInferer(Diffusion(NoiseSchedule("cosine", start=0.05)), sampler, steps=4, precision="float32")
+    volume = draw_head(20, 24, 20)
+    try:
+        result = scripted(inferer, network, tmp_path / "model.ts")(volume)
+    except BadInput as error:
+        assert "cannot be exported" in str(error)
+    else:
+        torch.testing.assert_close(result, inferer(volume, network), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
-    ("name", "prediction", "block"),
+    ("sampler", "prediction", "block"),
     [
-        ("ancestral", "epsilon", (4, 4, 4)),
-        ("ddim", "x_0", None),
-        ("ddim eta 1", "v", (1, 1, 4)),
-        ("dpm", "v", None),
-        ("one step", "x_0", (1, 1, 4)),
+        (sample_ancestral, "epsilon", (4, 4, 4)),
+        (sample_ddim, "x_0", None),
+        (partial(sample_ddim, eta=1.0), "v", (1, 1, 4)),
+        (sample_heun, "v", (4, 4, 4)),
     ],
+    ids=["epsilon", "x_0", "v", "two calls a step"],
 )
-def test_every_sampler_and_process_can_be_exported(name, prediction, block, tmp_path, draw_head, awaken, seed):
+def test_every_process_can_be_exported(sampler, prediction, block, tmp_path, draw_head, awaken, seed):
     network = awaken(ScoreFusion(["coronal"], conditions=2, size="tiny", fusion=False)).eval()
     schedule = NoiseSchedule("linear" if prediction == "epsilon" else "cosine", start=0.05)
     process = Diffusion(schedule, prediction, residual=prediction == "v", sigma_data=0.3)
-    degradation = BlockAverage(block, smooth=name != "one step") if block else None
-    inferer = FusedScoreInferer(process, SAMPLERS[name], steps=3, degradation=degradation, seed=seed, precision="float32")
+    degradation = BlockAverage(block, smooth=prediction == "epsilon") if block else None
+    inferer = FusedScoreInferer(process, sampler, steps=3, degradation=degradation, seed=seed, precision="float32")
     volume = torch.cat([draw_head(20, 24, 20), -draw_head(20, 24, 20)], dim=1)
     result = scripted(inferer, network, tmp_path / "model.ts")(volume)
     torch.testing.assert_close(result, inferer(volume, network), rtol=0, atol=1e-4)

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-from functools import partial
-
 import pytest
 import torch
 from torch import nn
 
-from scripts.diffusion import Diffusion, NoiseSchedule, sample_ancestral, sample_ddim, sample_dpm_solver_pp_2m, sample_one_step
+from scripts.diffusion import (
+    SAMPLERS,
+    Alternating,
+    AveragedStates,
+    Diffusion,
+    NoiseSchedule,
+    sample_ddim,
+    sample_heun,
+    sample_one_step,
+)
 from scripts.errors import BadInput
 from scripts.inferers import FusedScoreInferer
 from scripts.measurement import BlockAverage
 from scripts.measurement.intensity import intensity_range
 from scripts.networks import ScoreFusion
 
-SAMPLERS = {
-    "ancestral": sample_ancestral,
-    "ddim": sample_ddim,
-    "ddim eta 1": partial(sample_ddim, eta=1.0),
-    "dpm": sample_dpm_solver_pp_2m,
-    "one step": sample_one_step,
-}
 BLOCKS = [(4, 4, 4), (1, 1, 4)]
 
 
@@ -126,8 +126,9 @@ def test_cases_draw_their_own_noise_from_one_seed(seed, draw_head):
     assert torch.equal(inferer(inputs, Wave(), case="one"), inferer(inputs, Wave(), case="one"))
 
 
-def test_one_step_is_the_same_for_every_seed(seed, draw_head):
-    inputs, inferer = draw_head(20, 20, 20), FusedScoreInferer(diffusion(), sample_ddim, steps=1)
+@pytest.mark.parametrize(("sampler", "steps"), [(sample_ddim, 1), (sample_one_step, 20)])
+def test_one_step_is_the_same_for_every_seed(sampler, steps, seed, draw_head):
+    inputs, inferer = draw_head(20, 20, 20), FusedScoreInferer(diffusion(), sampler, steps=steps)
     assert torch.equal(inferer(inputs, Wave(), seed=1), inferer(inputs, Wave(), seed=2))
     with pytest.raises(BadInput, match=r"3 samples of one step are all the same.*sampler_fast"):
         inferer(inputs, Wave(), samples=3)
@@ -155,12 +156,31 @@ def test_several_samples_are_mean_and_standard_deviation_of_single_ones(seed, dr
     assert torch.equal(result[:, 2:].double(), single.movedim(0, 1))
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
-def test_nfe_counts_the_calls_of_the_network(kind, draw_head):
+def test_nfe_counts_the_calls_of_the_network(name, kind, draw_head):
     network = Wave()
-    inferer = FusedScoreInferer(Diffusion(NoiseSchedule(kind)), steps=20, precision="float32")
+    inferer = FusedScoreInferer(Diffusion(NoiseSchedule(kind, start=0.01)), SAMPLERS[name], steps=20, precision="float32")
     inferer(draw_head(17, 17, 17), network, samples=2)
     assert network.calls == 2 * inferer.nfe
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps", "nfe"),
+    [
+        (sample_one_step, 20, 1),
+        (sample_ddim, 4, 4),
+        (sample_heun, 6, 10),  # two calls a step, but for the first, from pure noise, and the last
+        (Alternating(sample_ddim, 2), 50, 25),
+        (Alternating(sample_ddim, 2), 3, 2),  # the first plane once more
+        (AveragedStates(sample_ddim, 3), 4, 4),
+        (AveragedStates(sample_heun, 3), 6, 10),
+    ],
+)
+def test_nfe_is_what_the_plane_that_is_asked_most_is_asked(sampler, steps, nfe):
+    state = torch.get_rng_state()
+    assert FusedScoreInferer(diffusion(), sampler, steps=steps).nfe == nfe
+    assert torch.equal(torch.get_rng_state(), state)  # nobody's random numbers change by counting
 
 
 def test_half_precision_stays_close_to_float32(draw_head, awaken):

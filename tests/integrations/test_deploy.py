@@ -73,7 +73,7 @@ def test_input_without_dicom_is_one_line(tmp_path):
     process = run_app(tmp_path / "in", tmp_path / "out")
     assert process.returncode == 1
     assert process.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "no NIfTI or DICOM file" in process.stderr
+    assert "no volume or DICOM file" in process.stderr
     assert not list(tmp_path.glob("out/*"))
 
 

@@ -203,7 +203,7 @@ def test_a_zip_is_read_as_the_folder_it_holds(tmp_path, write_study):
 def test_messages_and_cases_bear_the_name_of_a_zip(tmp_path):
     (tmp_path / "in").mkdir()
     zipped = shutil.make_archive(str(tmp_path / "anna"), "zip", tmp_path / "in")
-    with pytest.raises(BadInput, match=r"anna: no case with t1; found no NIfTI or DICOM file"):
+    with pytest.raises(BadInput, match=r"anna: no case with t1; found no volume or DICOM file"):
         find_cases(zipped, ["t1"])
     (tmp_path / "in" / "t1.nii").touch()
     (case,) = find_cases(shutil.make_archive(str(tmp_path / "ben"), "zip", tmp_path / "in"), ["t1"])

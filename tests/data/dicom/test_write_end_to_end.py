@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A DICOM folder in, a DICOM series out, through the bundle's own command."""
 
+import json
 from pathlib import Path
 
 import dicom_series
@@ -85,7 +86,7 @@ def test_two_enhanced_series_give_an_enhanced_one_that_names_both(tmp_path, rng,
     ]
     network = awaken(ScoreFusion(["coronal"], conditions=2, size="tiny", fusion=False))
     task = {"conditions": ["t1", "t2"], "target": "flair", "block": [1, 1, 1], "planes": ["coronal"], "fusion": False}
-    case = infer(tmp_path, network, "task_translation", **task)
+    case = infer(tmp_path, network, "task_translation", "sampler_one_step", steps=20, **task)
     (file,) = (case / "pred").iterdir()
     voxels, found = ras(imread(file).get_volume())
     wanted = nib.as_closest_canonical(nib.Nifti1Image(np.zeros(shape), affine))
@@ -96,3 +97,5 @@ def test_two_enhanced_series_give_an_enhanced_one_that_names_both(tmp_path, rng,
     assert named == {dcmread(path).SOPInstanceUID for path in sources}
     assert [item.CodeValue for item in how.DerivationCodeSequence] == ["123110"]  # not resampled
     assert not (case / "uncertainty.dcm").exists()
+    assert "NFE 1, samples 1" in str(how)  # what was made, not what was asked for
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["system"]["nfe"] == 1

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import run
+
+from scripts import bundle_root
+from scripts.data.cases import find_cases
+from scripts.data.formats import FORMATS, stem, suffix
+from scripts.data.volumes import read_volume
+from scripts.errors import BadInput
+from scripts.networks import ScoreFusion
+
+IMAGES = {".nii": nib.Nifti1Image, ".nii.gz": nib.Nifti1Image, ".mgh": nib.MGHImage, ".mgz": nib.MGHImage}
+
+
+@pytest.fixture
+def oblique(rng):
+    """A turn about a random axis, uneven voxels, first stored axis from right to left."""
+    rotation, _ = np.linalg.qr(np.eye(3) + rng.uniform(-0.3, 0.3, (3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = rotation @ np.diag([-1.1, 0.9, 2.3]) * np.sign(np.diag(rotation))
+    affine[:3, 3] = rng.uniform(-90, 90, 3)
+    return affine
+
+
+def draw(rng, shape=(9, 10, 11)):
+    return rng.uniform(0, 900, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("ending", [*IMAGES, ".NII.GZ", ".MGZ"])
+def test_every_format_gives_voxels_and_place(ending, oblique, tmp_path, rng):
+    voxels, path = draw(rng), tmp_path / f"a_t1{ending}"
+    IMAGES[ending.lower()](voxels, oblique).to_filename(path)
+    volume = read_volume(path)
+    truth = nib.as_closest_canonical(nib.Nifti1Image(voxels, oblique))
+    np.testing.assert_array_equal(volume[0], truth.get_fdata())
+    np.testing.assert_allclose(volume.affine, truth.affine, rtol=0, atol=1e-4)  # mm; headers are float32
+    assert volume.meta["grid_shape"] == list(truth.shape)
+    assert find_cases(tmp_path, ["t1"]) == [{"case": "a", "image": [str(path)]}]
+
+
+def test_two_formats_of_one_volume_claim_one_place(tmp_path, rng):
+    for ending in (".nii.gz", ".mgz"):
+        IMAGES[ending](draw(rng), np.eye(4)).to_filename(tmp_path / f"a_t1{ending}")
+    with pytest.raises(BadInput, match=r"a_t1\.mgz and .*a_t1\.nii\.gz are both t1; move one away"):
+        find_cases(tmp_path, ["t1"])
+
+
+@pytest.mark.filterwarnings("ignore")  # MONAI warns of code in configs
+def test_the_result_of_an_mgz_is_the_nifti_that_the_nifti_of_it_gives(oblique, tmp_path, rng, awaken):
+    voxels = np.zeros((6, 7, 8), dtype=np.float32)
+    voxels[1:-1, 1:-1, 1:-1] = rng.uniform(300, 900, (4, 5, 6))
+    (tmp_path / "in").mkdir()
+    for case, ending in (("free", ".mgz"), ("nifti", ".nii.gz")):
+        IMAGES[ending](voxels, oblique).to_filename(tmp_path / "in" / f"{case}_t1{ending}")
+    torch.save(awaken(ScoreFusion(size="tiny")).state_dict(), tmp_path / "weights.pt")
+    config = str(Path(bundle_root(), "configs", "inference.yaml"))
+    places = {
+        "dataset_dir": str(tmp_path / "in"),
+        "output_dir": str(tmp_path / "out"),
+        "ckpt_path": str(tmp_path / "weights.pt"),
+    }
+    run(run_id="inference", config_file=config, size="tiny", steps=1, precision="float32", logging_file=False, **places)
+    found, wanted = (nib.load(tmp_path / "out" / case / f"{case}_pred.nii.gz") for case in ("free", "nifti"))
+    assert np.ptp(wanted.get_fdata()) > 0
+    np.testing.assert_array_equal(found.get_fdata(), wanted.get_fdata())
+    np.testing.assert_allclose(found.affine, wanted.affine, rtol=0, atol=1e-4)  # mm; headers are float32
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["failures"] == {}
+
+
+def test_a_file_that_is_cut_short_or_of_no_format_is_named(tmp_path, rng):
+    IMAGES[".mgz"](draw(rng), np.eye(4)).to_filename(tmp_path / "whole.mgz")
+    content = (tmp_path / "whole.mgz").read_bytes()
+    (tmp_path / "cut.mgz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadInput, match=r"cut\.mgz: cannot be read as FreeSurfer MGH .*; copy or convert it again"):
+        read_volume(tmp_path / "cut.mgz")
+    (tmp_path / "a_t1.raw").write_bytes(content)
+    with pytest.raises(BadInput, match=rf"a_t1\.raw: no volume has such a name; convert it to one of {', '.join(FORMATS)}"):
+        read_volume(tmp_path / "a_t1.raw")
+
+
+def test_a_stem_is_a_name_without_the_suffix_of_a_volume():
+    names = ["a/b.c_t1.nii.gz", "b.NII", "c.mgz", "d.gz", "e.txt", "nii"]
+    assert [stem(name) for name in names] == ["b.c_t1", "b", "c", "d.gz", "e.txt", "nii"]
+    assert [suffix(name) for name in names] == [".nii.gz", ".nii", ".mgz", "", "", ""]
