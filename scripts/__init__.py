@@ -11,7 +11,7 @@ __all__ = ["bundle_root", "bundle_version", "restore"]
 
 
 def bundle_root() -> str:
-    """The folder that holds `configs` and `models`, from wherever a command is started; an installed package holds them itself."""
+    """The folder that holds `configs` and `models`, wherever a command is started; an installed package holds them itself."""
     package = Path(__file__).resolve().parent
     return str(package if (package / "configs").is_dir() else package.parent)
 

@@ -145,7 +145,7 @@ GROUPS = {
         "nfe_curve": Command(
             "quality against network evaluations", "experiments.nfe_curve:nfe_curve",
             (DATA, OUTPUT, arg("--steps", type=int, nargs="+", metavar="N", help="default: 1 2 4 6 10 20 50"),
-            arg("--samplers", nargs="+", metavar="NAME", help="of scripts/diffusion/samplers.py (default: ddim dpm_solver_pp_2m ancestral)"),
+            arg("--samplers", nargs="+", metavar="NAME", help="as ddim, heun (docs/configs.md)"),
             arg("--ensembles", nargs="+", metavar="NAME", help="default: fusion average"),
             arg("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)"),
             arg("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml"), CASES)),

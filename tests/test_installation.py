@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pip install .` as a user does it, in an environment and a folder of its own; what the package needs is borrowed from here."""
+"""`pip install .` as a user does it, in an environment and a folder of its own; its dependencies are borrowed from here."""
 
 import subprocess
 import sys

@@ -130,14 +130,12 @@ def _with_mask(entry: dict[str, Any], mask: str, cases: Cases) -> dict[str, Any]
 
 
 def folder_of(dataset_dir: str | Path) -> Path:
-    """The folder itself, or what a zip holds. Raises BadInput when there is none."""
+    """The folder itself, what a zip holds, or a single file. Raises BadInput when there is none."""
     root = Path(dataset_dir).expanduser()
     if root.suffix.lower() == ".zip" and root.is_file():
         return unzip(root)
-    if root.is_file():
-        raise BadInput(f"{dataset_dir}: is a file, neither a folder nor a zip; give the folder that it lies in")
-    if not root.is_dir():
-        raise BadInput(f"{dataset_dir}: there is no such folder; check dataset_dir")
+    if not root.exists():
+        raise BadInput(f"{dataset_dir}: there is no such folder or file; check dataset_dir")
     return root
 
 
@@ -152,6 +150,8 @@ def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
     """Cases for these modalities or any that is known, and all files of volumes."""
     known = MODALITIES | set(asked)
     cases: Cases = {}
+    if root.is_file():
+        return _single(root, asked) if suffix(root) else ({}, [])
     files = [path for path in _walk(root) if suffix(path) and not _is_output(path)]
     for path in files:
         place = _place(path, root)
@@ -166,6 +166,15 @@ def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
             fact = f"taken as {asked[0]}, though their names tell another modality"
             logger.warning("%s: %s: %s; move away what is not", root, fact, _some(doubtful))
     return dict(sorted(cases.items())), files
+
+
+def _single(file: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
+    """One file as a case: where a single volume is asked for it is that, whatever it is called."""
+    place = _place(file, file.parent)
+    case, modality = place[:2] if place is not None and place[1] in MODALITIES | set(asked) else (stem(file), "")
+    if len(asked) == 1 and modality not in ("", asked[0]):
+        logger.warning("%s: taken as %s, though its name says %s", file, asked[0], modality)
+    return {case: {asked[0] if len(asked) == 1 else modality or "unknown": [_File(file, 0)]}}, [file]
 
 
 def _walk(root: Path) -> Iterator[Path]:

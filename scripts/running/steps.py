@@ -14,7 +14,7 @@ import numpy.typing as npt
 from monai.bundle import ConfigParser
 
 from ..data.write import nifti_image
-from ..errors import BadInput
+from ..errors import BadInput, root_cause
 from .workflow import config_files, load_config, task_config
 
 Image = str | Path | nib.spatialimages.SpatialImage | npt.NDArray[Any]
@@ -48,10 +48,13 @@ def restore_image(
     with TemporaryDirectory(prefix="score_fusion_") as folder:
         config = load_config(config_files("inference", [task_config(task)]), {**options, "output_dir": folder})
         steps = Steps(config)
-        sources = [_on_disk(one, affine, Path(folder, f"{index}.nii.gz")) for index, one in enumerate(several)]
+        sources = [_on_disk(one, affine, Path(folder, f"image_{index}.nii.gz")) for index, one in enumerate(several)]
         if len(sources) != len(config["conditions"]):
             raise BadInput(f"task {task}: needs {' and '.join(config['conditions'])}, not {len(sources)} images")
-        return nifti_image(steps.write(steps.translate(steps.read({"case": "image", "image": sources})))["pred"])
+        try:
+            return nifti_image(steps.write(steps.translate(steps.read({"case": "image", "image": sources})))["pred"])
+        except RuntimeError as error:  # as MONAI's transforms wrap what happens in them
+            raise root_cause(error) or error from error
 
 
 def _on_disk(image: Image, affine: npt.ArrayLike | None, path: Path) -> str:

@@ -158,10 +158,23 @@ def test_names_that_tell_another_modality_than_they_are_taken_for_are_warned_of(
     assert "taken as t1, though their names tell another modality: AX_FLAIR_8.nii.gz; move away" in caplog.text
 
 
-def test_a_file_in_place_of_a_folder_is_refused_with_the_remedy(tmp_path):
-    make_files(tmp_path, "a_t1.nii.gz")
-    with pytest.raises(BadInput, match=r"a_t1\.nii\.gz: is a file, neither a folder nor a zip; give the folder"):
-        find_cases(tmp_path / "a_t1.nii.gz", ["t1"])
+@pytest.mark.parametrize(("name", "case"), [("a_t1.nii.gz", "a"), ("scan_9.nii.gz", "scan_9"), ("b-flair.NII.GZ", "b-flair")])
+def test_a_single_file_is_a_case_whatever_it_is_called(name, case, tmp_path, caplog):
+    make_files(tmp_path, name, "other_t1.nii.gz")
+    assert find_cases(tmp_path / name, ["t1"]) == [{"case": case.removesuffix("-flair"), "image": [str(tmp_path / name)]}]
+    assert ("taken as t1, though its name says flair" in caplog.text) == ("flair" in name)
+
+
+def test_a_single_file_is_not_enough_for_two_conditions(tmp_path):
+    make_files(tmp_path, "a_t1ce.nii.gz", "a_flair.nii.gz")
+    with pytest.raises(BadInput, match=r"a_t1ce\.nii\.gz: none of 1 cases has flair and t1ce; modalities seen: t1ce \(1\)"):
+        find_cases(tmp_path / "a_t1ce.nii.gz", ["flair", "t1ce"])
+
+
+def test_a_file_that_holds_no_volume_is_named(tmp_path):
+    (tmp_path / "a_t1.txt").write_text("no scan")
+    with pytest.raises(BadInput, match=r"a_t1\.txt: no case with t1; found no volume or DICOM file"):
+        find_cases(tmp_path / "a_t1.txt", ["t1"])
 
 
 def test_a_missing_folder_an_empty_folder_and_an_unknown_split_are_named(tmp_path):

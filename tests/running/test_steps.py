@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import tempfile
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -12,8 +13,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def test_a_path_an_image_and_an_array_give_what_the_command_writes(file, image, weights, tmp_path):
-    import nibabel as nib
-
     options = {"ckpt_path": str(weights), "size": "tiny", "precision": "float32"}
     settings = ["--set", "size=tiny", "--set", "precision=float32"]
     assert main(["restore", str(file), "-o", str(tmp_path / "out"), "--weights", str(weights), *settings]) == 0
@@ -41,7 +40,7 @@ def test_nothing_is_left_on_disk(image, weights, tmp_path, monkeypatch):
         (("nowhere.nii.gz",), {"task": "both"}, "task both: needs flair and t1ce, not 1 images"),
         (("nowhere.nii.gz",), {"stepz": 2}, "'stepz' is not in inference.yaml"),
     ],
-    ids=str,
+    ids=["no affine", "constant", "no file", "too few", "unknown option"],
 )
 def test_what_cannot_be_used_is_one_line(given, options, line):
     with pytest.raises(BadInput) as raised:

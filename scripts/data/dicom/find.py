@@ -44,7 +44,9 @@ def find_series(root: str | Path) -> Found:
 
 
 def dicom_files(root: Path) -> Iterator[Path]:
-    """Files that say they are DICOM, in any depth, nothing hidden."""
+    """Files that say they are DICOM, in any depth, nothing hidden; or the one that is given."""
+    if root.is_file() and is_dicom(root):
+        yield root
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if name[0] != ".")
         yield from (path for name in sorted(names) if name[0] != "." and is_dicom(path := Path(folder, name)))
