@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
+import sys
 import tempfile
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts import restore
+import scripts
+from scripts import bundle_root, restore
 from scripts.__main__ import main
 from scripts.errors import BadInput
 
@@ -47,3 +51,17 @@ def test_what_cannot_be_used_is_one_line(given, options, line):
         restore(*given, **options)
     assert line in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_the_lines_of_the_documentation_run(file, tmp_path, monkeypatch):
+    """docs/python.md as it stands, with the weights that ship."""
+    (code,) = re.findall(r"```python\n(.*?)```", Path(bundle_root(), "docs", "python.md").read_text(), re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 10
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "score_fusion", scripts)
+    names = {}
+    exec(code, names)
+    assert names["restored"].shape == names["same"].shape == (36, 32, 40)
+    assert names["thick"].shape == (36, 8, 10)  # the first axis of the file runs from feet to head
+    assert np.array_equal(nib.load("anna_restored.nii.gz").get_fdata(), names["restored"].get_fdata())
+    assert np.array_equal(names["same"].get_fdata(), names["restored"].get_fdata())
