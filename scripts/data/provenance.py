@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from .. import bundle_version
 from ..files import sha256
+from ..measurement import Task
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
 LONGEST_TITLE = 64  # characters of a DICOM long string
@@ -17,12 +17,11 @@ LONGEST_TITLE = 64  # characters of a DICOM long string
 
 @dataclass(frozen=True)
 class Provenance:
-    """model: its name; weights: their file; conditions, target: modalities; nfe: network evaluations per plane and sample."""
+    """model: its name; weights: their file; nfe: network evaluations per plane and sample."""
 
     model: str
     weights: str
-    conditions: Sequence[str]
-    target: str
+    task: Task
     nfe: int
     samples: int
     seed: int
@@ -38,21 +37,15 @@ class Provenance:
         return bundle_version()
 
     @property
-    def task(self) -> str:
-        """As "t1 super-resolution" or "flair from t1ce"."""
-        given = "+".join(self.conditions)
-        return f"{self.target} super-resolution" if given == self.target else f"{self.target} from {given}"
-
-    @property
     def title(self) -> str:
-        """As "AI flair from t1ce, not for diagnosis": at most 64 characters."""
-        return f"{f'AI {self.task}'[: LONGEST_TITLE - len(NOT_FOR_DIAGNOSIS) - 2]}, {NOT_FOR_DIAGNOSIS}"
+        """As "AI translation t1ce -> flair, not for diagnosis": at most 64 characters."""
+        return f"{f'AI {self.task.title}'[: LONGEST_TITLE - len(NOT_FOR_DIAGNOSIS) - 2]}, {NOT_FOR_DIAGNOSIS}"
 
     @property
     def sentence(self) -> str:
         """All of it in one line."""
         run = f"NFE {self.nfe}, samples {self.samples}, seed {self.seed}"
         return (
-            f"Synthetic image, {NOT_FOR_DIAGNOSIS}: {self.task} by fused 2D diffusion models, "
+            f"Synthetic image, {NOT_FOR_DIAGNOSIS}: {self.task.title} by fused 2D diffusion models, "
             f"score-fusion {self.version}, model {self.model}, weights sha256 {self.sha256}, {run}"
         )

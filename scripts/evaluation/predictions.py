@@ -78,9 +78,9 @@ class ReadPredictiond(MapTransform):
         return make_volume(F.pad(volume.as_tensor(), pads), affine, volume.meta)
 
 
-def system_of(predictions: str, **task: Any) -> dict[str, Any]:
-    """What the earlier run says of itself in its record, or only where it lies; `task` fills in what it does not say."""
-    return {"predictions": str(predictions), **task, **record(_existing(predictions)).get("system", {})}
+def system_of(predictions: str) -> dict[str, Any]:
+    """What the earlier run says of itself in its record, or only where it lies."""
+    return {"predictions": str(predictions), **record(_existing(predictions)).get("system", {})}
 
 
 def _existing(predictions: str) -> Path:

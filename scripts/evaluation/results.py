@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.transforms.spatial.array import Orientation
 from torch import Tensor
 
-from ..measurement import Degradation
+from ..measurement import Degradation, Task
 from ..measurement.planes import PLANES
 from ..running.record import RunRecord
 from .features import Features
@@ -33,8 +33,7 @@ class Results(RunRecord):
     """Measures every case of a `CaseEvaluator` and adds to its record: metrics and their means, and of all cases together
     MMD (`VoxelMMD`), FID and KID (`FeatureDistances`) and the uncertainty's calibration. docs/evaluation.md explains them.
 
-    features: the extractor of FID and KID, None for neither; degradation: what the first condition was measured by, None
-    when it was not; the others as for `RunRecord`.
+    features: the extractor of FID and KID, None for neither; the others as for `RunRecord`.
     Foreground is where the truth is above its minimum. A case without one has null for what needs it; a case whose
     prediction or truth is not finite counts as failed. Memory does not grow with the cases but for their features.
     """
@@ -43,12 +42,10 @@ class Results(RunRecord):
 
     def __init__(
         self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None,
-        features: Features | None = None, degradation: Degradation | None = None,
+        task: Task | None = None, features: Features | None = None,
     ) -> None:  # fmt: skip
-        scans = [] if degradation is None else [list(scan.factors) for scan in degradation.scans]
-        # One scan is what `block` says.
-        super().__init__(path, {**system, "scans": scans} if len(scans) > 1 else system, inferer, weights=weights)
-        self.features, self.degradation = features or None, degradation
+        super().__init__(path, system, inferer, weights=weights, task=task)
+        self.features, self.degradation = features or None, None if task is None else task.degradation
 
     def attach(self, engine: Engine) -> None:
         """Measure after each case, write after the last."""

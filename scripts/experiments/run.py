@@ -86,6 +86,8 @@ class _Stages:
         used = self._behind(system.weights)
         if system.options.get("fusion") is False and system.weights in TRAININGS and TRAININGS[system.weights].members:
             used.remove(system.weights)  # of a fusion's file the planes alone
+        if training is not None:
+            told["handlers#0#system#volumes"] = training.volumes
         told["handlers#0#system#training_days"] = sum(map(self._seconds, used)) / 86400
         with suppress(SystemExit):  # after the file was written: a case failed, and the tables say which
             self._run("evaluate", "evaluating", system.overlays, {**system.options, **told, **self._size(training)})

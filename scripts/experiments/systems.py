@@ -26,6 +26,11 @@ class Training(NamedTuple):
     share: float = 1.0
     small: bool = False
 
+    @property
+    def volumes(self) -> bool:
+        """Whether it goes on with full volumes where another training left off with patches."""
+        return bool(self.start) and self.options.get("patch", ()) is None
+
 
 class System(NamedTuple):
     """One row of the results. weights: a training, or a group of planes that are used together as they are.

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ..evaluation.metrics import heading
+from ..measurement import Task
 from .figures import box_plot, calibration, histogram
 from .slices import Look, Plane, looks, planes
-from .volumes import CaseVolumes, Task
+from .volumes import CaseVolumes
 
 PAPER = "Diff-Ensembler: Learning to Ensemble 2D Diffusion Models for Volume-to-Volume Medical Image Translation"
 CITATION = f"Please cite: Zhu et al., <cite>{PAPER}</cite>, 2025. Made with Score-Fusion, research use; not for diagnosis."
@@ -23,9 +24,12 @@ NOT_EVALUATED = "This run was not evaluated, so there are no metrics."
 NO_RECORD = "The run left no record of what was done."
 WORST_BY = "psnr"  # lower is worse
 TITLES = {
+    "title": "task",
     "conditions": "input",
     "target": "result",
-    "block": "voxels averaged (left-right, back-front, feet-head)",
+    "block": "voxels averaged (left-right, back-front, feet-head)",  # up to 0.6
+    "blocks": "voxels averaged (left-right, back-front, feet-head)",
+    "smooth": "measurement shown interpolated",
     "planes": "planes",
     "size": "networks",
     "fusion": "learned fusion",
@@ -54,7 +58,7 @@ def case_page(page: CasePage) -> str:
     return _fill(
         "case.html",
         case=escape(page.case),
-        task=_task_line(page.task),
+        task=escape(page.task.title),
         notes=_notes("Not shown", page.shown.notes),
         caption=_caption(volumes),
         planes="\n".join(_plane(plane, styles, page.case) for plane in planes(volumes, page.shown.affine, styles)),
@@ -84,7 +88,7 @@ def group_page(
     return _fill(
         "group.html",
         name=escape(name),
-        task=f"{_task_line(task)}, {len(cases)} case{'s' * (len(cases) != 1)}",
+        task=f"{escape(task.title)}, {len(cases)} case{'s' * (len(cases) != 1)}",
         failures=_notes("Failed", [*failed, *not_shown]),
         boxes=_boxes(panels) if "mean" in results else _notes("No metrics", [NOT_EVALUATED]),
         calibration=_calibration(results.get("calibration")),
@@ -119,12 +123,6 @@ def _fill(template: str, **parts: str) -> str:
 
 def _asset(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _task_line(task: Task) -> str:
-    block = "" if task.degradation is None else f", {'x'.join(str(factor) for factor in task.block)} super-resolution"
-    change = task.target if list(task.conditions) == [task.target] else f"{' and '.join(task.conditions)} to {task.target}"
-    return escape(change + block)
 
 
 def _notes(title: str, lines: Sequence[str]) -> str:
@@ -210,7 +208,7 @@ def _case_table(cases: Mapping[str, Mapping[str, Any]], keys: Sequence[str], lin
 
 def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     """What is known of the run, and of the case but its metrics."""
-    facts = _flat(results.get("system", {}))
+    facts = _flat({**results.get("task", {}), **results.get("system", {})})
     facts |= {key: results[key] for key in ("model", "versions", "peak_memory_gb", "warnings") if key in results}
     facts |= {key: value for key, value in measured.items() if not _is_number(value)}
     if _is_number(mean := results.get("mean", {}).get("seconds")):
@@ -255,7 +253,9 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+    if not isinstance(value, list | tuple):
+        return str(value)
+    return ", ".join("x".join(map(_text, one)) if isinstance(one, list) else _text(one) for one in value)
 
 
 def _number(value: Any, key: str) -> str:

@@ -13,11 +13,12 @@ from ..data import find_cases
 from ..data.dicom import DicomSeries
 from ..errors import BadInput
 from ..files import write_text
+from ..measurement import Task
 from ..running.case_evaluator import one_line
 from ..running.record import record
 from .page import CasePage, case_page, group_page
 from .planes_figure import planes_figure
-from .volumes import CaseVolumes, Files, Task, load_case
+from .volumes import CaseVolumes, Files, load_case
 
 PAGE, PICTURE = "report.html", "planes.png"
 
@@ -28,8 +29,8 @@ def report(
     dataset_dir: str | None = None,
     truth_dir: str | None = None,
     datalist: str | None = None,
-    task: Mapping[str, Any] | None = None,
     max_cases: int | None = None,
+    **task: Any,
 ) -> Path:
     """Write `run_dir/<case>/report.html` and `planes.png` for every case with a result, and `run_dir/report.html`; returns
     the latter.
@@ -42,15 +43,16 @@ def report(
     folder = Path(run_dir).expanduser()
     results = record(folder)
     cases = cases_of(folder, results.get("failures", {}))
-    what = _task(results, task or {})
+    what, simulated = _task(results, task), _simulated(results)
     sources = {case: _recorded(source) for case, source in results.get("sources", {}).items()}
-    for case, given in _sources(what, dataset_dir=dataset_dir, truth_dir=truth_dir, datalist=datalist).items():
+    folders = {"dataset_dir": dataset_dir, "truth_dir": truth_dir, "datalist": datalist}
+    for case, given in _sources(what, with_target=simulated and truth_dir is None, **folders).items():
         sources[case] = sources.get(case, {}) | given
     unseen: dict[str, str] = {}
     shown = cases[:max_cases]
     for number, case in enumerate(shown, start=1):
         try:
-            volumes = load_case(_files(folder / case, sources.get(case, {})), what)
+            volumes = load_case(_files(folder / case, sources.get(case, {})), what, simulated=simulated)
             page = case_page(CasePage(case, volumes, what, results))
         except (BadInput, OSError) as error:
             unseen[case] = one_line(error)
@@ -70,7 +72,7 @@ def recorded_case(folder: Path, case: str) -> CaseVolumes:
     """The volumes of a case of a run, from the files that its record names. Raises BadInput when the result cannot be read."""
     results = record(folder)
     source = _recorded(results.get("sources", {}).get(case, {}))
-    return load_case(_files(folder / case, source), _task(results, {}))
+    return load_case(_files(folder / case, source), _task(results, {}), simulated=_simulated(results))
 
 
 def cases_of(folder: Path, failures: Mapping[str, str]) -> list[str]:
@@ -84,10 +86,18 @@ def cases_of(folder: Path, failures: Mapping[str, str]) -> list[str]:
 
 
 def _task(results: Mapping[str, Any], given: Mapping[str, Any]) -> Task:
+    """That of the record, but for what is given; without either that of the default configs."""
     known = {key: value for key, value in given.items() if value is not None}
-    values = {"conditions": ["t1"], "block": [4, 4, 4], **results.get("system", {}), **known}
-    conditions = list(values["conditions"])
-    return Task(conditions, values.get("target", conditions[0]), list(values["block"]), simulated="mean" in results)
+    if "block" in known:
+        known["blocks"] = [known.pop("block")]
+    recorded = results.get("task") or results.get("system", {})
+    told = {"conditions": ["t1"], "block": [4, 4, 4], **recorded, **known, **({"title": ""} if known else {})}
+    return Task.of({"target": told["conditions"][0], **told})
+
+
+def _simulated(results: Mapping[str, Any]) -> bool:
+    """Whether the run was an evaluation, which measures fine volumes itself."""
+    return "mean" in results
 
 
 def _recorded(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,11 +110,11 @@ def _recorded(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sources(
-    task: Task, *, dataset_dir: str | None, truth_dir: str | None, datalist: str | None
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+    task: Task, *, with_target: bool, dataset_dir: str | None, truth_dir: str | None, datalist: str | None
+) -> dict[str, dict[str, Any]]:
     """Of every case the paths `image` (a list) and `label`, as far as there are folders to look in."""
     sources: dict[str, dict[str, Any]] = {}
-    target = task.target if task.simulated and truth_dir is None else None
+    target = task.target if with_target else None
     if dataset_dir is not None:
         sources = {case["case"]: case for case in find_cases(dataset_dir, task.conditions, target=target, datalist=datalist)}
     if truth_dir is not None:

@@ -62,7 +62,7 @@ def looks(volumes: Mapping[str, Volume]) -> dict[str, Look]:
     top = float(np.quantile(reference[inside], 0.999))
     found = {name: Look(_map("gray"), 0.0, top) for name in volumes}
     for name in volumes:
-        if name.startswith("input ("):  # it may be another contrast, scaled by its own bright end
+        if name.startswith("input ("):  # perhaps another contrast, scaled by its own bright end
             found[name] = Look(_map("gray"), 0.0, 1.0)
     if "error" in volumes:
         bound = max(float(np.quantile(np.abs(volumes["error"][inside]), 0.99)), FINEST)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,25 +16,11 @@ from ..data.dicom import DicomSeries
 from ..data.volumes import LoadVolumesd, make_volume, read_volume
 from ..errors import BadInput
 from ..evaluation.scaling import ScaleToTruthd
-from ..measurement import BlockAverage
+from ..measurement import Degradation, Task
 from ..measurement.intensity import background, intensity_range
 
 Volume = npt.NDArray[np.floating]
 GRID_TOLERANCE_MM = 1e-3
-
-
-class Task(NamedTuple):
-    """What a run turned into what. block: voxels averaged along (H, W, D); simulated: by the run itself, from a fine volume."""
-
-    conditions: Sequence[str]
-    target: str
-    block: Sequence[int]
-    simulated: bool
-
-    @property
-    def degradation(self) -> BlockAverage | None:
-        """How the first condition was measured; None when it is another contrast at full resolution."""
-        return None if all(factor == 1 for factor in self.block) else BlockAverage(self.block)
 
 
 class Files(NamedTuple):
@@ -57,8 +44,11 @@ class CaseVolumes(NamedTuple):
     notes: Sequence[str]
 
 
-def load_case(files: Files, task: Task) -> CaseVolumes:
-    """Read and scale what there is of a case. Raises BadInput when the result itself cannot be read."""
+def load_case(files: Files, task: Task, *, simulated: bool) -> CaseVolumes:
+    """Read and scale what there is of a case. Raises BadInput when the result itself cannot be read.
+
+    simulated: whether the run itself took the measurement, from a fine volume; else the files hold its scans.
+    """
     result = read_volume(files.result)
     raw, notes = {"result": result}, []
     for name, given in (("input", files.inputs), ("truth", files.truth), ("uncertainty", files.uncertainty)):
@@ -67,7 +57,10 @@ def load_case(files: Files, task: Task) -> CaseVolumes:
                 notes.append(f"{name}: no file of it was found")
             continue
         try:
-            found = {name: read_volume(given)} if isinstance(given, str | Path | DicomSeries) else _inputs(given, task)
+            if isinstance(given, str | Path | DicomSeries):
+                found = {name: read_volume(given)}
+            else:
+                found = _inputs(given, task, simulated=simulated)
             for volume in found.values():
                 _check_grid(volume, result)
             raw |= found
@@ -77,14 +70,23 @@ def load_case(files: Files, task: Task) -> CaseVolumes:
     return CaseVolumes(volumes, np.asarray(result.affine, dtype=np.float64), [*notes, *further])
 
 
-def _inputs(paths: Any, task: Task) -> dict[str, MetaTensor]:
-    """The conditions (1, H, W, D) as the run saw them, before it padded them."""
-    load = LoadVolumesd(("image",), task.degradation, simulate=task.simulated)
-    stack = load({"image": list(paths)})["image"]
-    h, w, d = (slice(0, int(side)) for side in stack.meta["grid_shape"])
-    names = ["input"] if len(task.conditions) == 1 else [f"input ({modality})" for modality in task.conditions]
-    volumes = (make_volume(channel[None], stack.affine, {}) for channel in stack.as_tensor()[:, h, w, d])
-    return dict(zip(names, volumes, strict=True))
+def _inputs(paths: Sequence[str | DicomSeries], task: Task, *, simulated: bool) -> dict[str, MetaTensor]:
+    """Every scan and every other condition by itself, (1, H, W, D), before the run padded it."""
+    files, names, several = list(paths), list(task.conditions), len(task.scans) > 1
+    if simulated and several:  # all from one file
+        files[:1] = files[:1] * len(task.scans)
+        names[:1] = ["x".join(map(str, block)) for block in task.blocks]
+    titles = ["input"] if len(files) == 1 else [f"input ({name})" for name in names]
+    if several:  # in the units of the result, unlike another contrast
+        titles[: len(task.scans)] = [f"input {name}" for name in names[: len(task.scans)]]
+    sources = zip(titles, files, chain(task.scans, repeat(None)), strict=False)
+    return {title: _input(file, degradation, simulate=simulated) for title, file, degradation in sources}
+
+
+def _input(file: str | DicomSeries, degradation: Degradation | None, *, simulate: bool) -> MetaTensor:
+    volume = LoadVolumesd(("image",), degradation, simulate=simulate)({"image": file})["image"]
+    h, w, d = (slice(0, int(side)) for side in volume.meta["grid_shape"])
+    return make_volume(volume.as_tensor()[:, h, w, d], volume.affine, {})
 
 
 def _check_grid(volume: MetaTensor, result: MetaTensor) -> None:
@@ -99,8 +101,8 @@ def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> tuple[dict[str, 
     """In reading order (inputs, result, truth, error, uncertainty), and notes."""
     arrays = {name: volume.as_tensor()[0].numpy().astype(np.float64) for name, volume in raw.items()}
     inputs = [name for name in arrays if name.startswith("input")]
-    measured, truth, result = task.degradation is not None, arrays.get("truth"), arrays["result"]
-    comparable = truth is not None and (measured or bool(inputs))
+    measured, truth, result = inputs[: len(task.scans)], arrays.get("truth"), arrays["result"]
+    comparable = truth is not None and bool(task.scans or inputs)
     low, high = float(background(raw["result"].as_tensor()[None])), float(result.max())
     scaled = (result - low) / (high - low)
     if truth is not None:
@@ -108,7 +110,7 @@ def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> tuple[dict[str, 
     if comparable:
         pair = {"pred": raw["result"], "label": raw["truth"], "image": raw[inputs[0]] if inputs else None}
         scaled = ScaleToTruthd(task.degradation)(pair)["pred"][0].numpy().astype(np.float64)
-    shown = {name: (arrays[name] - low) / (high - low) if measured and name == inputs[0] else _own_range(raw[name])
+    shown = {name: (arrays[name] - low) / (high - low) if name in measured else _own_range(raw[name])
              for name in inputs}  # fmt: skip
     shown["result"] = scaled
     if truth is not None:

@@ -16,6 +16,7 @@ from .. import bundle_version
 from ..data.dicom import DicomSeries
 from ..files import read_json, sha256, write_json
 from ..inferers.memory import peak_memory_gb
+from ..measurement import Task
 
 RECORDS = ("results.json", "run.json")
 PACKAGES = ("torch", "monai", "numpy")
@@ -23,17 +24,19 @@ MOST_WARNINGS = 50
 
 
 class RunRecord:
-    """Writes what a `CaseEvaluator` did as one JSON file: system, NFE, model, versions, warnings, and of every case its files
-    and seconds. When no case was done nothing is written: the log has said why.
+    """Writes what a `CaseEvaluator` did as one JSON file: task, system, NFE, model, versions, warnings, and of every case its
+    files and seconds. When no case was done nothing is written: the log has said why.
 
-    path: the file, replaced atomically; system: what tells this run from others; inferer: gives the NFE, if it has one;
-    weights: the file whose name and sha256 are told.
+    path: the file, replaced atomically; system: what tells this run from others of its task; inferer: gives the NFE, if it has
+    one; weights: the file whose name and sha256 are told.
     """
 
     writes_failures_alone = False
 
-    def __init__(self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None) -> None:
-        self.path, self.system, self.inferer, self.weights = Path(path), dict(system), inferer, weights
+    def __init__(
+        self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None, task: Task | None = None
+    ) -> None:
+        self.path, self.system, self.inferer, self.weights, self.task = Path(path), dict(system), inferer, weights, task
         self.warnings = _Warnings()
 
     def attach(self, engine: Engine) -> None:
@@ -56,6 +59,7 @@ class RunRecord:
     def content(self, engine: Any) -> dict[str, Any]:
         """What is written."""
         return {
+            **({} if self.task is None else {"task": self.task.content()}),
             "system": {**self.system, **_sampling(self.inferer)},
             "model": _model(self.weights),
             "versions": _versions(),

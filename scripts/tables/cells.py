@@ -10,8 +10,8 @@ import numpy as np
 
 from .columns import CONSISTENCY, ERROR, FEATURES, FID, KID, MMD, MMD_BIAS, NAME, NFE, PSNR, SMALL, TRAINING, VOLUMES, N
 from .formats import Cell, Column, Row
-from .published import ABLATIONS, PaperTable, Published, same_method
-from .results import Result, consistency, learned, method_of, number, smaller
+from .published import PaperTable, Published
+from .results import Result, learned, method_of, number, smaller
 from .significance import FEWEST, bootstrap_interval
 
 POOLED = {  # of all cases together: where the value stands in the file
@@ -87,21 +87,15 @@ def _of_fusion(result: Result, on: bool | None) -> Cell:
     return _switch(on) if learned(result.system) else Cell()
 
 
-def _volumes(result: Result) -> Cell:
-    """Only the name of an ablation tells how it was trained."""
-    named = [row for row in ABLATIONS if same_method(row.method, method_of(result.system))]
-    return Cell(named[0].numbers[VOLUMES.key]) if named else Cell()
-
-
 SETTINGS: dict[str, Callable[[Result], Cell]] = {
     NAME.key: lambda result: Cell(result.name),
     NFE.key: lambda result: Cell(number(result.system.get("nfe"))),
     N.key: _count,
     TRAINING.key: lambda result: Cell(number(result.system.get(TRAINING.key))),
     SMALL.key: lambda result: _of_fusion(result, smaller(result.system)),
-    CONSISTENCY.key: lambda result: _switch(consistency(result.system)),
-    VOLUMES.key: _volumes,
-    FEATURES.key: lambda result: _of_fusion(result, result.system.get("features")),
+    CONSISTENCY.key: lambda result: _switch(result.system.get("consistency") if result.task.measured else None),
+    VOLUMES.key: lambda result: _of_fusion(result, result.system.get(VOLUMES.key)),
+    FEATURES.key: lambda result: _of_fusion(result, result.system.get(FEATURES.key)),
 }
 
 
@@ -116,7 +110,7 @@ def rows_beside(
 
     rest: also the paper's other rows, in the end; with_task: name the task in the paper's; told: gives the cells of ours.
     """
-    matches = [paper.like(method_of(result.system), result.task.published) for result in results]
+    matches = [paper.like(method_of(result.system), result.published) for result in results]
     for index, (result, found) in enumerate(zip(results, matches, strict=True), start=1):
         yield Row(result.task.title, told(result, columns))
         later = [match for other, match in zip(results[index:], matches[index:], strict=True) if other.task == result.task]

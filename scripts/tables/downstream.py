@@ -13,16 +13,17 @@ import numpy as np
 from ..errors import BadInput
 from ..evaluation.downstream import DEGRADED, REAL, named_folders
 from ..evaluation.downstream_results import recovery
-from ..evaluation.predictions import system_of
+from ..measurement import Task
+from ..running.record import record
 from .cells import TOO_FEW, Cells, cells, rows_beside
 from .columns import INTERVAL, NAME, NFE, N
 from .formats import Cell, Column, Row
-from .published import BOTH, DEGRADED_BOUND, MT, PAPER, REAL_BOUND, SR, same_method
-from .results import DOWNSTREAM, Result, Task, extended, files, method_of, number, place, read, task_of
+from .published import BLOCKS, BOTH, DEGRADED_BOUND, MT, PAPER, REAL_BOUND, SR, names_of, same_method
+from .results import DOWNSTREAM, Result, extended, files, method_of, number, place, read
 from .significance import FEWEST, Numbers, bootstrap_interval
 
 REGIONS = ("TC", "WT", "ET")  # of BraTS, in the order of the paper
-POSSIBLE = {(4, 4, 4): (SR, BOTH), (1, 1, 1): (MT,)}  # tasks by block when no record tells; two have one degraded form
+POSSIBLE = {BLOCKS: (SR, BOTH), (): (MT,)}  # tasks by blocks when no record tells; two have one degraded form
 DICE, SHARE, PERCENT = "dice", "recovery", 100
 NO_LOSS = "no interval of a recovery where degrading cost too few cases any Dice"
 
@@ -47,19 +48,21 @@ def load_downstream(paths: Sequence[str]) -> list[Result]:
 
 def _versions(path: Path, content: Mapping[str, Any]) -> Iterator[Result]:
     system, methods = content["system"], content["recovery"]
-    title = f"{system.get('replaced')}, degraded: {system.get('degraded')}"
-    possible = POSSIBLE.get(tuple(system.get("block") or ()), ()) if system.get("replaced") == "flair" else ()
+    replaced = system.get("replaced")
+    task = Task.of({**system, "target": replaced, "title": f"{replaced}, degraded: {system.get('degraded')}"})
+    possible = POSSIBLE.get(task.blocks, ()) if replaced == "flair" else ()
     names = {REAL: REAL_BOUND if possible else REAL, DEGRADED: DEGRADED_BOUND if SR in possible else DEGRADED}
-    records = {**{bound: {"name": name} for bound, name in names.items()}, **_records(system.get("predictions"))}
+    records = {**{bound: {"system": {"name": name}} for bound, name in names.items()}, **_records(system.get("predictions"))}
     for version in (REAL, DEGRADED, *methods):
-        record = records.get(version, {})
-        known = task_of(record).published if record.get("target") else possible
-        told = any(same_method(version, row.method) for row in PAPER[2].rows) or not method_of(record)
+        run = records.get(version, {})
+        of_run, asked = run.get("system", {}), Task.of(run)
+        known = names_of(asked) if asked.target else possible
+        told = any(same_method(version, row.method) for row in PAPER[2].rows) or not method_of(of_run)
         cases = {case: _scores(found, version) for case, found in content["cases"].items()}
         measured = {"cases": cases, "failures": content.get("failures")}
         yield Result(
-            path, version, Task("downstream", title, tuple(task for task in known if task in possible)),
-            {"system": {**record, "name": version} if told else record, **measured},
+            path, version, task, {"system": {**of_run, "name": version} if told else of_run, **measured},
+            tuple(name for name in known if name in possible),
         )  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def _records(predictions: Any) -> dict[str, Mapping[str, Any]]:
     for text in [predictions] if isinstance(predictions, str) else predictions or []:
         with suppress(BadInput):
             [(name, folder)] = named_folders(str(text)).items()
-            records[name] = system_of(str(folder))
+            records[name] = record(folder)
     return records
 
 

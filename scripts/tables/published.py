@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-SR, MT, BOTH = "super-resolution", "translation", "both"
+from ..measurement import Task
+
+SR, MT, BOTH = "super-resolution", "translation", "both"  # as `Task.kind` says it
+BLOCKS = ((4, 4, 4),)
 SEPARATORS = str.maketrans("", "", "-_. ")
 
 
@@ -35,6 +38,14 @@ def same_method(one: str, other: str) -> bool:
     """Whether names differ at most in case, hyphens, underscores, dots and spaces, as Palette-2.5D and palette_2_5d."""
     first, second = (name.lower().translate(SEPARATORS) for name in (one, other))
     return first == second
+
+
+def names_of(task: Task) -> tuple[str, ...]:
+    """The paper's names of a task; none when it has none like it."""
+    alike = task.blocks == BLOCKS or not task.measured
+    if task.kind != SR:
+        alike = alike and (task.target, task.others) == ("flair", ("t1ce",))
+    return (task.kind,) if alike and task.kind in (SR, MT, BOTH) else ()
 
 
 def _rows(keys: str, *lines: tuple[Any, ...]) -> tuple[Published, ...]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import BadInput
-from .published import BOTH, MT, SR
+from ..measurement import Task
+from ..measurement.task import KINDS
+from .published import names_of
 
-KINDS = ("super-resolution", "thick slice", "thick planes", "translation", "both", "unknown task")
 RESULTS, DOWNSTREAM = "results.json", "downstream.json"
 CONFIGS = {RESULTS: "configs/evaluate.yaml", DOWNSTREAM: "configs/evaluate_downstream.yaml"}
 METHODS = {  # planes, whether slabs of them -> the paper's name
@@ -21,21 +22,14 @@ METHODS = {  # planes, whether slabs of them -> the paper's name
 }  # fmt: skip
 
 
-class Task(NamedTuple):
-    """What was asked of a system. published: the paper's names of the task; none when it has none like it."""
-
-    kind: str
-    title: str
-    published: tuple[str, ...] = ()
-
-
 class Result(NamedTuple):
-    """One results.json, with a name that no other of its task has."""
+    """One results.json, with a name that no other of its task has. published: the paper's names of the task, if any."""
 
     path: Path
     name: str
     task: Task
     content: Mapping[str, Any]
+    published: tuple[str, ...] = ()
 
     @property
     def system(self) -> Mapping[str, Any]:
@@ -63,7 +57,7 @@ class Result(NamedTuple):
 
 def load_results(paths: Sequence[str]) -> list[Result]:
     """The results in files and, searched to the bottom, in folders; tasks in order, each file once, names unique."""
-    results = sorted(map(_result, files(paths, RESULTS)), key=lambda result: (KINDS.index(result.task.kind), result.task))
+    results = sorted(map(_result, files(paths, RESULTS)), key=lambda result: (KINDS.index(result.task.kind), result.task.title))
     for detail in (_difference, place):
         results = extended(results, detail)
     return results
@@ -85,8 +79,8 @@ def _files(path: Path, name: str) -> list[Path]:
 
 def _result(path: Path) -> Result:
     content = read(path, RESULTS)
-    system = content["system"]
-    return Result(path, name_of(system) or path.parent.name, task_of(system), content)
+    task = Task.of(content)
+    return Result(path, name_of(content["system"], task) or path.parent.name, task, content, names_of(task))
 
 
 def read(path: Path, name: str) -> dict[str, Any]:
@@ -121,28 +115,7 @@ def number(value: Any) -> float | None:
 # Names
 
 
-def task_of(system: Mapping[str, Any]) -> Task:
-    """The task from conditions, target and block, or blocks of several scans."""
-    conditions, target = list(system.get("conditions") or []), system.get("target")
-    block = list(system.get("block") or [])
-    size = "x".join(map(str, block))
-    if not conditions or not target:
-        return Task(KINDS[-1], KINDS[-1])
-    if target not in conditions:
-        same = (conditions, target) == (["t1ce"], "flair")
-        return Task("translation", f"translation {' + '.join(conditions)} -> {target}", (MT,) if same else ())
-    paper = block == [4, 4, 4]
-    if others := [condition for condition in conditions if condition != target]:
-        same = paper and (others, target) == (["t1ce"], "flair")
-        return Task("both", f"both {target} {size} + {' + '.join(others)} -> {target}", (BOTH,) if same else ())
-    if len(scans := system.get("scans") or []) > 1:
-        return Task("thick planes", f"thick planes {' + '.join('x'.join(map(str, scan)) for scan in scans)} of {target}")
-    if sum(factor > 1 for factor in block) == 1:
-        return Task("thick slice", f"thick slice {size} of {target}")
-    return Task("super-resolution", f"super-resolution {size} of {target}", (SR,) if paper else ())
-
-
-def name_of(system: Mapping[str, Any]) -> str:
+def name_of(system: Mapping[str, Any], task: Task) -> str:
     """As "learned fusion, coronal + sagittal, 1 NFE"; a name of its own wins; "" when neither name nor planes are told."""
     if system.get("name") or not system.get("planes"):
         return str(system.get("name") or "")
@@ -153,7 +126,7 @@ def name_of(system: Mapping[str, Any]) -> str:
         parts = ["learned fusion" if system.get("fusion") else "average", " + ".join(planes)]
     parts.append(f"{system['nfe']} NFE" if system.get("nfe") else "")
     parts.append(f"{samples} samples" if samples != 1 else "")
-    parts.append("no consistency" if consistency(system) is False else "")
+    parts.append("no consistency" if task.measured and system.get("consistency") is False else "")
     return ", ".join(filter(None, parts))
 
 
@@ -175,11 +148,6 @@ def learned(system: Mapping[str, Any]) -> bool:
 def smaller(system: Mapping[str, Any]) -> bool:
     """Whether this network is the smaller one for the same planes."""
     return str(system.get("size")).endswith("small")
-
-
-def consistency(system: Mapping[str, Any]) -> bool | None:
-    """Whether the measurement is kept; None when it is not told, or when nothing of the target was measured."""
-    return system.get("consistency") if system.get("target") in (system.get("conditions") or []) else None
 
 
 def extended(results: Sequence[Result], detail: Callable[[Result, Sequence[Result]], str]) -> list[Result]:

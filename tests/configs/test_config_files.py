@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 
 from scripts import bundle_root
 from scripts.errors import BadInput
+from scripts.measurement import Task
 from scripts.running.preflight import preflight
 from scripts.running.workflow import config_files
 
@@ -184,6 +185,19 @@ def test_every_task_says_how_large_its_residual_is(name):
     assert 0 < sigma < 1
 
 
+@pytest.mark.parametrize("base", ["inference", "evaluate"])
+@pytest.mark.parametrize("overlay", group("task"))
+def test_records_hold_the_task_that_the_inferer_has(base, overlay):
+    config = parser(base, overlay, "method_published")
+    task, inferer = (config.get_parsed_content(key) for key in ("task", "inferer"))
+    told = Task.of(task.content())
+    assert told == task
+    assert (list(told.conditions), told.target) == (config["conditions"], config["target"])
+    assert told.kind != "unknown task"
+    assert [scan.factors for scan in told.scans] == [scan.factors for scan in (inferer.degradation.scans if told.scans else [])]
+    assert not told.scans or told.degradation.smooth is inferer.degradation.smooth is False
+
+
 @pytest.mark.parametrize(
     ("base", "task"), [(base, task) for base in sorted(RUN_IDS) for task in group("task")], ids=lambda name: name or "default"
 )
@@ -214,8 +228,8 @@ def test_inferers_of_every_combination_build(base):
         taken = len(inferer.gammas) - 1
         assert taken <= config["steps"] if linear else taken == config["steps"]
         assert diffusion.prediction == ("epsilon" if method else "v")
-        if config["degradation"] is None:
-            assert degradation is None
+        if degradation is None:
+            assert config["target"] not in config["conditions"]
         else:
             assert list(degradation.factors) == config["block"]
             assert degradation.smooth == (method is None)

@@ -13,6 +13,7 @@ from monai.bundle import run
 from skimage.metrics import peak_signal_noise_ratio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from scripts.measurement import BlockAverage, Task
 from scripts.networks.weights import export_weights
 from scripts.running.workflow import config_files
 
@@ -204,6 +205,7 @@ def test_super_resolution_reproduces_the_coarse_scan_on_the_finer_grid(samples, 
         np.testing.assert_allclose(deviation[pred == 0], 0, atol=1e-5 * coarse.max())  # the background is known
     assert not list((tmp_path / "elsewhere").iterdir())
     record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert Task.of(record) == Task(["t1"], "t1", BlockAverage((4, 4, 4)))
     assert record["sources"] == {"anna": {"image": [str(tmp_path / "elsewhere" / "../coarse/anna_t1.nii.gz")]}}
     assert record["model"] == {"file": "model.pt", "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
     assert (list(record["cases"]), record["failures"], record["system"]["nfe"]) == (["anna"], {}, samples)
@@ -244,6 +246,7 @@ def test_predictions_on_disk_are_measured_alike_and_tell_where_they_are_from(dat
     launch("evaluating", "evaluate", "predictions", **paths, output_dir=str(again), predictions=str(inferred))
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (inferred, again))
     assert second["system"] == {**first["system"], "predictions": str(inferred)}
+    assert second["task"] == first["task"]
     for key, value in second["mean"].items():
         assert value == pytest.approx(first["mean"][key], rel=1e-4, abs=1e-5), key
     assert first["mean"].keys() - second["mean"].keys() == {"psnr_std", "ssim_std"}  # samples are not kept

@@ -47,14 +47,14 @@ def test_a_prediction_lands_on_the_padded_grid_of_its_truth(truth, tmp_path, rng
     assert "uncertainty" not in d
     leave(tmp_path / "run", voxels * 0.1, suffix="uncertainty")
     assert read(tmp_path / "run", case)["uncertainty"].max() == pytest.approx(0.1 * voxels.max())
-    assert system_of(str(tmp_path / "run"), target="t1") == {"predictions": str(tmp_path / "run"), "target": "t1", "nfe": 3}
+    assert system_of(str(tmp_path / "run")) == {"predictions": str(tmp_path / "run"), "nfe": 3}
 
 
 def test_without_a_record_only_the_folder_is_known(truth, tmp_path):
     voxels, case = truth
     leave(tmp_path / "run", voxels)
     assert read(tmp_path / "run", case)["seconds"] is None
-    assert system_of(str(tmp_path / "run"), target="t1") == {"predictions": str(tmp_path / "run"), "target": "t1"}
+    assert system_of(str(tmp_path / "run")) == {"predictions": str(tmp_path / "run")}
 
 
 @pytest.mark.parametrize(

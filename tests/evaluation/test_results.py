@@ -7,12 +7,13 @@ import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
 
+from scripts.diffusion import sample_ddim
 from scripts.errors import BadInput
 from scripts.evaluation import FilterBank, Results, psnr, ssim
 from scripts.evaluation.frechet import frechet_distance, kernel_distance
 from scripts.evaluation.results import case_metrics
 from scripts.evaluation.uncertainty_metrics import mace
-from scripts.measurement import BlockAverage, ThickScans
+from scripts.measurement import BlockAverage, Task, ThickScans
 from scripts.running import CaseEvaluator, TolerantDataset
 from scripts.running.case_evaluator import one_line
 
@@ -58,7 +59,7 @@ def evaluate(tmp_path, rng):
                 "pred": d["label"] + d["pred"],
                 **change(d["label"] + d["pred"], d["label"], int(d["index"])),
             },
-            val_handlers=[Results(str(tmp_path / "new" / "results.json"), {"size": "tiny"}, SimpleNamespace(nfe=7), **more)],
+            val_handlers=[Results(str(tmp_path / "new" / "results.json"), {"size": "tiny"}, SimpleNamespace(nfe=7, sampler=sample_ddim), **more)],
         )
         code = 0
         try:
@@ -74,7 +75,7 @@ def evaluate(tmp_path, rng):
 def test_results_hold_every_case_and_the_mean_of_the_cases(evaluate, tmp_path):
     results, code = evaluate("a", "b", "c")
     assert code == 0
-    assert results["system"] == {"size": "tiny", "nfe": 7}
+    assert results["system"] == {"size": "tiny", "sampler": "sample_ddim", "nfe": 7}
     assert results["n"] == 3
     assert results["failures"] == {}
     assert list(results["cases"]) == ["a", "b", "c"]
@@ -191,14 +192,17 @@ def test_the_measurement_error_is_counted_in_ras_however_files_lie(evaluate):
         return voxels
 
     affine = lambda index: torch.diag(torch.tensor([1, 3.0 - 2 * index, 1, 1]))  # noqa: E731
-    results, _ = evaluate("a", "b", error=error, affine=affine, degradation=BlockAverage((4, 4, 2)))
+    results, _ = evaluate("a", "b", error=error, affine=affine, task=Task(["t1"], "t1", BlockAverage((4, 4, 2))))
     assert [metrics["measurement_error"] for metrics in results["cases"].values()] == pytest.approx([0, 0], abs=1e-7)
 
 
-def test_the_blocks_of_several_scans_are_told(evaluate):
+def test_the_task_is_told_whole(evaluate):
     blocks = [[1, 1, 4], [4, 1, 1]]
-    assert evaluate("a", degradation=ThickScans(blocks))[0]["system"]["scans"] == blocks
-    assert "scans" not in evaluate("a", degradation=BlockAverage([1, 1, 4]))[0]["system"]
+    told = evaluate("a", task=Task(["t1"], "t1", ThickScans(blocks, smooth=False)))[0]["task"]
+    assert told == {
+        "title": "thick planes 1x1x4 + 4x1x1 of t1", "conditions": ["t1"], "target": "t1", "blocks": blocks, "smooth": False,
+        "consistency": True,
+    }  # fmt: skip
 
 
 def test_a_perfect_case_keeps_the_file_valid_and_counts_in_what_is_finite(evaluate):

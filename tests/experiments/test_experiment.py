@@ -44,6 +44,7 @@ def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_o
     folder = tmp_path / "out" / "systems"
     results = {name: json.loads((folder / f"{name}_1" / "results.json").read_text()) for name in ("tpdm", "ours_tpdm")}
     assert [results[name]["system"]["fusion"] for name in results] == [False, True]
+    assert [results[name]["system"].get("volumes") for name in results] == [None, False]
     days = [results[name]["system"]["training_days"] for name in results]
     trained = [torch.load(folder.parent / "trainings" / name / "latest.pt", weights_only=True)["seconds"]
                for name in ("plane_coronal", "plane_sagittal", "tpdm")]  # fmt: skip
@@ -77,7 +78,8 @@ def test_a_smaller_fusion_goes_on_from_patches_to_volumes(data, tmp_path):
     moved = [key for key, value in second["network"].items() if not torch.equal(value, first["ema"][key])]
     assert moved
     assert all(key.startswith("fusion.") for key in moved)
-    assert json.loads((folder / "systems" / "ablation_small_1" / "results.json").read_text())["n"] == 1
+    results = json.loads((folder / "systems" / "ablation_small_1" / "results.json").read_text())
+    assert (results["n"], results["system"]["volumes"]) == (1, True)
 
 
 @pytest.mark.parametrize(("name", "systems", "message"), [

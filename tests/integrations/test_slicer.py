@@ -5,12 +5,14 @@ import importlib.util
 import json
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from matplotlib.image import imread
 
 from scripts import bundle_root
@@ -132,7 +134,7 @@ def model_of(extension, place):
     (folder / "place.json").write_text(json.dumps(place))
     spec = importlib.util.spec_from_file_location("installed", folder / "ModalityConverterLib/ModelsImpl/ScoreFusionModel.py")
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    model = registry["score_fusion_super_resolution"]("score_fusion_super_resolution")
+    model = registry["super_resolution_score_fusion"]("super_resolution_score_fusion")
     model.model = model._loadModelFromPath(str(folder / "place.json"))
     return model
 
@@ -142,9 +144,65 @@ def test_installing_twice_adds_our_tasks_once_beside_the_models_of_others(extens
     assert installer.install(folder) == installer.install(folder)
     listed = json.loads((folder / "Resources" / "Models" / "metadata.json").read_text())
     assert listed["theirs"] == {"module_name": "TheirModel"}
-    ours = listed["score_fusion_super_resolution"]
+    ours = listed["super_resolution_score_fusion"]
     assert ours["module_name"] == "ScoreFusionModel"
     assert "4x4x4 times as fine" in ours["description"]
+
+
+def test_every_task_that_takes_one_volume_and_has_weights_is_listed_and_no_key_begins_another(extension):
+    folder, registry = extension
+    installed = installer.install(folder)
+    listed = json.loads((folder / "Resources" / "Models" / "metadata.json").read_text())
+    ours = {key: entry["display_name"] for key, entry in listed.items() if entry["module_name"] == "ScoreFusionModel"}
+    wanted = []
+    for file in sorted((ROOT / "configs").glob("task_*.yaml")):
+        task = {
+            "model_name": "model",
+            **yaml.safe_load((ROOT / "configs" / "inference.yaml").read_text()),
+            **yaml.safe_load(file.read_text()),
+        }
+        one = len(task["conditions"]) == 1 and "blocks" not in (task["degradation"] or {})
+        if one and (ROOT / "models" / f"{task['model_name']}.pt").is_file():
+            wanted.append(f"{file.stem.removeprefix('task_')}_score_fusion")
+    assert list(ours) == wanted
+    assert list(ours.values()) == installed
+    assert ours["translation_score_fusion"] == "[Brain] Score-Fusion MRI translation t1ce -> flair"
+    assert not [pair for pair in permutations(wanted, 2) if pair[0].startswith(pair[1])]
+    model_of(extension, {})
+    assert set(registry) == set(wanted)
+
+
+def test_an_entry_of_0_6_keeps_its_key(extension):
+    folder, registry = extension
+    models = folder / "Resources" / "Models"
+    key = "score_fusion_thick_slices"
+    (models / "metadata.json").write_text(json.dumps({key: {"module_name": "ScoreFusionModel", "display_name": "before"}}))
+    files = [str(ROOT / "configs" / name) for name in ("inference.yaml", "task_super_resolution_thick_slice.yaml")]
+    (models / f"{key}.json").write_text(json.dumps({"configs": files, "block": [1, 1, 4]}))
+    installer.install(folder)
+    listed = json.loads((models / "metadata.json").read_text())
+    assert listed[key]["display_name"].endswith("thick slice 1x1x4 of t1")
+    assert "super_resolution_thick_slice_score_fusion" not in listed
+    assert json.loads((models / f"{key}.json").read_text())["task"]["blocks"] == [[1, 1, 4]]
+    model_of(extension, {})
+    assert key in registry
+
+
+def test_a_kill_while_the_list_is_written_leaves_the_earlier_one(extension, monkeypatch):
+    folder, _ = extension
+    listed = folder / "Resources" / "Models" / "metadata.json"
+    before = listed.read_text()
+
+    def killed(path, text, **_):
+        with path.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        installer.install(folder)
+    assert listed.read_text() == before
+    assert not [path for path in folder.rglob("*.json") if path != listed]
 
 
 def test_installing_into_another_folder_is_refused_in_one_line(tmp_path, capsys):
@@ -156,7 +214,7 @@ def test_installing_into_another_folder_is_refused_in_one_line(tmp_path, capsys)
 def test_the_model_gives_the_finer_grid_to_the_node_and_keeps_the_measurement(extension, rng):
     folder, _ = extension
     installer.install(folder)
-    place = json.loads((folder / "Resources" / "Models" / "score_fusion_super_resolution.json").read_text())
+    place = json.loads((folder / "Resources" / "Models" / "super_resolution_score_fusion.json").read_text())
     coarse = np.zeros((12, 10, 11))
     coarse[3:9, 3:8, 3:9] = rng.uniform(300, 900, (6, 5, 6))
     source, result = Node(coarse.T, OBLIQUE), Node()
@@ -170,14 +228,15 @@ def test_the_model_gives_the_finer_grid_to_the_node_and_keeps_the_measurement(ex
 
 def test_a_finer_grid_is_refused_where_the_extension_keeps_the_voxel_size(extension):
     installer.install(extension[0])
-    model = model_of(extension, {"block": [4, 4, 4]})
+    model = model_of(extension, {"task": {"blocks": [[4, 4, 4]]}})
     with pytest.raises(RuntimeError, match="keeps the input's voxel size"):
         model.runInference(PlainNode(np.ones((5, 5, 5))), PlainNode())
 
 
 def test_a_refusal_of_the_bundle_reaches_the_user_in_its_line(extension):
     installer.install(extension[0])
-    model = model_of(extension, {"python": sys.executable, "bundle": str(ROOT), "block": [1, 1, 1], "configs": ["absent.yaml"]})
+    task = {"blocks": []}
+    model = model_of(extension, {"python": sys.executable, "bundle": str(ROOT), "task": task, "configs": ["absent.yaml"]})
     model.model["configs"] = [str(ROOT / "configs" / "inference.yaml")]
     with pytest.raises(RuntimeError, match="every voxel is 1"):
         model.runInference(PlainNode(np.ones((8, 8, 8))), PlainNode())

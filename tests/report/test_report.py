@@ -13,7 +13,9 @@ from heads import draw_head, save
 
 from scripts.data.dicom.find import find_series
 from scripts.errors import BadInput
+from scripts.measurement import BlockAverage, Task, ThickScans
 from scripts.report import report
+from scripts.report.run import recorded_case
 
 sys.path.append(str(Path(__file__).parents[1] / "data" / "dicom"))
 from dicom_series import write_series
@@ -191,10 +193,71 @@ def test_a_translation_is_compared_in_the_units_of_the_truth(run, head):
     save(3 * head + 40, run / "data" / "a_flair.nii.gz")
     save(3 * head + 40, run / "data" / "b_flair.nii.gz")
     save(head, run / "out" / "a" / "a_pred.nii.gz")  # in the units of t1: perfect but for the units
-    _, cases = pages(run, task={"conditions": ["t1"], "target": "flair", "block": [1, 1, 1]}, max_cases=1)
+    _, cases = pages(run, conditions=["t1"], target="flair", block=[1, 1, 1], max_cases=1)
     low, high = re.search(r"<b>error</b><span>(.*?)</span>.*?<span>(.*?)</span>", cases["a"]).groups()
     assert abs(float(low)) < 0.02
     assert abs(float(high)) < 0.02
+
+
+THICK = {"axial": (1, 1, 4), "coronal": (1, 4, 1), "sagittal": (4, 1, 1)}
+
+
+def averages(head, block):
+    """Block averages on their own grid, and its affine."""
+    h, w, d = (side // factor for side, factor in zip(head.shape, block, strict=True))
+    affine = np.diag([*block, 1.0])
+    affine[:3, 3] = (np.array(block) - 1) / 2  # the first centre moves into the block
+    return head.reshape(h, block[0], w, block[1], d, block[2]).mean(axis=(1, 3, 5)), affine
+
+
+def thick_planes(conditions):
+    return Task(conditions, "t1", ThickScans(list(THICK.values()))).content()
+
+
+def test_scans_in_three_planes_are_shown_one_by_one_after_an_evaluation(run, head):
+    path = str(run / "data" / "a_t1.nii.gz")
+    content = {"task": thick_planes(["t1"]), "system": {}, "mean": METRICS, "cases": {"a": METRICS}}
+    content["sources"] = {"a": {"image": [path], "label": path}}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    page = (report(str(run / "out"), max_cases=1).parent / "a" / "report.html").read_text()
+    assert "thick planes 1x1x4 + 1x4x1 + 4x1x1 of t1" in page
+    assert "super-resolution" not in page
+    assert columns(page) == ["input 1x1x4", "input 1x4x1", "input 4x1x1", "result", "truth", "error"]
+    shown = recorded_case(run / "out", "a").volumes
+    for block in THICK.values():
+        coarse, _ = averages(head, block)
+        fine = np.kron(coarse, np.ones(block)) / head.max()
+        np.testing.assert_allclose(shown[f"input {'x'.join(map(str, block))}"], fine, atol=1e-6)  # float32
+
+
+def test_scans_in_three_planes_are_shown_one_by_one_after_inference(run, head):
+    for name, block in THICK.items():
+        save(averages(head, block)[0], run / "scans" / f"a_{name}.nii.gz", averages(head, block)[1])
+    sources = {"a": {"image": [str(run / "scans" / f"a_{name}.nii.gz") for name in THICK]}}
+    content = {"task": thick_planes(list(THICK)), "system": {}, "cases": {"a": {"seconds": 2.0}}, "sources": sources}
+    (run / "out" / "run.json").write_text(json.dumps(content))
+    (run / "out" / "results.json").unlink()
+    report(str(run / "out"), truth_dir=str(run / "data"), max_cases=1)
+    page = (run / "out" / "a" / "report.html").read_text()
+    assert "thick planes 1x1x4 + 1x4x1 + 4x1x1 of t1" in page
+    assert columns(page) == [*(f"input {name}" for name in THICK), "result", "truth", "error"]
+
+
+def test_records_of_0_6_say_their_scans_too(run):
+    system = {"conditions": ["t1"], "target": "t1", "block": [4, 4, 4], "scans": list(THICK.values())}
+    content = json.loads((run / "out" / "results.json").read_text()) | {"system": system}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    group, cases = pages(run, max_cases=1)
+    assert "thick planes 1x1x4 + 1x4x1 + 4x1x1 of t1" in group
+    assert columns(cases["a"])[:3] == ["input 1x1x4", "input 1x4x1", "input 4x1x1"]
+
+
+def test_what_is_given_wins_over_the_record_title_and_all(run):
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["task"] = Task(["t1"], "t1", BlockAverage((4, 4, 4)), "a title of its own").content()
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    assert "a title of its own, 2 cases" in pages(run)[0]
+    assert "thick slice 1x1x4 of t1" in pages(run, block=[1, 1, 4])[0]
 
 
 @pytest.mark.parametrize("place", ["out/nothing", "data"])

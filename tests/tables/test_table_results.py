@@ -3,6 +3,7 @@ import pytest
 
 from scripts.__main__ import main
 from scripts.errors import BadInput
+from scripts.measurement import BlockAverage, Task
 from scripts.tables.results import load_results
 
 TRANSLATION = {"conditions": ["t1ce"], "target": "flair", "block": [1, 1, 1]}
@@ -27,6 +28,15 @@ def names(*paths):
 )
 def test_a_system_is_named_after_what_it_is(system, name, write):
     assert names(write("folder", **system)) == [name]
+
+
+def test_a_record_that_holds_its_task_whole_stands_beside_those_of_0_6(write):
+    task = Task(["t1"], "t1", BlockAverage((4, 4, 4)), "").content()
+    none = dict.fromkeys(("conditions", "target", "block"))
+    paths = [write("a", more={"task": task}, consistency=False, **none), write("b"), write("c", block=[1, 1, 4])]
+    tasks = [result.task for result in load_results(paths)]
+    assert tasks[0] == tasks[1] != tasks[2]
+    assert names(paths[0]) == ["learned fusion, coronal + sagittal, 1 NFE, no consistency"]
 
 
 def test_systems_of_one_name_get_what_differs(write):

@@ -28,7 +28,8 @@ STACK_ID, IN_STACK_POSITION, FRAME_CONTENT = 0x00209056, 0x00209057, 0x00209111
 
 def enhanced_mr(slices: Volume, source: Source, provenance: Provenance, *, finer: bool) -> Dataset:
     """An Enhanced MR Image with one frame a slice."""
-    kind = {**KIND, "ComplexImageComponent": "MAGNITUDE", "AcquisitionContrast": CONTRASTS.get(provenance.target, "UNKNOWN")}
+    contrast = CONTRASTS.get(provenance.task.target, "UNKNOWN")
+    kind = {**KIND, "ComplexImageComponent": "MAGNITUDE", "AcquisitionContrast": contrast}
     images = by_series(source, "ReferencedSOPSequence")
     evidence = tags(StudyInstanceUID=source.subject.StudyInstanceUID, ReferencedSeriesSequence=images)
     series = {

@@ -13,9 +13,10 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 
 from scripts.errors import BadInput, root_cause
+from scripts.integrations import task_names
 
 from .infer import TranslationTask
-from .task import TASKS, Task
+from .task import StudyTask
 from .train import TranslationTraining
 
 UNCERTAINTY = "uncertainty"
@@ -30,11 +31,11 @@ class TranslationApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
-        names = _listed(conf.get("models", "")) or list(TASKS)
+        names = _listed(conf.get("models", "")) or task_names()
         if "weights" in conf and len(names) > 1:
             raise BadInput(f"--conf weights {conf['weights']}: belongs to one task; name it with --conf models")
         places: dict[str, Any] = {key: conf.get(key) for key in ("weights", "runs")}
-        self.tasks = {name: Task(name, studies, overlays=_listed(conf.get("overlays", "")), **places) for name in names}
+        self.tasks = {name: StudyTask(name, studies, overlays=_listed(conf.get("overlays", "")), **places) for name in names}
         about = "Volume-to-volume MR translation. Research use; synthetic images are not for diagnosis."
         super().__init__(app_dir, studies, dict(conf), name="Score-Fusion", description=about)
 

@@ -19,7 +19,7 @@ from torch import nn
 from scripts.errors import BadInput
 from scripts.networks.weights import load_weights
 
-from .task import Task
+from .task import StudyTask
 
 WEIGHTS = ("shipped", "trained")
 
@@ -31,11 +31,10 @@ class TranslationTask(BasicInferTask):
     what the bundle writes: float32 NIfTI on the input's grid, or on the finer one.
     """
 
-    def __init__(self, task: Task) -> None:
-        about = f"{' and '.join(task.conditions)}: {task.name.replace('_', ' ')}. Not for diagnosis."
+    def __init__(self, task: StudyTask) -> None:
         options = {**task.defaults, "weights": list(WEIGHTS if task.shipped.is_file() else WEIGHTS[::-1])}
         files = [str(task.shipped), str(task.trained("fusion"))]
-        super().__init__(files, None, InferType.OTHERS, None, 3, about, config=options)
+        super().__init__(files, None, InferType.OTHERS, None, 3, f"{task.definition.title}. Not for diagnosis.", config=options)
         self.task = task
 
     def pre_transforms(self, data: Any = None) -> Sequence[Callable[..., Any]]:

@@ -12,30 +12,31 @@ from monai.bundle import ConfigParser
 from scripts import bundle_root
 from scripts.data import find_cases
 from scripts.errors import BadInput
+from scripts.integrations import task_names
+from scripts.measurement import Task
 
 ROOT = Path(bundle_root())
-TASKS = ("super_resolution", "super_resolution_thick_slice", "translation", "both")
 
 
-class Task:
+class StudyTask:
     """One of `configs/task_*.yaml` with further overlays.
 
-    name: of `TASKS`; studies: the server's folder of images; overlays: files of `configs`; weights: instead of the shipped
-    ones; runs: folder for what is trained. Raises BadInput when a name is unknown.
+    name: of `task_names()`; studies: the server's folder of images; overlays: files of `configs`; weights: instead of the
+    shipped ones; runs: folder for what is trained. Raises BadInput when a name is unknown.
     """
 
     def __init__(
         self, name: str, studies: str, *, overlays: Sequence[str] = (), weights: str | None = None, runs: str | None = None
     ) -> None:
-        if name not in TASKS:
-            raise BadInput(f"--conf models {name}: there is no such task; choose of {', '.join(TASKS)}")
+        if name not in task_names():
+            raise BadInput(f"--conf models {name}: there is no such task; choose of {', '.join(task_names())}")
         self.name, self.studies = name, studies
         self.overlays = [ROOT / "configs" / file for file in (f"task_{name}.yaml", *overlays)]
         for file in self.overlays:
             if not file.is_file():
                 raise BadInput(f"--conf overlays {file.name}: there is no such file in configs; docs/configs.md lists them")
         parser = self.parser("inference", {})
-        self.conditions: list[str] = parser["conditions"]
+        self.definition: Task = parser.get_parsed_content("task")
         self.planes: list[str] = parser["planes"]
         self.defaults = {key: parser[key] for key in ("samples", "steps", "seed")}
         self.shipped = Path(weights or parser.get_parsed_content("ckpt_path"))
@@ -62,12 +63,12 @@ class Task:
         An image from outside the studies stands for itself where one condition is enough. Raises BadInput when it is not
         a condition of this task, or its study lacks another one.
         """
-        path, wanted = Path(image).resolve(), " and ".join(self.conditions)
+        path, wanted = Path(image).resolve(), " and ".join(self.definition.conditions)
         if Path(self.studies).resolve() not in path.parents:
-            if len(self.conditions) == 1:
+            if len(self.definition.conditions) == 1:
                 return {"image": [str(path)]}
             raise BadInput(f"{path.name}: {self.name} needs {wanted}; put a study's files into --studies")
-        for case in find_cases(self.studies, self.conditions):
+        for case in find_cases(self.studies, self.definition.conditions):
             if path in [Path(file).resolve() for file in case["image"]]:
                 return case
         raise BadInput(f"{path.name}: is not the {wanted} of a complete study; see docs/your_data.md#layouts")

@@ -15,7 +15,7 @@ from monailabel.utils.others.generic import device_list, name_to_device
 
 from scripts.errors import BadInput
 
-from .task import ROOT, Task
+from .task import ROOT, StudyTask
 
 FUSION = "fusion"
 BUDGET = {"max_epochs": 40, "steps_per_epoch": 100, "batch_size": 1, "learning_rate": 1.0e-3}
@@ -28,8 +28,8 @@ class TranslationTraining(TrainTask):
     else those of the shipped weights; it becomes the model's "trained" weights.
     """
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(f"The planes {' and '.join(task.planes)}, or the fusion, of: {task.name.replace('_', ' ')}")
+    def __init__(self, task: StudyTask) -> None:
+        super().__init__(f"The planes {' and '.join(task.planes)}, or the fusion, of: {task.definition.title}")
         self.task = task
 
     def config(self) -> dict[str, Any]:

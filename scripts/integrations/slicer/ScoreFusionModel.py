@@ -32,7 +32,7 @@ class ScoreFusionModel(BaseModel):
     def runInference(self, inputVolume: Any, outputVolume: Any, inputMask: Any = None, showAllFiles: bool = True) -> Any:
         """Translate one volume; the output gets its own grid. Raises RuntimeError with one line."""
         placed = hasattr(inputVolume, "GetIJKToRASMatrix")
-        if not placed and self.model["block"] != [1, 1, 1]:
+        if not placed and self.model["task"]["blocks"]:
             fact = "this version of SlicerModalityConverter keeps the input's voxel size, and this model makes finer voxels"
             raise RuntimeError(f"{fact}; run the bundle on the file and load the result (docs/slicer.md)")
         affine = ijk_to_ras(inputVolume) if placed else AXIAL
@@ -69,5 +69,7 @@ def ijk_to_ras(volume: Any) -> Any:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-for key in ("score_fusion_super_resolution", "score_fusion_thick_slices", "score_fusion_translation"):
-    register_model(key)(ScoreFusionModel)
+LISTED = Path(__file__).resolve().parents[2] / "Resources" / "Models" / "metadata.json"
+for key, entry in json.loads(LISTED.read_text(encoding="utf-8")).items():
+    if entry.get("module_name") == ScoreFusionModel.__name__:
+        register_model(key)(ScoreFusionModel)

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +13,13 @@ from monai.bundle import ConfigParser
 
 from ... import bundle_root
 from ...errors import BadInput, exit_code
+from ...files import read_json, write_json, write_text
+from ...measurement import Task
+from .. import task_names
 
 ROOT = Path(bundle_root())
 MODULE = "ScoreFusionModel"
-# Keys must not begin alike: the extension takes the first file that begins with a key.
-TASKS = {
-    "score_fusion_super_resolution": ("super_resolution", "[Brain] Score-Fusion MRI-T1w 4x super-resolution"),
-    "score_fusion_thick_slices": ("super_resolution_thick_slice", "[Brain] Score-Fusion MRI-T1w thick slices to isotropic"),
-    "score_fusion_translation": ("translation", "[Brain] Score-Fusion MRI-T1ce to FLAIR"),
-}
+KEY = "{task}_score_fusion"  # keys must not begin alike: the extension takes the first file that begins with one
 ABOUT = (
     "2D diffusion models fused by a 3D network. <b>Synthetic; research use, not for diagnosis.</b><br>"
     "<b>Input</b>: {conditions}, any size and voxel size; where the extension runs models in a process of its own, in axial "
@@ -34,39 +30,54 @@ ABOUT = (
 def install(extension: Path) -> list[str]:
     """Copy the model class, say where the bundle is, and list every task that has weights; returns the listed names.
 
-    extension: the folder that holds ModalityConverter.py. Installing again replaces the earlier entries.
+    extension: the folder that holds ModalityConverter.py. Installing again replaces the earlier entries, under their keys.
     Raises BadInput, and writes nothing, when it is another folder or no task has weights.
     """
     listed = extension / "Resources" / "Models" / "metadata.json"
     classes = extension / "ModalityConverterLib" / "ModelsImpl"
     if not (listed.is_file() and classes.is_dir()):
         raise BadInput(f"{extension}: is not the module ModalityConverter; give the folder that holds ModalityConverter.py")
-    places = {key: place for key, (task, _) in TASKS.items() if (place := _place(task)) is not None}
+    places = {task: place for task in task_names() if (place := _place(task)) is not None}
     if not places:
         raise BadInput(f"{ROOT / 'models'}: holds weights of no task with a single input; train or fetch them first")
-    models = {key: entry for key, entry in json.loads(listed.read_text(encoding="utf-8")).items() if key not in TASKS}
-    for key, place in places.items():
-        (listed.parent / f"{key}.json").write_text(json.dumps(place, indent=2) + "\n", encoding="utf-8")
-        models[key] = _entry(TASKS[key][1], place)
-    shutil.copy(Path(__file__).with_name(f"{MODULE}.py"), classes)
-    listed.write_text(json.dumps(models, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [str(models[key]["display_name"]) for key in places]
+    models = read_json(listed, "install the extension anew")
+    ours = [key for key, entry in models.items() if entry.get("module_name") == MODULE]
+    earlier = {_task_in(listed.parent / f"{key}.json"): key for key in ours}
+    models = {key: entry for key, entry in models.items() if key not in ours}
+    names = []
+    for task, place in places.items():
+        key, entry = earlier.get(task, KEY.format(task=task)), _entry(Task.of(place))
+        write_json(listed.parent / f"{key}.json", place)
+        models[key] = entry
+        names.append(entry["display_name"])
+    write_text(classes / f"{MODULE}.py", Path(__file__).with_name(f"{MODULE}.py").read_text(encoding="utf-8"))
+    write_json(listed, models)
+    return names
+
+
+def _task_in(file: Path) -> str:
+    """The task that a "model file" of ours is for."""
+    try:
+        return Path(read_json(file)["configs"][-1]).stem.removeprefix("task_")
+    except (BadInput, KeyError):
+        return file.stem
 
 
 def _place(task: str) -> dict[str, Any] | None:
-    """Where the bundle and its Python are, and what the task is; None without weights."""
+    """Where the bundle and its Python are, and what the task is; None without weights, or when one volume is not enough."""
     files = [str(ROOT / "configs" / name) for name in ("inference.yaml", f"task_{task}.yaml")]
     parser = ConfigParser()
     parser.read_config(files)
-    if not Path(parser.get_parsed_content("ckpt_path")).is_file():
+    asked: Task = parser.get_parsed_content("task")
+    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not Path(parser.get_parsed_content("ckpt_path")).is_file():
         return None
-    facts = {key: parser[key] for key in ("conditions", "target", "block")}
-    return {"python": sys.executable, "bundle": str(ROOT), "configs": files, **facts}
+    return {"python": sys.executable, "bundle": str(ROOT), "configs": files, "task": asked.content()}
 
 
-def _entry(name: str, place: dict[str, Any]) -> dict[str, str]:
-    grid = "" if place["block"] == [1, 1, 1] else f" on a grid {'x'.join(map(str, place['block']))} times as fine"
-    about = ABOUT.format(conditions=" and ".join(place["conditions"]), target=place["target"], grid=grid)
+def _entry(task: Task) -> dict[str, str]:
+    grid = f" on a grid {'x'.join(map(str, task.blocks[0]))} times as fine" if task.blocks else ""
+    about = ABOUT.format(conditions=" and ".join(task.conditions), target=task.target, grid=grid)
+    name = f"[Brain] Score-Fusion MRI {task.title}"
     return {"url": "", "display_name": name, "description": about, "module_name": MODULE}
 
 

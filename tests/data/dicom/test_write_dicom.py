@@ -23,6 +23,7 @@ from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, ParametricMapSto
 from scripts.data import Provenance, SaveVolumed
 from scripts.data.dicom.write_pixels import to_integers
 from scripts.errors import BadInput
+from scripts.measurement import BlockAverage, Task
 
 SECRET = "MustNotGetOut"
 LEAKS = ("InstitutionName", "StationName", "OperatorsName", "PatientComments", "PatientMotherBirthName", "ProtocolName",
@@ -70,7 +71,7 @@ class Case:
     def save(self, **volumes):
         weights = self.folder / "some.pt"
         weights.write_bytes(b"weights")
-        provenance = Provenance("some", str(weights), ["t1"], "t1", nfe=2, samples=3, seed=5)
+        provenance = Provenance("some", str(weights), Task(["t1"], "t1", BlockAverage((4, 4, 4))), nfe=2, samples=3, seed=5)
         keys = ["pred", "uncertainty"]
         SaveVolumed(keys, self.folder / "out", suffixes=keys, provenance=provenance)({"case": "a", **volumes})
 
@@ -230,7 +231,7 @@ def test_a_result_says_what_it_is_and_what_made_it(case):
         assert "not for diagnosis" in dataset.SeriesDescription
         assert dataset.SoftwareVersions
         how = derivation(dataset)
-        for fact in ("model some", f"sha256 {sha256}", "NFE 2", "samples 3", "seed 5", "t1 super-resolution"):
+        for fact in ("model some", f"sha256 {sha256}", "NFE 2", "samples 3", "seed 5", "super-resolution 4x4x4 of t1"):
             assert fact in how.DerivationDescription
         assert [item.CodeValue for item in how.DerivationCodeSequence] == ["123110", "113085"]  # AI, spatial resampling
         purposes = [item.PurposeOfReferenceCodeSequence[0].CodeValue for item in dataset.ContributingEquipmentSequence]

@@ -67,7 +67,7 @@ def test_super_resolution_answers_a_classic_series_with_a_finer_one_that_keeps_t
     np.testing.assert_allclose(averages, measured, rtol=0, atol=np.ptp(voxels) / 65535 + 1e-2)  # a step of 16 bits
     first, source = dcmread(files[0]), dcmread(sources[0])
     assert (first.StudyInstanceUID, first.PatientID) == (source.StudyInstanceUID, source.PatientID)
-    assert "t1 super-resolution" in first.DerivationDescription
+    assert "super-resolution 4x4x4 of t1" in first.DerivationDescription
     deviation, place = ras(ParametricMap.from_file(case / "uncertainty.dcm").get_volume())
     np.testing.assert_allclose(place, found, rtol=0, atol=1e-4)
     written = nib.as_closest_canonical(nib.load(case / f"{case.name}_uncertainty.nii.gz"))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The task: which volumes are given, which is wanted, and what was measured of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .degradations import BlockAverage, Degradation, ThickScans
+
+KINDS = ("super-resolution", "thick slice", "thick planes", "translation", "both", "unknown task")
+Blocks = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run turns into what. Two tasks are equal when names and blocks are, however the measurement is used.
+
+    conditions: modalities that are given, or, where several scans are one measurement, perhaps their names, one file each;
+    target: the modality that is wanted; degradation: what the target was measured by, None when nothing of it was, which blocks
+    of 1x1x1 say too; title: one line for people, by default from the others. blocks: voxels averaged along (H, W, D), of every
+    scan.
+
+    >>> Task(["t1"], "t1", BlockAverage((1, 1, 4))).title
+    'thick slice 1x1x4 of t1'
+    """
+
+    conditions: Sequence[str]
+    target: str
+    degradation: Degradation | None = field(compare=False)
+    title: str = ""
+    blocks: Blocks = field(init=False)
+
+    def __post_init__(self) -> None:
+        scans = () if self.degradation is None else tuple(scan.factors for scan in self.degradation.scans)
+        blocks = scans if any(factor > 1 for scan in scans for factor in scan) else ()
+        self._set(conditions=tuple(self.conditions), blocks=blocks, degradation=self.degradation if blocks else None)
+        self._set(title=self.title or self._title())
+
+    def _set(self, **values: Any) -> None:
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Task:
+        """The task of `content()`, or of a record that holds it whole, or, as up to 0.6, in its `system`.
+
+        There `block` is that of a single scan and `scans` are the blocks of several. Raises BadInput for impossible blocks.
+        """
+        parts = (content.get(key) for key in ("task", "system"))
+        told = next((part for part in parts if isinstance(part, Mapping)), content)
+        one = [told["block"]] if told.get("block") else []
+        use = {key: told.get(key) is not False for key in ("smooth", "consistency")}
+        measurement = _degradation(told.get("blocks", told.get("scans") or one), **use)
+        return cls(told.get("conditions") or (), told.get("target") or "", measurement, told.get("title") or "")
+
+    def content(self) -> dict[str, Any]:
+        """All of it as plain values; smooth and consistency are None where nothing was measured."""
+        use = {key: getattr(self.degradation, key, None) for key in ("smooth", "consistency")}
+        blocks = [list(block) for block in self.blocks]
+        return {"title": self.title, "conditions": list(self.conditions), "target": self.target, "blocks": blocks, **use}
+
+    @property
+    def scans(self) -> Sequence[Degradation]:
+        """The scans of the target, one coarse file each; none when nothing of it was measured."""
+        return () if self.degradation is None else self.degradation.scans
+
+    @property
+    def _named_scans(self) -> int:
+        """How many conditions, from the first on, are the names of single scans."""
+        return len(self.blocks) if self.target not in self.conditions and 1 < len(self.blocks) <= len(self.conditions) else 0
+
+    @property
+    def measured(self) -> bool:
+        """Whether a condition is a measurement of the target."""
+        return bool(self.blocks) and (self.target in self.conditions or self._named_scans > 0)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Conditions of another contrast than the target."""
+        return tuple(condition for condition in self.conditions[self._named_scans :] if condition != self.target)
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        if not (self.conditions and self.target):
+            return "unknown task"
+        if not self.measured:
+            return "translation"
+        if self.others:
+            return "both"
+        if len(self.blocks) > 1:
+            return "thick planes"
+        return "thick slice" if sum(factor > 1 for factor in self.blocks[0]) == 1 else "super-resolution"
+
+    def _title(self) -> str:
+        kind, size = self.kind, " + ".join("x".join(map(str, block)) for block in self.blocks)
+        if kind == "unknown task":
+            return kind
+        if kind == "translation":
+            return f"{kind} {' + '.join(self.conditions)} -> {self.target}"
+        if kind == "both":
+            return f"{kind} {self.target} {size} + {' + '.join(self.others)} -> {self.target}"
+        return f"{kind} {size} of {self.target}"
+
+
+def _degradation(blocks: Sequence[Sequence[int]], *, smooth: bool, consistency: bool) -> Degradation | None:
+    if len(blocks) > 1:
+        return ThickScans(blocks, smooth, consistency)
+    return BlockAverage(blocks[0], smooth, consistency) if blocks else None
