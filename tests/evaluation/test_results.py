@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
 
+from scripts.diffusion import sample_ddim
 from scripts.errors import BadInput
 from scripts.evaluation import FilterBank, Results, psnr, ssim
 from scripts.evaluation.frechet import frechet_distance, kernel_distance
@@ -20,6 +22,7 @@ KEYS = [  # what others read; there may be more
     "psnr", "ssim", "ssim_gaussian", "mae", "psnr_foreground", "ssim_foreground", "mae_foreground",
     "slice_consistency_sagittal", "slice_consistency_coronal", "slice_consistency_axial",
 ]  # fmt: skip
+ASKED = SimpleNamespace(nfe=7, sampler=partial(sample_ddim, eta=1.0))
 BAD = "case bad: is 3x3x3 but 4x4x4; resample it"
 
 
@@ -58,7 +61,7 @@ def evaluate(tmp_path, rng):
                 "pred": d["label"] + d["pred"],
                 **change(d["label"] + d["pred"], d["label"], int(d["index"])),
             },
-            val_handlers=[Results(str(tmp_path / "new" / "results.json"), {"size": "tiny"}, SimpleNamespace(nfe=7), **more)],
+            val_handlers=[Results(str(tmp_path / "new" / "results.json"), {"size": "tiny"}, ASKED, **more)],
         )
         code = 0
         try:
@@ -74,7 +77,7 @@ def evaluate(tmp_path, rng):
 def test_results_hold_every_case_and_the_mean_of_the_cases(evaluate, tmp_path):
     results, code = evaluate("a", "b", "c")
     assert code == 0
-    assert results["system"] == {"size": "tiny", "nfe": 7}
+    assert results["system"] == {"size": "tiny", "sampler": "sample_ddim", "nfe": 7}
     assert results["n"] == 3
     assert results["failures"] == {}
     assert list(results["cases"]) == ["a", "b", "c"]
