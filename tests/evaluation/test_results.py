@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ KEYS = [  # what others read; there may be more
     "psnr", "ssim", "ssim_gaussian", "mae", "psnr_foreground", "ssim_foreground", "mae_foreground",
     "slice_consistency_sagittal", "slice_consistency_coronal", "slice_consistency_axial",
 ]  # fmt: skip
+ASKED = SimpleNamespace(nfe=7, sampler=partial(sample_ddim, eta=1.0))
 BAD = "case bad: is 3x3x3 but 4x4x4; resample it"
 
 
@@ -59,7 +61,7 @@ def evaluate(tmp_path, rng):
                 "pred": d["label"] + d["pred"],
                 **change(d["label"] + d["pred"], d["label"], int(d["index"])),
             },
-            val_handlers=[Results(str(tmp_path / "new" / "results.json"), {"size": "tiny"}, SimpleNamespace(nfe=7, sampler=sample_ddim), **more)],
+            val_handlers=[Results(str(tmp_path / "new" / "results.json"), {"size": "tiny"}, ASKED, **more)],
         )
         code = 0
         try:
