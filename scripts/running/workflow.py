@@ -24,14 +24,18 @@ def config_file(name: str | Path) -> Path:
     return found[0]
 
 
+def task_names() -> list[str]:
+    """Every NAME that has a configs/task_NAME.yaml."""
+    return sorted(file.stem.removeprefix("task_") for file in Path(bundle_root(), "configs").glob("task_*.yaml"))
+
+
 def task_config(task: str) -> Path:
     """configs/task_NAME.yaml by its NAME, or a file. Raises BadInput that lists the names when there is neither."""
     if (path := Path(task).expanduser()).suffix == ".yaml" and path.is_file():
         return path
-    known = {file.stem.removeprefix("task_"): file for file in sorted(Path(bundle_root(), "configs").glob("task_*.yaml"))}
-    if task not in known:
-        raise BadInput(f"no task '{task}'; choose one of {', '.join(known)}, or give a file")
-    return known[task]
+    if task not in task_names():
+        raise BadInput(f"no task '{task}'; choose one of {', '.join(task_names())}, or give a file")
+    return config_file(f"task_{task}")
 
 
 def config_files(workflow: str, overlays: Sequence[str | Path] = ()) -> list[Path]:

@@ -13,7 +13,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 
 from scripts.errors import BadInput, root_cause
-from scripts.integrations import task_names
+from scripts.running.workflow import task_names
 
 from .infer import TranslationTask
 from .task import StudyTask

@@ -12,8 +12,8 @@ from monai.bundle import ConfigParser
 from scripts import bundle_root
 from scripts.data import find_cases
 from scripts.errors import BadInput
-from scripts.integrations import task_names
 from scripts.measurement import Task
+from scripts.running.workflow import task_names
 
 ROOT = Path(bundle_root())
 

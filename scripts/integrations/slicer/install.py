@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
 from ... import bundle_root
 from ...errors import BadInput, exit_code
 from ...files import read_json, write_json, write_text
 from ...measurement import Task
-from .. import task_names
+from ...running.workflow import config_files, load_config, task_names
 
 ROOT = Path(bundle_root())
 MODULE = "ScoreFusionModel"
@@ -65,13 +63,12 @@ def _task_in(file: Path) -> str:
 
 def _place(task: str) -> dict[str, Any] | None:
     """Where the bundle and its Python are, and what the task is; None without weights, or when one volume is not enough."""
-    files = [str(ROOT / "configs" / name) for name in ("inference.yaml", f"task_{task}.yaml")]
-    parser = ConfigParser()
-    parser.read_config(files)
-    asked: Task = parser.get_parsed_content("task")
-    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not Path(parser.get_parsed_content("ckpt_path")).is_file():
+    files = config_files("inference", [f"task_{task}"])
+    config = load_config(files)
+    asked: Task = config.get_parsed_content("task")
+    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not Path(config.get_parsed_content("ckpt_path")).is_file():
         return None
-    return {"python": sys.executable, "bundle": str(ROOT), "configs": files, "task": asked.content()}
+    return {"python": sys.executable, "bundle": str(ROOT), "configs": list(map(str, files)), "task": asked.content()}
 
 
 def _entry(task: Task) -> dict[str, str]:
