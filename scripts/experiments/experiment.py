@@ -40,7 +40,7 @@ def experiment(
     study = Study(output, dataset_dir)
     plan = _Plan(EXPERIMENTS[name].task, study.folder, {"train_2d": plane_steps, "train_3d": volume_steps}, options or {})
     stages = {system: plan.stages(system, steps) for system in chosen}
-    study.check(stage for system in chosen for stage in stages[system])
+    study.check({stage.folder: stage for several in stages.values() for stage in several}.values())
     for number, system in enumerate(chosen, start=1):
         print(f"{number} of {len(chosen)}: {system}", flush=True)
         for stage in stages[system]:

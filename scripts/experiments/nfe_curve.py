@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import diffusion
 from ..errors import BadInput
 from ..files import read_json, whole, write_json
 from ..report.nfe_figure import ONE_STEP, curve_figure
@@ -20,7 +21,7 @@ from .study import Stage, Study
 
 STEPS = (1, 2, 4, 6, 10, 20, 50)
 ENSEMBLES = {"fusion": True, "average": False}  # name -> `fusion` of the config
-SAMPLERS = ("ddim", "dpm_solver_pp_2m", "ancestral")  # functions sample_* of `scripts.diffusion`
+SAMPLERS = tuple(name for name in diffusion.SAMPLERS if name != ONE_STEP)
 COLUMNS = (NAME, NFE, PSNR, SSIM, MMD, MMD_BIAS, FID, SECONDS, N)
 
 

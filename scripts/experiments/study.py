@@ -88,8 +88,8 @@ class Study:
         parser = ConfigParser(ConfigParser.load_config_files(list(map(str, files))))
         parser.update(dict(stage.options))
         parser.parse()  # gives every nested value an id
-        items = {key.replace("::", "#"): item.get_config() for key, item in parser.ref_resolver.items.items()}
-        settings = {key: str(value) for key, value in items.items() if key[0] != "_" and not isinstance(value, dict | list)}
+        items: dict[str, Any] = {key.replace("::", "#"): item.config for key, item in parser.ref_resolver.items.items()}
+        settings = {key: str(value) for key, value in items.items() if key[:1] != "_" and not isinstance(value, dict | list)}
         parser["dataset_dir"] = self.dataset_dir
         asked = parser.get_parsed_content("train#cases" if stage.trains else "cases", instantiate=False).get_config()
         most = None if stage.trains else parser.get_parsed_content("max_cases")

@@ -200,7 +200,7 @@ def test_an_evaluation_in_which_a_case_failed_runs_again_with_the_case_as_it_is_
         (Stage("a", "evaluate", ["phase_2"]), r"phase_2\.yaml: 'patch' is not in evaluate\.yaml"),
         (Stage("a", "evaluate", options={"conditions": ["t2"]}), "none of 1 cases has t2 and t1"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else value.workflow,
 )
 def test_what_would_change_nothing_or_fail_is_refused_before_the_first_stage_runs(stage, line, data, stages, runs, tmp_path):
     with pytest.raises(BadInput, match=line):
