@@ -135,7 +135,7 @@ GROUPS = {
             "a picture of how loss and validation of trainings went", "report.training_curve:training_curve",
             (arg("runs", nargs="+", metavar="RUN", help="folders of trainings"), PICTURE)),
         "experiment": Command(
-            "train, run and measure systems side by side; goes on where it stopped", "experiments.run:experiment",
+            "train, run and measure systems side by side; goes on where it stopped", "experiments.experiment:experiment",
             (arg("name", help="super_resolution, translation, both, ablations, ... (docs/systems.md)"), DATA, OUTPUT,
              arg("--systems", nargs="+", metavar="NAME", help="some of them (default: all)"),
             arg("--plane-steps", type=int, metavar="N", help="of every training in 2D (default: 1500)"),

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from contextlib import nullcontext
 
 import nibabel as nib
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 import torch
 
 from scripts.errors import BadInput
-from scripts.experiments.run import experiment, steps_of
+from scripts.experiments import experiment as module
+from scripts.experiments import study
+from scripts.experiments.experiment import experiment, steps_of
 from scripts.experiments.systems import EXPERIMENTS, GROUPS, PATTERNS, SYSTEMS, TRAININGS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of code in configs, at every run
-TINY = {"size": "tiny", "precision": "float32", "logging_file": False}
+TINY = {"size": "tiny", "precision": "float32"}
 
 
 @pytest.fixture
@@ -33,18 +36,19 @@ def test_every_line_of_the_table_refers_to_others():
     assert {name for group in GROUPS.values() for name in group} <= TRAININGS.keys()
 
 
-def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_on(data, tmp_path, capsys):
+def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_on(data, tmp_path, capsys, monkeypatch):
     asked = {"plane_steps": 1, "volume_steps": 1}
-    experiment("super_resolution", data, str(tmp_path / "out"), systems=["tpdm"], options=TINY, **asked)
-    experiment("super_resolution", data, str(tmp_path / "out"), systems=["tpdm", "ours_tpdm"], options=TINY, **asked)
+    out = str(tmp_path / "out")
+    experiment("super_resolution", data, out, systems=["tpdm"], options=TINY, **asked)
+    experiment("super_resolution", data, out, systems=["tpdm", "ours_tpdm"], options=TINY, **asked)
     said = capsys.readouterr().out
-    assert [line for line in said.splitlines() if line.startswith("training ")] == [
-        *(f"training plane_{plane}, 1 steps" for plane in ("coronal", "sagittal")), "training tpdm, 1 steps"
+    assert [line.removeprefix("running ") for line in said.splitlines() if line.startswith("running ")] == [
+        "trainings/plane_coronal", "trainings/plane_sagittal", "systems/tpdm_1", "trainings/tpdm", "systems/ours_tpdm_1"
     ]  # fmt: skip
     folder = tmp_path / "out" / "systems"
     results = {name: json.loads((folder / f"{name}_1" / "results.json").read_text()) for name in ("tpdm", "ours_tpdm")}
     assert [results[name]["system"]["fusion"] for name in results] == [False, True]
-    assert [results[name]["system"].get("volumes") for name in results] == [None, False]
+    assert [results[name]["system"]["volumes"] for name in results] == [None, False]
     days = [results[name]["system"]["training_days"] for name in results]
     trained = [torch.load(folder.parent / "trainings" / name / "latest.pt", weights_only=True)["seconds"]
                for name in ("plane_coronal", "plane_sagittal", "tpdm")]  # fmt: skip
@@ -53,8 +57,48 @@ def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_o
     for name, content in results.items():
         assert name.replace("_", r"\_") in table  # Markdown
         assert f"{content['mean']['psnr']:.2f}" in table
-    with pytest.raises(BadInput, match=r"plane_coronal: was made with .*'steps': 1.* not .*'steps': 2"):
-        experiment("super_resolution", data, str(tmp_path / "out"), systems=["tpdm"], options=TINY, plane_steps=2)
+    monkeypatch.setattr(study, "run_workflow", lambda *_, **__: pytest.fail("something ran"))
+    for changed, line in (
+        ({}, None),
+        ({"plane_steps": 2}, "trainings/plane_coronal: was made with setting steps_per_epoch = 1, not 2"),
+        ({"options": {**TINY, "evaluate": {"mask": "seg"}}}, "systems/tpdm_1: was made with setting mask = None, not seg"),
+        ({"options": {**TINY, "evaluate": {"max_cases": 1}}}, "systems/tpdm_1: was made with setting max_cases = None, not 1"),
+    ):
+        with pytest.raises(BadInput, match=line) if line else nullcontext():
+            experiment("super_resolution", data, out, systems=["tpdm"], **{"options": TINY, **asked, **changed})
+    voxels = nib.load(tmp_path / "case0_t1.nii.gz")
+    nib.save(nib.Nifti1Image(voxels.get_fdata(dtype=np.float32) * 2, np.eye(4)), tmp_path / "case0_t1.nii.gz")
+    with pytest.raises(BadInput, match=r"trainings/plane_coronal: was made with case case0 = .*; give --output another folder"):
+        experiment("super_resolution", data, out, systems=["tpdm"], options=TINY, **asked)
+    assert (tmp_path / "out" / "tables.md").read_text() == table
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"stepz": 4}, r"--options: 'stepz' is not in train_2d\.yaml"),
+        ({"train_3d": {"learning_rat": 1e-3}}, r"--options: 'learning_rat' is not in train_3d\.yaml"),
+        ({"evaluate": {"maks": "seg"}}, r"--options: 'maks' is not in evaluate\.yaml"),
+        ({"evalaute": {"mask": "seg"}}, r"--options: 'evalaute' is not in train_2d\.yaml"),
+        ({"batch_size": "two"}, "--options: --batch_size two is no number"),
+        ({"evaluate": {"steps": 10}}, "--options: 'steps' of evaluate is for the experiment to set"),
+        ({"cache_dir": "/fast"}, "--options: 'cache_dir' of train_2d is for the experiment to set"),
+    ],
+    ids=str,
+)
+def test_an_option_that_would_change_nothing_is_refused_before_the_first_training(options, line, data, tmp_path):
+    with pytest.raises(BadInput, match=line):
+        experiment("super_resolution", data, str(tmp_path / "out"), systems=["palette", "ours_tpdm"], options=options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["both", "ablations"])  # all systems
+def test_no_line_of_the_table_has_a_key_that_changes_nothing(name, data, tmp_path, monkeypatch):
+    conditions = [{"case": "a", "image": [], "label": "a_t1.nii"}]
+    monkeypatch.setattr(study, "find_cases", lambda **asked: conditions)
+    monkeypatch.setattr(study.Study, "run", lambda self, stage: None)
+    monkeypatch.setattr(module, "tables", lambda *_, **__: None)
+    experiment(name, data, str(tmp_path / "out"), steps=[1, 10], options={"size": "published"})
 
 
 def test_systems_are_asked_for_every_number_of_steps_that_makes_sense_for_them():
@@ -65,8 +109,8 @@ def test_systems_are_asked_for_every_number_of_steps_that_makes_sense_for_them()
 def test_options_are_for_all_workflows_or_for_one(data, tmp_path):
     options = {**TINY, "train_2d": {"batch_size": 2}, "evaluate": {"mask": "t1"}}
     experiment("super_resolution", data, str(tmp_path), systems=["palette"], options=options, plane_steps=1)
-    made = json.loads((tmp_path / "trainings" / "plane_axial" / "done.json").read_text())
-    assert made["options"] == {**TINY, "batch_size": 2}
+    made = json.loads((tmp_path / "trainings" / "plane_axial" / "stage.json").read_text())["setting"]
+    assert (made["size"], made["precision"], made["batch_size"]) == ("tiny", "float32", "2")
     assert "psnr_tumour" in json.loads((tmp_path / "systems" / "palette_1" / "results.json").read_text())["mean"]
 
 
