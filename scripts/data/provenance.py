@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +18,24 @@ LONGEST_TITLE = 64  # characters of a DICOM long string
 
 @dataclass(frozen=True)
 class Provenance:
-    """model: its name; weights: their file; nfe: network evaluations per plane and sample."""
+    """model: its name; weights: their file; nfe: network evaluations per plane and sample.
+
+    conditions, target: in place of a task in configs of 0.6, until 0.8.
+    """
 
     model: str
     weights: str
-    task: Task
     nfe: int
     samples: int
     seed: int
+    task: Task = None  # type: ignore[assignment]
+    conditions: Sequence[str] = ()
+    target: str = ""
+
+    def __post_init__(self) -> None:
+        if self.task is None:
+            title = f"{self.target} super-resolution" if self.target in self.conditions else ""
+            object.__setattr__(self, "task", Task(self.conditions, self.target, None, title))
 
     @cached_property
     def sha256(self) -> str:

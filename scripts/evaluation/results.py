@@ -42,10 +42,10 @@ class Results(RunRecord):
 
     def __init__(
         self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None,
-        task: Task | None = None, features: Features | None = None,
+        task: Task | None = None, features: Features | None = None, degradation: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(path, system, inferer, weights=weights, task=task)
-        self.features, self.degradation = features or None, None if task is None else task.degradation
+        self.features, self.degradation = features or None, None if self.task is None else self.task.degradation
 
     def attach(self, engine: Engine) -> None:
         """Measure after each case, write after the last."""

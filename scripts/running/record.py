@@ -36,7 +36,8 @@ class RunRecord:
     def __init__(
         self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None, task: Task | None = None
     ) -> None:
-        self.path, self.system, self.inferer, self.weights, self.task = Path(path), dict(system), inferer, weights, task
+        self.path, self.system, self.inferer, self.weights = Path(path), dict(system), inferer, weights
+        self.task = Task.of(system) if task is None and system.get("conditions") else task  # configs of 0.6, until 0.8
         self.warnings = _Warnings()
 
     def attach(self, engine: Engine) -> None:

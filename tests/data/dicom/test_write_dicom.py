@@ -71,7 +71,9 @@ class Case:
     def save(self, **volumes):
         weights = self.folder / "some.pt"
         weights.write_bytes(b"weights")
-        provenance = Provenance("some", str(weights), Task(["t1"], "t1", BlockAverage((4, 4, 4))), nfe=2, samples=3, seed=5)
+        provenance = Provenance(
+            "some", str(weights), task=Task(["t1"], "t1", BlockAverage((4, 4, 4))), nfe=2, samples=3, seed=5
+        )
         keys = ["pred", "uncertainty"]
         SaveVolumed(keys, self.folder / "out", suffixes=keys, provenance=provenance)({"case": "a", **volumes})
 

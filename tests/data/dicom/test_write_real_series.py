@@ -35,7 +35,7 @@ def rewritten(request, tmp_path_factory):
     volume.meta["dicom_files"] = json.dumps(series.files)
     weights = tmp_path / "some.pt"
     weights.write_bytes(b"weights")
-    provenance = Provenance("some", str(weights), Task(["t1"], "t1", BlockAverage((4, 4, 4))), nfe=1, samples=1, seed=0)
+    provenance = Provenance("some", str(weights), task=Task(["t1"], "t1", BlockAverage((4, 4, 4))), nfe=1, samples=1, seed=0)
     keys = ["pred", "uncertainty"]
     data = {"case": "a", "pred": volume, "uncertainty": volume}
     SaveVolumed(keys, tmp_path / "out", suffixes=keys, provenance=provenance)(data)
