@@ -96,14 +96,14 @@ class _Plan(NamedTuple):
         return stage._replace(folder=f"systems/{name}_{steps}", told=partial(self._told, name))
 
     def _told(self, name: str) -> dict[str, Any]:
-        """What a system runs with, and what its results tell: days of training, and whether its fusion saw full volumes."""
+        """What a system runs with, and what its results tell of its trainings: the days, and whether they saw full volumes."""
         system, weights = SYSTEMS[name], self._file(SYSTEMS[name].weights)
-        used, fused, volumes = trainings_of(system.weights), system.options.get("fusion") is not False, None
+        used, volumes = trainings_of(system.weights), None
         if system.weights in GROUPS:  # one file of all planes
             weights = weights.parent.with_suffix(".pt")
             export_weights(str(self._file(PATTERNS[system.weights])), str(weights), overwrite=True)
-        elif fused:
-            volumes = self.training(system.weights).options.get("patch", "patches") is None
+        elif system.options.get("fusion") is not False:
+            volumes = TRAININGS[system.weights].volumes
         elif TRAININGS[system.weights].members:
             used.remove(system.weights)  # of a fusion's file the planes alone
         days = sum(float(read(self._file(training))["seconds"]) for training in used) / 86400
