@@ -25,12 +25,9 @@ Row = dict[str, Any]
 
 
 def memory(
-    size: str = "compact",
-    sides: Sequence[int] = (96, 128, 160, 192, 256),
-    *,
-    rungs: Sequence[int] = (0,),
+    size: str = "compact", sides: Sequence[int] = (96, 128, 160, 192, 256), *, rungs: Sequence[int] = (0,),
     output: str | None = None,
-) -> list[Row]:
+) -> list[Row]:  # fmt: skip
     """Print, and write to `output`.json and .png, the peak memory of one evaluation of cubes.
 
     sides: voxels a side; rungs: of the memory ladder, from 0, the highest. Each is measured in a process of its own.

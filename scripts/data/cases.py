@@ -24,16 +24,9 @@ SPLITS = ("all", "train", "val")
 
 # The words by which others call our modalities, in lower case. A word that is not here stands for itself.
 ALIASES = {
-    "t1w": "t1",
-    "t1n": "t1",
-    "t1c": "t1ce",
-    "t1gd": "t1ce",
-    "t1post": "t1ce",
-    "t2w": "t2",
-    "t2f": "flair",
-    "t2flair": "flair",
+    "t1w": "t1", "t1n": "t1", "t1c": "t1ce", "t1gd": "t1ce", "t1post": "t1ce", "t2w": "t2", "t2f": "flair", "t2flair": "flair",
     "dseg": "seg",
-}
+}  # fmt: skip
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
 OUTPUT_WORDS = frozenset({"pred", "uncertainty", "error"})
 
@@ -69,16 +62,10 @@ Cases = dict[str, dict[str, list[_File]]]
 
 
 def find_cases(
-    dataset_dir: str | Path,
-    conditions: Sequence[str],
-    *,
-    target: str | None = None,
-    split: str = "all",
-    datalist: str | None = None,
-    train_fraction: float = 0.8,
-    series_rules: Mapping[str, str] | None = None,
+    dataset_dir: str | Path, conditions: Sequence[str], *, target: str | None = None, split: str = "all",
+    datalist: str | None = None, train_fraction: float = 0.8, series_rules: Mapping[str, str] | None = None,
     mask: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]]:  # fmt: skip
     """Cases as `{"case": name, "image": [path per condition], "label": path of the target}`, sorted by name.
 
     dataset_dir: a folder in any layout of docs/your_data.md, or DICOM, in place of whose paths stand `DicomSeries`; or a

@@ -31,11 +31,7 @@ class CropToContentd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: Sequence[str] = ("image", "label"),
-        multiple: Sequence[int] = (1, 1, 1),
-        *,
-        allow_missing_keys: bool = True,
+        self, keys: Sequence[str] = ("image", "label"), multiple: Sequence[int] = (1, 1, 1), *, allow_missing_keys: bool = True
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.multiple = tuple(multiple)
@@ -60,13 +56,9 @@ class RestoreGridd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: Sequence[str] = ("pred",),
-        reference_key: str = "image",
-        *,
-        fill: str | float | Sequence[str | float] = BACKGROUND,
-        allow_missing_keys: bool = False,
-    ) -> None:
+        self, keys: Sequence[str] = ("pred",), reference_key: str = "image", *,
+        fill: str | float | Sequence[str | float] = BACKGROUND, allow_missing_keys: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys)
         self.reference_key = reference_key
         self.fill = ensure_tuple_rep(fill, len(self.keys))

@@ -50,14 +50,9 @@ class LoadVolumesd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: Sequence[str] = ("image", "label"),
-        degradation: Degradation | None = None,
-        *,
-        simulate: bool = False,
-        masks: Sequence[str] = (),
-        allow_missing_keys: bool = True,
-    ) -> None:
+        self, keys: Sequence[str] = ("image", "label"), degradation: Degradation | None = None, *, simulate: bool = False,
+        masks: Sequence[str] = (), allow_missing_keys: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys)
         self.degradation = degradation
         self.simulate, self.masks = simulate, set(masks)

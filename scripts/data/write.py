@@ -36,14 +36,9 @@ class SaveVolumed(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: Sequence[str],
-        output_dir: str | Path,
-        *,
-        case_key: str = "case",
-        suffixes: Sequence[str],
+        self, keys: Sequence[str], output_dir: str | Path, *, case_key: str = "case", suffixes: Sequence[str],
         provenance: Provenance | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys=True)
         if len(self.keys) != len(suffixes):
             raise ValueError(f"{len(self.keys)} keys need as many suffixes, not {list(suffixes)}")

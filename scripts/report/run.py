@@ -24,14 +24,9 @@ PAGE, PICTURE = "report.html", "planes.png"
 
 
 def report(
-    run_dir: str,
-    *,
-    dataset_dir: str | None = None,
-    truth_dir: str | None = None,
-    datalist: str | None = None,
-    max_cases: int | None = None,
-    **task: Any,
-) -> Path:
+    run_dir: str, *, dataset_dir: str | None = None, truth_dir: str | None = None, datalist: str | None = None,
+    max_cases: int | None = None, **task: Any,
+) -> Path:  # fmt: skip
     """Write `run_dir/<case>/report.html` and `planes.png` for every case with a result, and `run_dir/report.html`; returns
     the latter.
 
