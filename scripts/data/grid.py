@@ -162,8 +162,7 @@ def _shift(voxels: Sequence[int]) -> np.ndarray:
 
 
 def _matrix(affine: Any) -> np.ndarray:
-    matrix: np.ndarray = torch.as_tensor(affine).cpu().numpy()
-    return matrix
+    return torch.as_tensor(affine).cpu().numpy()
 
 
 def _ints(values: Any) -> list[int]:

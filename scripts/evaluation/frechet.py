@@ -57,8 +57,7 @@ def kernel_distance(pred: Matrix, truth: Matrix) -> tuple[float | None, float | 
 
 
 def _kernel(x: Matrix, y: Matrix) -> Matrix:
-    found: Matrix = (x @ y.T / x.shape[1] + 1) ** DEGREE
-    return found
+    return (x @ y.T / x.shape[1] + 1) ** DEGREE
 
 
 class FeatureDistances:

@@ -60,8 +60,7 @@ class MedicalNet:
         """(H, W, D) in [0, 1], of any size -> (2048,)."""
         x = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32)).to(self.device)
         x = F.interpolate(2 * x[None, None] - 1, size=(SIDE, SIDE, SIDE), mode="trilinear", align_corners=False)
-        pooled: Vector = self.network(x)[0].double().cpu().numpy()
-        return pooled
+        return self.network(x)[0].double().cpu().numpy()
 
 
 def _load(network: nn.Module, path: Path) -> None:

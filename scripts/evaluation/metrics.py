@@ -82,8 +82,7 @@ def absolute_error(pred: Volume, truth: Volume) -> Volume:
 
 def uniform_similarity(pred: Volume, truth: Volume) -> Volume:
     """Structural similarity in cubes of 7 voxels a side, as in the paper."""
-    local: Volume = structural_similarity(truth, pred, win_size=UNIFORM, data_range=1.0, full=True)[1]
-    return local
+    return structural_similarity(truth, pred, win_size=UNIFORM, data_range=1.0, full=True)[1]
 
 
 def gaussian_similarity(pred: Volume, truth: Volume) -> Volume:
@@ -92,8 +91,7 @@ def gaussian_similarity(pred: Volume, truth: Volume) -> Volume:
     The same numbers as MONAI's, separably: MONAI convolves with all 1331 weights, which takes 20 times as long.
     """
     options = {"gaussian_weights": True, "sigma": SIGMA, "use_sample_covariance": False}
-    local: Volume = structural_similarity(truth, pred, data_range=1.0, full=True, **options)[1]
-    return local
+    return structural_similarity(truth, pred, data_range=1.0, full=True, **options)[1]
 
 
 def decibel(error: float) -> float:

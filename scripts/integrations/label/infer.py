@@ -53,8 +53,7 @@ class TranslationTask(BasicInferTask):
 
     def post_transforms(self, data: Any = None) -> Sequence[Callable[..., Any]]:
         """The bundle's, which end with writing."""
-        transforms: Sequence[Callable[..., Any]] = _parser(data).get_parsed_content("postprocessing").transforms
-        return transforms
+        return _parser(data).get_parsed_content("postprocessing").transforms
 
     def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[str, dict[str, Any]]:
         """What was written, under names that the server may delete; a client's wish for integers is not granted."""
@@ -70,13 +69,11 @@ class TranslationTask(BasicInferTask):
         if self._networks.get(device, (None, None))[1] != stamp:
             network = load_weights(_parser(data).get_parsed_content("network_def"), path)
             self._networks[device] = (network.to(device).eval(), stamp)
-        loaded: nn.Module = self._networks[device][0]
-        return loaded
+        return self._networks[device][0]
 
 
 def _parser(data: Any) -> ConfigParser:
-    parser: ConfigParser = data["parser"]
-    return parser
+    return data["parser"]
 
 
 def _moved(path: str) -> str:
