@@ -25,6 +25,12 @@ def root_cause(error: BaseException | None) -> BadInput | None:
     return error
 
 
+def one_line(error: BaseException) -> str:
+    """What to tell a user: the `BadInput` behind an error, or its kind and the beginning of its first line."""
+    known = root_cause(error)
+    return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+
+
 def exit_code(command: Callable[[], object]) -> int:
     """Run a command line's work: 0, or 1 after the one line of a `BadInput`. Who reads no further, as `head`, is no error."""
     try:

@@ -58,7 +58,7 @@ class SaveVolumed(MapTransform):
             folder = self.output_dir / case
             path = folder / f"{case}_{suffix}.nii.gz"
             if self.provenance is not None:
-                write_dicom(d.get(key), folder / _dicom_name(suffix), self.provenance)
+                write_dicom(d.get(key), folder / (suffix + DICOM_SUFFIX * (suffix == UNCERTAINTY)), self.provenance)
             if key in d:
                 write_volume(d[key], path)
                 d[f"{key}_path"] = str(path)
@@ -97,10 +97,6 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
     write = write_parametric_map if path.suffix == DICOM_SUFFIX else write_series
     with whole(path, REMEDY) as part:
         write(volume, part, files, provenance)
-
-
-def _dicom_name(suffix: str) -> str:
-    return f"{suffix}{DICOM_SUFFIX}" if suffix == UNCERTAINTY else suffix
 
 
 def nifti_image(volume: MetaTensor) -> Any:

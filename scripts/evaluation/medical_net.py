@@ -20,7 +20,6 @@ Volume = npt.NDArray[np.floating]
 Vector = npt.NDArray[np.float64]
 
 SIDE = 256  # voxels, of the network's input
-PREFIX = "module."
 REMEDY = "give MedicalNet's resnet_50.pth (docs/evaluation.md#numbers)"
 
 
@@ -69,6 +68,6 @@ def _load(network: nn.Module, path: Path) -> None:
         raise BadInput(f"{path}: no such weights file; {REMEDY}")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        network.load_state_dict({name.removeprefix(PREFIX): value for name, value in stored.items()}, strict=True)
+        network.load_state_dict({name.removeprefix("module."): value for name, value in stored.items()}, strict=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BadInput(f"{path}: does not hold the weights of MedicalNet's 3D ResNet-50; {REMEDY}") from error

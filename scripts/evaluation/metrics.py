@@ -132,8 +132,8 @@ def slice_consistency(pred: Volume, truth: Volume, axis: int, mask: Mask | None 
     """
     steps = [np.abs(np.diff(volume.astype(np.float64), axis=axis)) for volume in (pred, truth)]
     if mask is not None:
-        both = np.logical_and(*(np.take(mask, span, axis=axis) for span in _neighbours(mask.shape[axis])))
-        steps = [step[both] for step in steps]
+        inside = np.moveaxis(mask, axis, 0)
+        steps = [np.moveaxis(step, axis, 0)[inside[1:] & inside[:-1]] for step in steps]
     found, right = (float(step.sum()) for step in steps)
     return found / right if right else float("nan")
 
@@ -152,7 +152,3 @@ def measurement_error(pred: Volume, truth: Volume, degradation: Degradation) -> 
 
 def _mean(chosen: Volume) -> float:
     return float(chosen.mean(dtype=np.float64)) if chosen.size else float("nan")
-
-
-def _neighbours(side: int) -> tuple[range, range]:
-    return range(side - 1), range(1, side)
