@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import write_json
@@ -70,7 +69,6 @@ def measure(size: str, side: int, rung: int) -> Row:
 def _figure(size: str, rows: Sequence[Row], path: Path) -> None:
     """Measured memory (points) and predicted memory (lines) against voxels."""
     figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for rung in sorted({row["rung"] for row in rows}):
         chosen = [row for row in rows if row["rung"] == rung]

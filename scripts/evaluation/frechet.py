@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .features import Features
+from .features import Features, Volume
 
-Volume = npt.NDArray[np.floating]
 Matrix = npt.NDArray[np.float64]
 DEGREE = 3  # of the polynomial kernel
 

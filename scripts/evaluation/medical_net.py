@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import resnet50
 from torch import nn
 
 from ..errors import BadInput
-
-Volume = npt.NDArray[np.floating]
-Vector = npt.NDArray[np.float64]
+from .features import Vector, Volume
 
 SIDE = 256  # voxels, of the network's input
 REMEDY = "give MedicalNet's resnet_50.pth (docs/evaluation.md#numbers)"

@@ -15,7 +15,7 @@ from ... import bundle_root
 from ...errors import BadInput, exit_code
 from ...files import read_json, write_json, write_text
 from ...measurement import Task
-from .. import task_names
+from ...running.workflow import task_configs
 
 ROOT = Path(bundle_root())
 MODULE = "ScoreFusionModel"
@@ -37,7 +37,7 @@ def install(extension: Path) -> list[str]:
     classes = extension / "ModalityConverterLib" / "ModelsImpl"
     if not (listed.is_file() and classes.is_dir()):
         raise BadInput(f"{extension}: is not the module ModalityConverter; give the folder that holds ModalityConverter.py")
-    places = {task: place for task in task_names() if (place := _place(task)) is not None}
+    places = {task: place for task, file in task_configs().items() if (place := _place(file)) is not None}
     if not places:
         raise BadInput(f"{ROOT / 'models'}: holds weights of no task with a single input; train or fetch them first")
     models = read_json(listed, "install the extension anew")
@@ -63,9 +63,9 @@ def _task_in(file: Path) -> str:
         return file.stem
 
 
-def _place(task: str) -> dict[str, Any] | None:
+def _place(task: Path) -> dict[str, Any] | None:
     """Where the bundle and its Python are, and what the task is; None without weights, or when one volume is not enough."""
-    files = [str(ROOT / "configs" / name) for name in ("inference.yaml", f"task_{task}.yaml")]
+    files = [str(file) for file in (ROOT / "configs" / "inference.yaml", task)]
     parser = ConfigParser()
     parser.read_config(files)
     asked: Task = parser.get_parsed_content("task")
