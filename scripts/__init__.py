@@ -18,8 +18,7 @@ def bundle_root() -> str:
 
 def bundle_version() -> str:
     """As in configs/metadata.json."""
-    version: str = json.loads(Path(bundle_root(), "configs", "metadata.json").read_text(encoding="utf-8"))["version"]
-    return version
+    return json.loads(Path(bundle_root(), "configs", "metadata.json").read_text(encoding="utf-8"))["version"]
 
 
 def restore(image: Any, affine: Any = None, **options: Any) -> Any:

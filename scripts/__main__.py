@@ -44,6 +44,7 @@ PICTURE = arg("--output", metavar="PNG", help="picture to write")
 CASES = arg("--max-cases", type=int, metavar="N", help="the first so many (default: all)")
 BLOCK = arg("--block", type=int, nargs=3, metavar="N", help="voxels averaged along each axis")
 SIZE = arg("--size", metavar="NAME", help="network preset (default: compact)")
+SPLIT = arg("--split", choices=["all", "train", "val"], help="default: val")
 CONFIG = (
     arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution)"),
     arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path (docs/configs.md)"),
@@ -65,8 +66,7 @@ GROUPS = {
         "doctor": Command(
             "say what a folder holds, what would be used and what is wrong", "data.doctor:doctor",
             (SOURCE, arg("--task", nargs="+", metavar="NAME", help="conditions (default: t1)"),
-            arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"),
-            help="as series_rules"))),
+            arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"))),
         "report": Command(
             "a page for every case of a run and one for all, to look at offline", "report:report",
             (arg("run_dir", help="folder of a restore or evaluate"),
@@ -87,8 +87,7 @@ GROUPS = {
     "Measure": {
         "evaluate": Command(
             "restore simulated measurements of a split and measure the result", "running.commands:evaluate",
-            (DATA, OUTPUT, arg("--split", choices=["all", "train", "val"], help="default: val"),
-            arg("--predictions", metavar="DIR", help="measure what lies there instead of inferring"),
+            (DATA, OUTPUT, SPLIT, arg("--predictions", metavar="DIR", help="measure what lies there instead of inferring"),
             arg("--mask", metavar="NAME", help="a label map within which metrics are also taken"), CASES, *RUN)),
         "tables": Command(
             "results of evaluations side by side, with intervals or paired tests", "tables:tables",
@@ -104,8 +103,7 @@ GROUPS = {
             arg("--case", help="default: the first that all of them have"), PICTURE)),
         "floors": Command(
             "PSNR and SSIM of classical interpolation on a split", "experiments.floors:floors",
-            (DATA, arg("--modality", help="default: t1"), BLOCK,
-            arg("--split", choices=["all", "train", "val"], help="default: val"), CASES)),
+            (DATA, arg("--modality", help="default: t1"), BLOCK, SPLIT, CASES)),
         "benchmark": Command(
             "this machine's limit, the plain way and ours", "benchmarks.speed:speed",
             (SIZE, arg("--shape", type=int, nargs=3, metavar="N", help="voxels (default: 192 192 152)"),

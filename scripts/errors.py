@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one error a user can mend."""
+"""The one error a user can mend, and how messages are worded."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class BadInput(ValueError):
@@ -23,6 +23,18 @@ def root_cause(error: BaseException | None) -> BadInput | None:
         told = _TOLD.search(str(error))
         error = BadInput(told.group(1)) if told else error.__cause__ or error.__context__
     return error
+
+
+def one_line(error: BaseException) -> str:
+    """What to tell a user: the `BadInput` behind an error, or its kind and the beginning of its first line."""
+    known = root_cause(error)
+    return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+
+
+def listed(items: Sequence[str], separator: str = ", ", *, most: int = 6) -> str:
+    """The first of some items, and how many more there are."""
+    more = [f"and {len(items) - most} more"] if len(items) > most else []
+    return separator.join([*items[:most], *more])
 
 
 def exit_code(command: Callable[[], object]) -> int:

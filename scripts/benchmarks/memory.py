@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import write_json
@@ -25,12 +24,9 @@ Row = dict[str, Any]
 
 
 def memory(
-    size: str = "compact",
-    sides: Sequence[int] = (96, 128, 160, 192, 256),
-    *,
-    rungs: Sequence[int] = (0,),
+    size: str = "compact", sides: Sequence[int] = (96, 128, 160, 192, 256), *, rungs: Sequence[int] = (0,),
     output: str | None = None,
-) -> list[Row]:
+) -> list[Row]:  # fmt: skip
     """Print, and write to `output`.json and .png, the peak memory of one evaluation of cubes.
 
     sides: voxels a side; rungs: of the memory ladder, from 0, the highest. Each is measured in a process of its own.
@@ -73,7 +69,6 @@ def measure(size: str, side: int, rung: int) -> Row:
 def _figure(size: str, rows: Sequence[Row], path: Path) -> None:
     """Measured memory (points) and predicted memory (lines) against voxels."""
     figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for rung in sorted({row["rung"] for row in rows}):
         chosen = [row for row in rows if row["rung"] == rung]

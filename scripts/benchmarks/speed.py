@@ -62,8 +62,9 @@ def speed(
         "ours, a training sample of a plane: s": training,
         "peak memory: GB": peak_memory_gb(),
     }
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     about = {
-        "size": size, "planes": list(planes), "shape": list(shape), "box": list(box), "device": _name(device),
+        "size": size, "planes": list(planes), "shape": list(shape), "box": list(box), "device": name,
         "threads": torch.get_num_threads(), "precision": _dtypes(half)[-1],
     }  # fmt: skip
     _report(about, figures, json_path)
@@ -76,10 +77,6 @@ def _report(about: dict[str, Any], figures: dict[str, float], json_path: str | N
         print(f"{name:52}{value:12.2f}")
     if json_path:
         write_json(json_path, {**about, **figures})
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _dtypes(half: bool) -> list[str]:
@@ -185,7 +182,6 @@ def _plain_training(size: str, device: torch.device) -> float:
 def _our_training(size: str, device: torch.device, half: bool) -> float:
     """Seconds a slice of 96x96 of one optimiser step of ours."""
     network = ScoreFusion(["coronal"], size=size, fusion=False).to(device).members[0].get_submodule("denoiser")
-
     x = torch.randn(PLAIN_SLICES, 6, 96, 96, device=device)
 
     def denoise() -> Tensor:

@@ -9,15 +9,6 @@ from .volumes import LoadVolumesd
 from .write import SaveVolumed
 
 __all__ = [
-    "CropToContentd",
-    "EpochSampler",
-    "LoadVolumesd",
-    "PatchDataset",
-    "PrepareTrainingd",
-    "Provenance",
-    "RestoreGridd",
-    "SaveVolumed",
-    "SlicePatch",
-    "VolumePatch",
-    "find_cases",
-]
+    "CropToContentd", "EpochSampler", "LoadVolumesd", "PatchDataset", "PrepareTrainingd", "Provenance", "RestoreGridd",
+    "SaveVolumed", "SlicePatch", "VolumePatch", "find_cases",
+]  # fmt: skip

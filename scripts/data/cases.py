@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from ..errors import BadInput
+from ..errors import BadInput, listed
 from .archive import unzip
 from .dicom import DicomSeries
 from .formats import stem, suffix
@@ -24,16 +24,9 @@ SPLITS = ("all", "train", "val")
 
 # The words by which others call our modalities, in lower case. A word that is not here stands for itself.
 ALIASES = {
-    "t1w": "t1",
-    "t1n": "t1",
-    "t1c": "t1ce",
-    "t1gd": "t1ce",
-    "t1post": "t1ce",
-    "t2w": "t2",
-    "t2f": "flair",
-    "t2flair": "flair",
+    "t1w": "t1", "t1n": "t1", "t1c": "t1ce", "t1gd": "t1ce", "t1post": "t1ce", "t2w": "t2", "t2f": "flair", "t2flair": "flair",
     "dseg": "seg",
-}
+}  # fmt: skip
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
 OUTPUT_WORDS = frozenset({"pred", "uncertainty", "error"})
 
@@ -57,7 +50,7 @@ LAYOUTS = tuple(
 )
 SUBJECT = re.compile(r"sub-[^_]+(?=_ses-)|BraTS-[A-Za-z]+-\d+(?=-\d+$)")
 DEEPEST = 5  # path parts of an unprocessed HCP file
-NAMED_AT_MOST = 20
+MOST = 20  # cases that a line names
 
 
 class _File(NamedTuple):
@@ -69,16 +62,10 @@ Cases = dict[str, dict[str, list[_File]]]
 
 
 def find_cases(
-    dataset_dir: str | Path,
-    conditions: Sequence[str],
-    *,
-    target: str | None = None,
-    split: str = "all",
-    datalist: str | None = None,
-    train_fraction: float = 0.8,
-    series_rules: Mapping[str, str] | None = None,
+    dataset_dir: str | Path, conditions: Sequence[str], *, target: str | None = None, split: str = "all",
+    datalist: str | None = None, train_fraction: float = 0.8, series_rules: Mapping[str, str] | None = None,
     mask: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]]:  # fmt: skip
     """Cases as `{"case": name, "image": [path per condition], "label": path of the target}`, sorted by name.
 
     dataset_dir: a folder in any layout of docs/your_data.md, or DICOM, in place of whose paths stand `DicomSeries`; or a
@@ -164,7 +151,7 @@ def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
             cases.setdefault(stem(path), {}).setdefault(asked[0], []).append(_File(path, 0))
         if doubtful := [path.name for path in flat if _told(path) and asked[0] not in _told(path)]:
             fact = f"taken as {asked[0]}, though their names tell another modality"
-            logger.warning("%s: %s: %s; move away what is not", root, fact, _some(doubtful))
+            logger.warning("%s: %s: %s; move away what is not", root, fact, listed(doubtful, most=MOST))
     return dict(sorted(cases.items())), files
 
 
@@ -212,7 +199,7 @@ def _is_output(path: Path) -> bool:
 
 def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> NoReturn:
     seen = f"{len(files)} volume files, such as {files[0].relative_to(root)}" if files else "no volume or DICOM file"
-    raise BadInput(f"{root}: no case with {_and(asked)}; found {seen}; see docs/your_data.md#layouts for names")
+    raise BadInput(f"{root}: no case with {' and '.join(asked)}; found {seen}; see docs/your_data.md#layouts for names")
 
 
 def _from_dicom(root: Path, split: _Split, asked: Sequence[str], rules: Mapping[str, str]) -> dict[str, dict[str, DicomSeries]]:
@@ -238,10 +225,10 @@ def _complete(root: Path, cases: Cases, asked: Sequence[str]) -> dict[str, dict[
     if not complete:
         seen = Counter(modality for files in cases.values() for modality in files)
         counts = ", ".join(f"{modality} ({number})" for modality, number in sorted(seen.items()))
-        raise BadInput(f"{root}: none of {len(cases)} cases has {_and(asked)}; modalities seen: {counts}")
+        raise BadInput(f"{root}: none of {len(cases)} cases has {' and '.join(asked)}; modalities seen: {counts}")
     if len(complete) < len(cases):
-        left_out = [f"{case} (no {_and(lacks)})" for case, lacks in lacking.items() if lacks]
-        logger.warning("%s: left out %d of %d cases: %s", root, len(left_out), len(cases), _some(left_out))
+        left_out = [f"{case} (no {' and '.join(lacks)})" for case, lacks in lacking.items() if lacks]
+        logger.warning("%s: left out %d of %d cases: %s", root, len(left_out), len(cases), listed(left_out, most=MOST))
     _warn_of_further_runs(root, {case: cases[case] for case in complete}, asked)
     chosen, unclear = {}, []
     for case in complete:
@@ -265,22 +252,11 @@ def _the_one(case: str, modality: str, files: Sequence[_File]) -> Path:
 
 
 def _warn_of_further_runs(root: Path, cases: Cases, asked: Sequence[str]) -> None:
-    repeated = [case for case, files in cases.items() if any(_are_runs(files[modality]) for modality in asked)]
+    repeated = [
+        case for case, files in cases.items() if any(len(files[m]) > 1 and all(file.run for file in files[m]) for m in asked)
+    ]
     if repeated:
-        logger.warning("%s: took the first of several runs in %d cases: %s", root, len(repeated), _some(repeated))
-
-
-def _are_runs(files: Sequence[_File]) -> bool:
-    return len(files) > 1 and all(file.run for file in files)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
-def _and(words: Iterable[str]) -> str:
-    return " and ".join(words)
+        logger.warning("%s: took the first of several runs in %d cases: %s", root, len(repeated), listed(repeated, most=MOST))
 
 
 # Splitting by subject
@@ -323,7 +299,7 @@ def _by_table(table: Path, cases: Sequence[str]) -> dict[str, str]:
     names = {case: split_of.get(case, split_of.get(subject_of(case), "")) for case in cases}
     unnamed = [case for case, name in names.items() if not name]
     if unnamed:
-        logger.warning("%s: names no split for %d cases, left out: %s", table, len(unnamed), _some(unnamed))
+        logger.warning("%s: names no split for %d cases, left out: %s", table, len(unnamed), listed(unnamed, most=MOST))
     by_subject: dict[str, str] = {}
     for case, name in names.items():
         if name and by_subject.setdefault(subject_of(case), name) != name:
@@ -360,7 +336,7 @@ def _listed_entry(root: Path, file: Path, item: Any, wanted: Sequence[str], goal
     image = item.get("image") or []
     image = [image] if isinstance(image, str) else list(image)
     if len(image) != len(wanted):
-        raise BadInput(f"{file}: {image} should be one image for each condition, {_and(wanted)}; list them in order")
+        raise BadInput(f"{file}: {image} should be one image for each condition, {' and '.join(wanted)}; list them in order")
     label = item.get("label")
     if goal in wanted and not label:  # the condition is simulated from the target: one file is both
         label = image[wanted.index(goal)]

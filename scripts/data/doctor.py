@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from .cases import find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, find_studies, weighting
 from .dicom.read import affine_of
-from .volumes import GRID_TOLERANCE_MM, checked_header
+from .volumes import GRID_TOLERANCE_MM, checked_header, distance_mm
 
 orientations: Any = nib.orientations  # has no types
 
@@ -113,7 +112,4 @@ def _grid(source: str | DicomSeries) -> Grid:
 
 
 def _same(first: Grid, second: Grid) -> bool:
-    if first[1] != second[1]:
-        return False
-    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in first[1]))]).T
-    return bool(np.linalg.norm((first[0] - second[0]) @ corners, axis=0).max() <= GRID_TOLERANCE_MM)
+    return first[1] == second[1] and distance_mm(first[0], second[0], first[1]) <= GRID_TOLERANCE_MM

@@ -31,11 +31,7 @@ class CropToContentd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: Sequence[str] = ("image", "label"),
-        multiple: Sequence[int] = (1, 1, 1),
-        *,
-        allow_missing_keys: bool = True,
+        self, keys: Sequence[str] = ("image", "label"), multiple: Sequence[int] = (1, 1, 1), *, allow_missing_keys: bool = True
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.multiple = tuple(multiple)
@@ -60,13 +56,9 @@ class RestoreGridd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: Sequence[str] = ("pred",),
-        reference_key: str = "image",
-        *,
-        fill: str | float | Sequence[str | float] = BACKGROUND,
-        allow_missing_keys: bool = False,
-    ) -> None:
+        self, keys: Sequence[str] = ("pred",), reference_key: str = "image", *,
+        fill: str | float | Sequence[str | float] = BACKGROUND, allow_missing_keys: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys)
         self.reference_key = reference_key
         self.fill = ensure_tuple_rep(fill, len(self.keys))
@@ -91,16 +83,16 @@ def content_box(volume: Tensor, multiple: Sequence[int]) -> list[slice]:
 
 def restore_grid(pred: Tensor, reference: MetaTensor, *, fill: float) -> MetaTensor:
     """One prediction (C, H, W, D) of the crop `reference` on the source's axes; see `RestoreGridd`."""
-    padded = _ints(reference.meta.get("padded_shape", reference.shape[1:]))
-    if list(pred.shape[1:]) not in (list(reference.shape[1:]), list(padded)):
+    padded = list(map(int, reference.meta.get("padded_shape", reference.shape[1:])))  # whatever a DataLoader made of them
+    if list(pred.shape[1:]) not in (list(reference.shape[1:]), padded):
         raise ValueError(f"prediction {list(pred.shape)} and its reference {list(reference.shape)} differ in size")
     meta = dict(reference.meta)
     voxels = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
-    start = _ints(meta.pop("crop_start", (0, 0, 0)))
+    start = list(map(int, meta.pop("crop_start", (0, 0, 0))))
     meta.pop("padded_shape", None), meta.pop("background", None)
-    height, width, depth = _ints(meta.pop("grid_shape"))
+    height, width, depth = map(int, meta.pop("grid_shape"))
     full = voxels
-    if list(voxels.shape[1:]) != list(padded):
+    if list(voxels.shape[1:]) != padded:
         full = voxels.new_full((voxels.shape[0], *padded), fill)
         h, w, d = (slice(at, at + side) for at, side in zip(start, voxels.shape[1:], strict=True))
         full[:, h, w, d] = voxels
@@ -170,10 +162,4 @@ def _shift(voxels: Sequence[int]) -> np.ndarray:
 
 
 def _matrix(affine: Any) -> np.ndarray:
-    matrix: np.ndarray = torch.as_tensor(affine).cpu().numpy()
-    return matrix
-
-
-def _ints(values: Any) -> list[int]:
-    """Three ints, whatever a DataLoader made of them."""
-    return [int(value) for value in values]
+    return torch.as_tensor(affine).cpu().numpy()

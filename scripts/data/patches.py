@@ -39,11 +39,7 @@ class PrepareTrainingd(MapTransform):
         conditions, mask, scale = conditions_and_mask(image, self.degradation)
         target = scale.of_channel(0) if self.degradation is not None else intensity_range(label)
         prepared = {"image": torch.cat([conditions, mask], dim=1)[0], "label": target.normalize(label)[0]}
-        return {**data, **{key: _plain(value).contiguous() for key, value in prepared.items()}}
-
-
-def _plain(value: Tensor) -> Tensor:
-    return value.as_subclass(Tensor)
+        return {**data, **{key: value.as_subclass(Tensor).contiguous() for key, value in prepared.items()}}
 
 
 class Patch(Protocol):

@@ -50,14 +50,9 @@ class LoadVolumesd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: Sequence[str] = ("image", "label"),
-        degradation: Degradation | None = None,
-        *,
-        simulate: bool = False,
-        masks: Sequence[str] = (),
-        allow_missing_keys: bool = True,
-    ) -> None:
+        self, keys: Sequence[str] = ("image", "label"), degradation: Degradation | None = None, *, simulate: bool = False,
+        masks: Sequence[str] = (), allow_missing_keys: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys)
         self.degradation = degradation
         self.simulate, self.masks = simulate, set(masks)
@@ -228,15 +223,15 @@ def _check_same_grid(case: str, grid: MetaTensor, volume: MetaTensor, first: Met
         refined = "" if grid is first else f" and so {_by(grid.shape[1:])} on the fine grid"
         sizes = f"{name} is {_by(first.shape[1:])}{refined} but {other} is {_by(volume.shape[1:])}"
         raise BadInput(f"case {case}: {sizes}; {remedy}")
-    apart = float((_corners(grid) - _corners(volume)).norm(dim=0).max())
+    apart = distance_mm(np.asarray(grid.affine), np.asarray(volume.affine), grid.shape[1:])
     if apart > GRID_TOLERANCE_MM:
         raise BadInput(f"case {case}: {name} and {other} lie up to {apart:.3g} mm apart in space; {remedy}")
 
 
-def _corners(volume: MetaTensor) -> Tensor:
-    """World coordinates (4, 8) in mm of the centres of the eight corner voxels."""
-    corners = itertools.product(*((0, side - 1) for side in volume.shape[1:]))
-    return volume.affine @ torch.tensor([(*corner, 1) for corner in corners], dtype=torch.float64).T
+def distance_mm(first: np.ndarray, second: np.ndarray, shape: Sequence[int]) -> float:
+    """The farthest that two affines (4, 4) place the centre of one of the eight corner voxels apart."""
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in shape))]).T
+    return float(np.linalg.norm((first - second) @ corners, axis=0).max())
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -36,14 +36,9 @@ class SaveVolumed(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: Sequence[str],
-        output_dir: str | Path,
-        *,
-        case_key: str = "case",
-        suffixes: Sequence[str],
+        self, keys: Sequence[str], output_dir: str | Path, *, case_key: str = "case", suffixes: Sequence[str],
         provenance: Provenance | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys=True)
         if len(self.keys) != len(suffixes):
             raise ValueError(f"{len(self.keys)} keys need as many suffixes, not {list(suffixes)}")
@@ -63,7 +58,7 @@ class SaveVolumed(MapTransform):
             folder = self.output_dir / case
             path = folder / f"{case}_{suffix}.nii.gz"
             if self.provenance is not None:
-                write_dicom(d.get(key), folder / _dicom_name(suffix), self.provenance)
+                write_dicom(d.get(key), folder / (suffix + DICOM_SUFFIX * (suffix == UNCERTAINTY)), self.provenance)
             if key in d:
                 write_volume(d[key], path)
                 d[f"{key}_path"] = str(path)
@@ -102,10 +97,6 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
     write = write_parametric_map if path.suffix == DICOM_SUFFIX else write_series
     with whole(path, REMEDY) as part:
         write(volume, part, files, provenance)
-
-
-def _dicom_name(suffix: str) -> str:
-    return f"{suffix}{DICOM_SUFFIX}" if suffix == UNCERTAINTY else suffix
 
 
 def nifti_image(volume: MetaTensor) -> Any:

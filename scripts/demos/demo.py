@@ -15,7 +15,8 @@ from ..data.volumes import make_volume, pad_to_multiple, read_volume
 from ..data.write import write_volume
 from ..evaluation.metrics import psnr, ssim
 from ..measurement import BlockAverage
-from ..report.planes_figure import Volume, planes_figure
+from ..report.planes_figure import planes_figure
+from ..report.slices import Volume
 from ..running.workflow import run_workflow
 
 FACTORS = (4, 4, 4)

@@ -10,14 +10,7 @@ from .samplers import *  # noqa: F403 (every sample_* of there)
 from .schedules import NoiseSchedule
 
 __all__ = [
-    "Alternating",
-    "AveragedStates",
-    "BlockAverage",
-    "Bridge",
-    "Degradation",
-    "Diffusion",
-    "NoiseSchedule",
-    "ThickScans",
+    "Alternating", "AveragedStates", "BlockAverage", "Bridge", "Degradation", "Diffusion", "NoiseSchedule", "ThickScans",
     "sample_bridge",
-]
+]  # fmt: skip
 __all__ += samplers.__all__

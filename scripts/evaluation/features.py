@@ -50,8 +50,7 @@ class FilterBank:
             if scale:
                 level = F.avg_pool3d(level[None], 2, ceil_mode=True)[0]
             statistics += [value for response in _responses(level) for value in _pooled(response)]
-        found: Vector = np.log1p(np.array(statistics, dtype=np.float64) / self.threshold)
-        return found
+        return np.log1p(np.array(statistics, dtype=np.float64) / self.threshold)
 
 
 def _responses(volume: Tensor) -> list[Tensor]:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .features import Features
+from .features import Features, Volume
 
-Volume = npt.NDArray[np.floating]
 Matrix = npt.NDArray[np.float64]
 DEGREE = 3  # of the polynomial kernel
 
@@ -57,8 +56,7 @@ def kernel_distance(pred: Matrix, truth: Matrix) -> tuple[float | None, float | 
 
 
 def _kernel(x: Matrix, y: Matrix) -> Matrix:
-    found: Matrix = (x @ y.T / x.shape[1] + 1) ** DEGREE
-    return found
+    return (x @ y.T / x.shape[1] + 1) ** DEGREE
 
 
 class FeatureDistances:

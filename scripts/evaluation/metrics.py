@@ -82,8 +82,7 @@ def absolute_error(pred: Volume, truth: Volume) -> Volume:
 
 def uniform_similarity(pred: Volume, truth: Volume) -> Volume:
     """Structural similarity in cubes of 7 voxels a side, as in the paper."""
-    local: Volume = structural_similarity(truth, pred, win_size=UNIFORM, data_range=1.0, full=True)[1]
-    return local
+    return structural_similarity(truth, pred, win_size=UNIFORM, data_range=1.0, full=True)[1]
 
 
 def gaussian_similarity(pred: Volume, truth: Volume) -> Volume:
@@ -92,8 +91,7 @@ def gaussian_similarity(pred: Volume, truth: Volume) -> Volume:
     The same numbers as MONAI's, separably: MONAI convolves with all 1331 weights, which takes 20 times as long.
     """
     options = {"gaussian_weights": True, "sigma": SIGMA, "use_sample_covariance": False}
-    local: Volume = structural_similarity(truth, pred, data_range=1.0, full=True, **options)[1]
-    return local
+    return structural_similarity(truth, pred, data_range=1.0, full=True, **options)[1]
 
 
 def decibel(error: float) -> float:
@@ -134,8 +132,8 @@ def slice_consistency(pred: Volume, truth: Volume, axis: int, mask: Mask | None 
     """
     steps = [np.abs(np.diff(volume.astype(np.float64), axis=axis)) for volume in (pred, truth)]
     if mask is not None:
-        both = np.logical_and(*(np.take(mask, span, axis=axis) for span in _neighbours(mask.shape[axis])))
-        steps = [step[both] for step in steps]
+        inside = np.moveaxis(mask, axis, 0)
+        steps = [np.moveaxis(step, axis, 0)[inside[1:] & inside[:-1]] for step in steps]
     found, right = (float(step.sum()) for step in steps)
     return found / right if right else float("nan")
 
@@ -154,7 +152,3 @@ def measurement_error(pred: Volume, truth: Volume, degradation: Degradation) -> 
 
 def _mean(chosen: Volume) -> float:
     return float(chosen.mean(dtype=np.float64)) if chosen.size else float("nan")
-
-
-def _neighbours(side: int) -> tuple[range, range]:
-    return range(side - 1), range(1, side)

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Volume = npt.NDArray[np.floating]
+from .features import Volume
 
 
 class VoxelMMD:

@@ -151,8 +151,7 @@ class ScoreFusion(nn.Module):
         """What one member says, as a function of the same arguments as `forward`."""
 
         def estimate(x: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
-            said: Tensor = self.members[index](x, x_t, timesteps, self.slice_batch)[0]
-            return said.float()
+            return self.members[index](x, x_t, timesteps, self.slice_batch)[0].float()
 
         return estimate
 

@@ -40,10 +40,9 @@ def read(path: Path) -> Any:
 def averaged(path: str | Path) -> dict[str, Tensor]:
     """The averaged weights of a checkpoint. Raises BadInput when the file is something else."""
     try:
-        weights: dict[str, Tensor] = read(Path(path))["objects"]["ema"]
+        return read(Path(path))["objects"]["ema"]
     except (KeyError, TypeError, IndexError) as error:
         raise BadInput(f"{path}: not a checkpoint of a training; give its latest.pt") from error
-    return weights
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:

@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from .slices import VISIBLE
+from .slices import VISIBLE, Volume
 
-Volume = npt.NDArray[np.floating]
 COLORS = {"input": "#d98e32", "result": "#3b82c4", "truth": "#7d8590"}  # readable on light and dark
 BINS = 120
 
@@ -63,9 +60,7 @@ def calibration(predicted: Sequence[float], actual: Sequence[float]) -> str:
 
 
 def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-    FigureCanvasSVG(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
 
 
 def _svg(figure: Figure, salt: str) -> str:

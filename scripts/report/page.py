@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from ..evaluation.metrics import heading
 from ..measurement import Task
+from ..running.case_evaluator import named
 from .figures import box_plot, calibration, histogram
 from .slices import Look, Plane, looks, planes
 from .volumes import CaseVolumes
@@ -74,9 +75,7 @@ def group_page(
     results: Mapping[str, Any], task: Task, *, links: Mapping[str, str], unseen: Mapping[str, str], name: str
 ) -> str:
     """The page of all cases. links: case -> its page; unseen: case -> why it has none."""
-    failed = [
-        line if line.startswith(f"case {case}") else f"{case}: {line}" for case, line in results.get("failures", {}).items()
-    ]
+    failed = [named(case, line) for case, line in results.get("failures", {}).items()]
     not_shown = [f"{case} has no page: {line}" for case, line in unseen.items()]
     cases: dict[str, Mapping[str, Any]] = {case: {} for case in links} | results.get("cases", {})
     titles = _metric_keys(cases.values())

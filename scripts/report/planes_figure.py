@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..measurement.planes import PLANES
+from .slices import Volume
 
-Volume = npt.NDArray[np.floating]
 SIGNED = {"error"}
 MAPS = {"uncertainty": "magma", "error": "RdBu_r"}
 
@@ -30,7 +28,6 @@ def planes_figure(
     reference = volumes.get("truth", next(iter(volumes.values())))
     centre = [int(np.mean(np.nonzero(reference.max(axis=tuple({0, 1, 2} - {axis})) > 0))) for axis in range(3)]
     figure = Figure(figsize=(2.6 * len(volumes), 8.2), facecolor="black", layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(len(PLANES), len(volumes), squeeze=False)
     for column, (name, volume) in enumerate(volumes.items()):
         kind = _kind(name)

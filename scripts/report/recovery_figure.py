@@ -11,7 +11,6 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..evaluation.downstream import DEGRADED, REAL
@@ -52,7 +51,6 @@ def recovery_figure(results: Mapping[str, Any]) -> bytes:
     rows = 2 if methods else 1
     width = max(2.4, 0.9 * max(len(methods), 2) + 1)
     figure = Figure(figsize=(width * len(regions) + 1.6, 2.7 * rows + 0.7), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(rows, len(regions), squeeze=False)
     for column, region in enumerate(regions):
         dice = {version: _percent(of_version[region]["dice"]) for version, of_version in mean.items()}

@@ -11,10 +11,9 @@ from monai.data.utils import affine_to_spacing
 
 from ..data import find_cases
 from ..data.dicom import DicomSeries
-from ..errors import BadInput
+from ..errors import BadInput, one_line
 from ..files import write_text
 from ..measurement import Task
-from ..running.case_evaluator import one_line
 from ..running.record import record
 from .page import CasePage, case_page, group_page
 from .planes_figure import planes_figure
@@ -24,14 +23,9 @@ PAGE, PICTURE = "report.html", "planes.png"
 
 
 def report(
-    run_dir: str,
-    *,
-    dataset_dir: str | None = None,
-    truth_dir: str | None = None,
-    datalist: str | None = None,
-    max_cases: int | None = None,
-    **task: Any,
-) -> Path:
+    run_dir: str, *, dataset_dir: str | None = None, truth_dir: str | None = None, datalist: str | None = None,
+    max_cases: int | None = None, **task: Any,
+) -> Path:  # fmt: skip
     """Write `run_dir/<case>/report.html` and `planes.png` for every case with a result, and `run_dir/report.html`; returns
     the latter.
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -24,7 +23,6 @@ def training_curve(runs: Sequence[str], output: str = "training_curve.png") -> N
     runs: folders of trainings (`ckpt_dir`); output: a PNG. Raises BadInput for a folder without a TensorBoard log.
     """
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for run in runs:
         loss, psnr = _smooth(_scalars(run, "loss")), _scalars(run, "psnr")

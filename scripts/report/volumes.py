@@ -13,14 +13,13 @@ import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 
 from ..data.dicom import DicomSeries
-from ..data.volumes import LoadVolumesd, make_volume, read_volume
+from ..data.volumes import GRID_TOLERANCE_MM, LoadVolumesd, make_volume, read_volume
 from ..errors import BadInput
 from ..evaluation.scaling import ScaleToTruthd
 from ..measurement import Degradation, Task
 from ..measurement.intensity import background, intensity_range
 
 Volume = npt.NDArray[np.floating]
-GRID_TOLERANCE_MM = 1e-3
 
 
 class Files(NamedTuple):
@@ -126,5 +125,4 @@ def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> tuple[dict[str, 
 def _own_range(volume: MetaTensor) -> Volume:
     """Another contrast has other units: its background to 0, its bright end to 1."""
     low, high = (float(end) for end in intensity_range(volume.as_tensor()[None]))
-    array: Volume = volume.as_tensor()[0].numpy()
-    return (array - low) / (high - low)
+    return (volume.as_tensor()[0].numpy() - low) / (high - low)

@@ -12,7 +12,7 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import default_prepare_batch
 from torch.utils.data import Dataset
 
-from ..errors import root_cause
+from ..errors import one_line
 
 logger = logging.getLogger(__name__)
 ERROR = "error"
@@ -33,12 +33,6 @@ class TolerantDataset(Dataset[dict[str, Any]]):
             return dict(self.transform(case))
         except Exception as error:
             return {"case": case.get("case", str(index)), ERROR: one_line(error)}
-
-
-def one_line(error: BaseException) -> str:
-    """What to tell a user: the `BadInput` behind an error, or its kind and first line."""
-    known = root_cause(error)
-    return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def named(case: str, line: str) -> str:

@@ -62,8 +62,8 @@ class RunRecord:
         return {
             **({} if self.task is None else {"task": self.task.content()}),
             "system": {**self.system, **_sampling(self.inferer)},
-            "model": _model(self.weights),
-            "versions": _versions(),
+            "model": {} if self.weights is None else {"file": Path(self.weights).name, "sha256": sha256(Path(self.weights))},
+            "versions": {"bundle": bundle_version(), "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             "warnings": self.warnings.lines,
             "peak_memory_gb": peak_memory_gb(),
             "sources": _sources(engine),
@@ -91,15 +91,6 @@ def _sampling(inferer: Any) -> dict[str, Any]:
         return {}
     sampler = getattr(inferer.sampler, "func", inferer.sampler)  # of a function with options
     return {"sampler": getattr(sampler, "__name__", type(sampler).__name__), "nfe": inferer.nfe}
-
-
-def _model(weights: str | None) -> dict[str, str]:
-    return {} if weights is None else {"file": Path(weights).name, "sha256": sha256(Path(weights))}
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in PACKAGES}
-    return {"bundle": bundle_version(), "python": platform.python_version(), **packages}
 
 
 def _sources(engine: Any) -> dict[str, dict[str, Any]]:

@@ -17,25 +17,26 @@ PACKAGE, CONFIGS = __name__.split(".")[0], "scripts."  # what this package is ca
 
 
 def config_file(name: str | Path) -> Path:
-    """A file of `configs` by its name without ending, or any file by its path. Raises BadInput when there is none."""
-    found = [path for path in (Path(bundle_root(), "configs", f"{name}.yaml"), Path(name).expanduser()) if path.is_file()]
+    """A file of `configs` by its name, with its ending or not, or any file by its path. Raises BadInput when there is none."""
+    configs = Path(bundle_root(), "configs")
+    found = [path for path in (configs / f"{name}.yaml", Path(name).expanduser(), configs / name) if path.is_file()]
     if not found:
         raise BadInput(f"{name}: there is no such config; docs/configs.md lists them")
     return found[0]
 
 
-def task_names() -> list[str]:
-    """Every NAME that has a configs/task_NAME.yaml."""
-    return sorted(file.stem.removeprefix("task_") for file in Path(bundle_root(), "configs").glob("task_*.yaml"))
+def task_configs() -> dict[str, Path]:
+    """Every configs/task_NAME.yaml by its NAME, in order."""
+    return {file.stem.removeprefix("task_"): file for file in sorted(Path(bundle_root(), "configs").glob("task_*.yaml"))}
 
 
 def task_config(task: str) -> Path:
     """configs/task_NAME.yaml by its NAME, or a file. Raises BadInput that lists the names when there is neither."""
     if (path := Path(task).expanduser()).suffix == ".yaml" and path.is_file():
         return path
-    if task not in task_names():
-        raise BadInput(f"no task '{task}'; choose one of {', '.join(task_names())}, or give a file")
-    return config_file(f"task_{task}")
+    if task not in (known := task_configs()):
+        raise BadInput(f"no task '{task}'; choose one of {', '.join(known)}, or give a file")
+    return known[task]
 
 
 def config_files(workflow: str, overlays: Sequence[str | Path] = ()) -> list[Path]:

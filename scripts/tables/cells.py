@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 
+from ..errors import listed
 from .columns import CONSISTENCY, ERROR, FEATURES, FID, KID, MMD, MMD_BIAS, NAME, NFE, PSNR, SMALL, TRAINING, VOLUMES, N
 from .formats import Cell, Column, Row
 from .published import PaperTable, Published
@@ -43,7 +44,7 @@ def _mean(result: Result, column: Column) -> Cell:
         return Cell()
     values, notes = result.values(column.key), []
     if undefined := [case for case in result.cases if case not in values]:
-        which = f"{len(undefined)} of {len(result.cases)} cases: {_listed(undefined)}"
+        which = f"{len(undefined)} of {len(result.cases)} cases: {listed(undefined, '; ', most=5)}"
         notes.append(f"{column.title} is undefined and left out of the mean in {which}")
     if column.spread and len(values) < FEWEST:
         notes.append(TOO_FEW)
@@ -70,12 +71,8 @@ def _count(result: Result) -> Cell:
         return Cell(len(result.cases))
     told = [str(line) if case in str(line) else f"{case}: {line}" for case, line in result.failures.items()]
     total = len({*result.cases, *result.failures})
-    return Cell(len(result.cases), notes=(f"{len(told)} of {total} cases failed, left out of every mean: {_listed(told)}",))
-
-
-def _listed(items: Sequence[str], most: int = 5) -> str:
-    more = [f"and {len(items) - most} more"] if len(items) > most else []
-    return "; ".join([*items[:most], *more])
+    note = f"{len(told)} of {total} cases failed, left out of every mean: {listed(told, '; ', most=5)}"
+    return Cell(len(result.cases), notes=(note,))
 
 
 def _switch(on: bool | None) -> Cell:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import BadInput
+from ..files import read_json
 from ..measurement import Task
 from ..measurement.task import KINDS
 from .published import names_of
@@ -86,11 +86,8 @@ def _result(path: Path) -> Result:
 def read(path: Path, name: str) -> dict[str, Any]:
     """The content of a file of this name. Raises BadInput when it is none, or when no case was measured."""
     way_out = f"give {name} of an evaluation"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read as JSON; {way_out}") from error
-    if not isinstance(content, dict) or not _mappings(content.get("system"), content.get("cases")):
+    content = read_json(path, way_out)
+    if not _mappings(content.get("system"), content.get("cases")):
         raise BadInput(f"{path}: not a file of results, it lacks 'system' or 'cases'; {way_out}")
     if ("recovery" in content) != (name == DOWNSTREAM):
         raise BadInput(f"{path}: this is not what the table is made of; {way_out}")

@@ -41,14 +41,10 @@ def tables(
     text = FORMATS[form](comparison(loaded) if compare else means(loaded, table, published=published))
     if output is None:
         print(text)
-    else:
-        _write(Path(output).expanduser(), text, kept=[result.path for result in loaded])
-
-
-def _write(path: Path, text: str, kept: Sequence[Path]) -> None:
-    if path.resolve() in kept:
-        raise BadInput(f"{path}: this is one of the results; give --output another name")
-    write_text(path, text + "\n", "give --output another name")
+        return
+    if Path(output).expanduser().resolve() in [result.path for result in loaded]:
+        raise BadInput(f"{output}: this is one of the results; give --output another name")
+    write_text(output, text + "\n", "give --output another name")
 
 
 def means(results: Sequence[Result], table: int | None = None, *, published: bool = False) -> Table:

@@ -13,22 +13,7 @@ from .progress import Progress, SampleImages
 from .segmentation import AugmentedPatch, LabelRegionsd, load_segmentation
 
 __all__ = [
-    "AugmentedPatch",
-    "AveragedWeights",
-    "BoundedGradients",
-    "LabelRegionsd",
-    "LatestCheckpoint",
-    "NoiseLoss",
-    "NoisyBatch",
-    "PairedBatch",
-    "PatchAdversary",
-    "Progress",
-    "SampleImages",
-    "export_weights",
-    "fusion_to_train",
-    "join_processes",
-    "load_members",
-    "load_segmentation",
-    "load_weights",
-    "plane_to_train",
-]
+    "AugmentedPatch", "AveragedWeights", "BoundedGradients", "LabelRegionsd", "LatestCheckpoint", "NoiseLoss", "NoisyBatch",
+    "PairedBatch", "PatchAdversary", "Progress", "SampleImages", "export_weights", "fusion_to_train", "join_processes",
+    "load_members", "load_segmentation", "load_weights", "plane_to_train",
+]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.transforms.utils import rescale_array
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -83,8 +84,6 @@ class SampleImages:
         self.writer.flush()
 
 
-def _middle(volume: Tensor, axis: int) -> Tensor:
+def _middle(volume: Tensor, axis: int) -> Any:
     """The middle slice of the first channel, upright, in [0, 1]."""
-    slice_ = volume[0].select(axis, volume.shape[axis + 1] // 2).T.flip(0).float().cpu()
-    low, high = slice_.min(), slice_.max()
-    return (slice_ - low) / (high - low).clamp(min=1e-6)
+    return rescale_array(volume[0].select(axis, volume.shape[axis + 1] // 2).T.flip(0).float().cpu())

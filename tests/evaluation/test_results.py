@@ -9,14 +9,13 @@ import torch
 from monai.data import DataLoader, MetaTensor
 
 from scripts.diffusion import sample_ddim
-from scripts.errors import BadInput
+from scripts.errors import BadInput, one_line
 from scripts.evaluation import FilterBank, Results, psnr, ssim
 from scripts.evaluation.frechet import frechet_distance, kernel_distance
 from scripts.evaluation.results import case_metrics
 from scripts.evaluation.uncertainty_metrics import mace
 from scripts.measurement import BlockAverage, Task, ThickScans
 from scripts.running import CaseEvaluator, TolerantDataset
-from scripts.running.case_evaluator import one_line
 
 KEYS = [  # what others read; there may be more
     "psnr", "ssim", "ssim_gaussian", "mae", "psnr_foreground", "ssim_foreground", "mae_foreground",

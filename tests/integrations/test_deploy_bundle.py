@@ -46,7 +46,7 @@ def test_an_option_that_the_bundle_does_not_have_is_named(tmp_path):
         (None, r"app\.yaml: holds no settings of the bundle \(FileNotFoundError"),
         ("bundle: [", r"app\.yaml: holds no settings of the bundle \(ParserError"),
         ("application: {}", r"app\.yaml: holds no settings of the bundle \(KeyError: 'bundle'\)"),
-        ("bundle: {configs: [task_translaton.yaml]}", r"app\.yaml: there is no task_translaton\.yaml in configs"),
+        ("bundle: {configs: [task_translaton.yaml]}", r"task_translaton\.yaml: there is no such config"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_in_one_line(content, line, tmp_path):

@@ -13,13 +13,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
-from matplotlib.image import imread
 
 from scripts import bundle_root
 from scripts.integrations.slicer import install as installer
 from scripts.integrations.slicer.load_result import GREY, MAGMA, find_layers, shown_range
-from scripts.integrations.slicer.picture import main as draw
-from scripts.integrations.slicer.picture import picture
 
 ROOT = Path(bundle_root())
 TILT = 3.9 / 4, np.sqrt(1 - (3.9 / 4) ** 2)
@@ -61,23 +58,6 @@ def test_the_window_reaches_from_the_background_to_nearly_the_brightest(tmp_path
     head[2, 2, 2] = -50  # a single voxel is no background
     assert shown_range(result, head) == pytest.approx((-20, 99.9), abs=0.1)  # quantiles of a uniform distribution
     assert shown_range(uncertainty, np.maximum(head, 0)) == pytest.approx((0, 99), abs=0.5)
-
-
-def test_the_picture_has_the_right_of_the_head_on_the_left(tmp_path):
-    voxels = np.zeros((20, 20, 20))
-    voxels[2:8, 2:18, 2:18] = 1  # left, in RAS
-    save(voxels, tmp_path / "a_pred.nii.gz", np.eye(4))
-    picture(find_layers(tmp_path), tmp_path / "a.png")
-    grey = imread(tmp_path / "a.png")[..., :3].min(axis=2)  # the coloured bars have a dark channel
-    bright = np.argwhere(grey[40:] > 0.9)
-    axial = bright[bright[:, 1] < grey.shape[1] / 3, 1]
-    assert axial.min() > grey.shape[1] / 6
-
-
-def test_a_picture_of_a_folder_without_result_is_refused_in_one_line(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="1"):
-        draw([str(tmp_path), str(tmp_path / "a_t1.nii.gz"), str(tmp_path / "a.png")])
-    assert capsys.readouterr().err == f"error: {tmp_path}: holds no result; give the folder of one case, OUTPUT_DIR/CASE\n"
 
 
 # The extension's model

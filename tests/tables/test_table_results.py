@@ -57,7 +57,7 @@ def test_equal_systems_get_their_folders_and_a_file_given_twice_is_one(write, tm
     [
         (None, "no such file"),
         ("{", "cannot be read as JSON"),
-        ("[]", "not a file of results"),
+        ("[]", "holds no JSON object"),
         ('{"system": {}, "mean": {}}', "not a file of results"),
         ('{"system": {}, "cases": {"a": 1}}', "a case in it has no metrics"),
         ('{"system": {}, "cases": {}, "failures": {"a": "b"}}', "no case was measured, 1 failed"),

@@ -7,11 +7,11 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import BadInput
+from ...errors import BadInput, listed
 from .find import find_series, too_small
 from .series import DicomSeries
 
@@ -153,13 +153,9 @@ def _compiled(word: str, rule: str) -> re.Pattern[str]:
 def _seen(study: Sequence[DicomSeries], rules: Mapping[str, str]) -> str:
     usable = [one for one in study if not one.problem]
     if not usable:
-        return "; ".join(_lines([f"{one} {one.problem}" for one in study]))
+        return listed([f"{one} {one.problem}" for one in study], "; ")
     seen = [f"{one}: {one.doubt or weighting(one)[0] or 'unknown'}" for one in usable]
-    return f"found {', '.join(_lines(seen))}; name one with series_rules (docs/dicom.md#which-series)"
-
-
-def _lines(texts: Sequence[str], most: int = 6) -> Iterable[str]:
-    return [*texts[:most], *([f"{len(texts) - most} more"] if len(texts) > most else [])]
+    return f"found {listed(seen)}; name one with series_rules (docs/dicom.md#which-series)"
 
 
 def _name(series: DicomSeries) -> str:

@@ -108,10 +108,6 @@ def _mixed_studies(found: Sequence[DicomSeries]) -> list[DicomSeries]:
     patients: dict[str, set[str]] = {}
     for series in found:
         patients.setdefault(series.study_uid, set()).add(series.patient_id)
-    return [_one_patient(series, sorted(patients[series.study_uid])) for series in found]
-
-
-def _one_patient(series: DicomSeries, patients: Sequence[str]) -> DicomSeries:
-    if len(patients) == 1:
-        return series
-    return replace(series, problem=f"is of a study of {len(patients)} patients ({' and '.join(patients)}); separate them first")
+    facts = {study: f"is of a study of {len(names)} patients ({' and '.join(sorted(names))}); separate them first"
+             for study, names in patients.items() if len(names) > 1}  # fmt: skip
+    return [replace(one, problem=facts[one.study_uid]) if one.study_uid in facts else one for one in found]

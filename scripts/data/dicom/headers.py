@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pydicom
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MediaStorageDirectoryStorage,
-    MRImageStorage,
-    SecondaryCaptureImageStorage,
-)
+from pydicom import uid
 
-from ...errors import BadInput
+from ...errors import BadInput, one_line
 from .series import DicomSeries
 from .slices import Slice
 
@@ -36,8 +29,8 @@ DISGUISES = {
     b"PK\3\4": "a zip archive",
     b"%PDF": "a PDF document",
 }
-CLASSIC = frozenset({MRImageStorage})
-ENHANCED = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
+CLASSIC = frozenset({uid.MRImageStorage})
+ENHANCED = frozenset({uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage})
 END_OF_FRAGMENTS = b"\xfe\xff\xdd\xe0"
 
 LOCALIZER = re.compile(r"(?<![a-z])(loc|localizer|localiser|scout|survey|aahead|3.?p(l|lane))(?![a-z])")
@@ -87,7 +80,7 @@ def read_header(path: Path) -> Header | None:
     except OSError as error:
         raise BadInput(f"{path}: cannot be opened ({error.strerror}); copy it again or delete it") from error
     except Exception as error:  # a file that is cut short fails in many ways
-        raise BadInput(f"{path}: its header cannot be read ({_fact(error)}); copy it again or delete it") from error
+        raise BadInput(f"{path}: its header cannot be read ({one_line(error)}); copy it again or delete it") from error
 
 
 def _read(path: Path, file: BinaryIO) -> Header | None:
@@ -101,7 +94,7 @@ def _read(path: Path, file: BinaryIO) -> Header | None:
     with warnings.catch_warnings():  # on values that break the standard, of tags that nobody asks for
         warnings.simplefilter("ignore")
         dataset = pydicom.dcmread(file, stop_before_pixels=True)
-        if dataset.file_meta.MediaStorageSOPClassUID == MediaStorageDirectoryStorage:
+        if dataset.file_meta.MediaStorageSOPClassUID == uid.MediaStorageDirectoryStorage:
             return None
         kind = dataset.SOPClassUID
         if file.tell() == path.stat().st_size and (kind in CLASSIC | ENHANCED or kind.name == str(kind)):
@@ -112,14 +105,10 @@ def _read(path: Path, file: BinaryIO) -> Header | None:
         return Header(str(dataset.SOPInstanceUID), series, list(_slices(path, dataset)), _damage(path, dataset, file))
 
 
-def _fact(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"
-
-
 def _damage(path: Path, dataset: Any, file: BinaryIO) -> str:
     """Whether the pixels end before they should; `file` stands before their element."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax == DeflatedExplicitVRLittleEndian:
+    if syntax == uid.DeflatedExplicitVRLittleEndian:
         return ""
     if syntax.is_encapsulated:
         whole = END_OF_FRAGMENTS in file.read()
@@ -165,7 +154,7 @@ def _series(path: Path, dataset: Any) -> DicomSeries:
 def _problem(dataset: Any, image_type: tuple[str, ...]) -> str:
     """Why no series of such images can be used."""
     kind, modality = dataset.SOPClassUID, dataset.get("Modality")
-    if kind == SecondaryCaptureImageStorage or "Secondary Capture" in kind.name:
+    if kind == uid.SecondaryCaptureImageStorage or "Secondary Capture" in kind.name:
         return "is a secondary capture, a picture of a screen; send the scanner's own series"
     if modality != "MR":
         return f"is {modality or 'of no modality'}, not MR; leave it out"

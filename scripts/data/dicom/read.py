@@ -13,7 +13,7 @@ import pydicom
 import torch
 from monai.data.meta_tensor import MetaTensor
 
-from ...errors import BadInput
+from ...errors import BadInput, one_line
 from .series import DicomSeries
 
 Array = npt.NDArray[np.floating]
@@ -37,8 +37,7 @@ def read_series(series: DicomSeries) -> MetaTensor:
             warnings.simplefilter("ignore")
             voxels, affine = _enhanced(series) if series.enhanced else _classic(series)
     except Exception as error:  # every decoder fails in its own way
-        reason = (str(error).splitlines() or [""])[0][:120]
-        raise BadInput(f"{series} cannot be read ({type(error).__name__}: {reason}); export it again") from error
+        raise BadInput(f"{series} cannot be read ({one_line(error)}); export it again") from error
     contiguous = np.ascontiguousarray(voxels, dtype=np.float32)
     return MetaTensor(torch.from_numpy(contiguous)[None], affine=torch.from_numpy(LPS_TO_RAS @ affine))
 

@@ -107,13 +107,10 @@ def _add_frames(dataset: Dataset, slices: Volume, shared: Mapping[str, Any]) -> 
         **shared,
     )]  # fmt: skip
     dataset.PerFrameFunctionalGroupsSequence = [
-        tags(PlanePositionSequence=position, FrameContentSequence=[_place_in_stack(number)])
+        tags(PlanePositionSequence=position, FrameContentSequence=[
+            tags(StackID="1", InStackPositionNumber=number, DimensionIndexValues=[1, number])])
         for number, position in enumerate(slices.get_plane_positions(), start=1)
-    ]
-
-
-def _place_in_stack(number: int) -> Dataset:
-    return tags(StackID="1", InStackPositionNumber=number, DimensionIndexValues=[1, number])
+    ]  # fmt: skip
 
 
 def _rescale(slope: float, intercept: float) -> Dataset:

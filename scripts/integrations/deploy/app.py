@@ -9,7 +9,8 @@ from typing import Any
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application, ConditionType, Operator, OperatorSpec
 
-from ...running.case_evaluator import named, one_line
+from ...errors import one_line
+from ...running.case_evaluator import named
 from .bundle import Bundle, Case, Step
 
 logger = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import yaml
 from monai.bundle import ConfigParser
 
-from ... import bundle_root
 from ...data.write import check_output_dir
-from ...errors import BadInput
+from ...errors import BadInput, one_line
 from ...running.preflight import check_keys
 from ...running.steps import Steps
+from ...running.workflow import config_file
 
 SETTINGS = Path(__file__).with_name("app.yaml")
 
@@ -68,15 +68,10 @@ def _chosen(settings: Path) -> tuple[list[Path], dict[str, Any]]:
     """Config files and options."""
     try:
         bundle = yaml.safe_load(settings.read_text(encoding="utf-8"))["bundle"]
-        configs = [Path(bundle_root(), "configs", name) for name in bundle["configs"]]
-        options = dict(bundle.get("options") or {})
+        names, options = list(bundle["configs"]), dict(bundle.get("options") or {})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        fact = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        raise BadInput(f"{settings}: holds no settings of the bundle ({fact}); see docs/deploy.md") from error
-    for config in configs:
-        if not config.is_file():
-            raise BadInput(f"{settings}: there is no {config.name} in configs; docs/configs.md lists them")
-    return configs, options
+        raise BadInput(f"{settings}: holds no settings of the bundle ({one_line(error)}); see docs/deploy.md") from error
+    return [config_file(name) for name in names], options
 
 
 def _weights(models: Path, name: str) -> str:

@@ -13,7 +13,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 
 from scripts.errors import BadInput, root_cause
-from scripts.running.workflow import task_names
+from scripts.running.workflow import task_configs
 
 from .infer import TranslationTask
 from .task import StudyTask
@@ -31,7 +31,7 @@ class TranslationApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
-        names = _listed(conf.get("models", "")) or task_names()
+        names = _listed(conf.get("models", "")) or list(task_configs())
         if "weights" in conf and len(names) > 1:
             raise BadInput(f"--conf weights {conf['weights']}: belongs to one task; name it with --conf models")
         places: dict[str, Any] = {key: conf.get(key) for key in ("weights", "runs")}

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.basic_infer import BasicInferTask
 from torch import nn
@@ -42,19 +41,16 @@ class TranslationTask(BasicInferTask):
         data["result_dir"] = tempfile.TemporaryDirectory()  # gone with the request, however that ends
         changes = {key: data[key] for key in self.task.defaults}
         data["parser"] = self.task.parser("inference", {**changes, "output_dir": data["result_dir"].name})
-        return [self._study, *data["parser"].get_parsed_content("preprocessing").transforms]
-
-    def _study(self, data: dict[str, Any]) -> dict[str, Any]:
-        return {**data, **self.task.case_of(data["image"])}
+        steps = data["parser"].get_parsed_content("preprocessing").transforms
+        return [lambda data: {**data, **self.task.case_of(data["image"])}, *steps]
 
     def inferer(self, data: Any = None) -> Any:
         """The bundle's, told the case: another case draws other noise."""
-        return partial(_parser(data).get_parsed_content("inferer"), case=data["case"])
+        return partial(data["parser"].get_parsed_content("inferer"), case=data["case"])
 
     def post_transforms(self, data: Any = None) -> Sequence[Callable[..., Any]]:
         """The bundle's, which end with writing."""
-        transforms: Sequence[Callable[..., Any]] = _parser(data).get_parsed_content("postprocessing").transforms
-        return transforms
+        return data["parser"].get_parsed_content("postprocessing").transforms
 
     def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[str, dict[str, Any]]:
         """What was written, under names that the server may delete; a client's wish for integers is not granted."""
@@ -68,15 +64,9 @@ class TranslationTask(BasicInferTask):
             raise BadInput(f"{self.task.name}: there are no {wanted} weights ({path}); train it, or choose the other ones")
         stamp = (path, path.stat().st_mtime)
         if self._networks.get(device, (None, None))[1] != stamp:
-            network = load_weights(_parser(data).get_parsed_content("network_def"), path)
+            network = load_weights(data["parser"].get_parsed_content("network_def"), path)
             self._networks[device] = (network.to(device).eval(), stamp)
-        loaded: nn.Module = self._networks[device][0]
-        return loaded
-
-
-def _parser(data: Any) -> ConfigParser:
-    parser: ConfigParser = data["parser"]
-    return parser
+        return self._networks[device][0]
 
 
 def _moved(path: str) -> str:

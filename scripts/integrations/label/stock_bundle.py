@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from ... import bundle_root
 from ...errors import BadInput, exit_code
 from ...networks.weights import load_weights
+from ...running.workflow import config_file
 
 ROOT = Path(bundle_root())
 WORKFLOWS = ("inference", "train")
@@ -28,13 +29,10 @@ def stock_bundle(folder: Path, overlays: Sequence[str], weights: Path | None = N
     """
     if folder.exists():
         raise BadInput(f"{folder}: exists already; give a new folder")
-    files = [ROOT / "configs" / name for name in overlays]
+    files = list(map(config_file, overlays))
     parsers = {name: ConfigParser() for name in WORKFLOWS}
-    for file in files:
-        if not file.is_file():
-            raise BadInput(f"{file}: there is no such overlay; docs/configs.md lists them")
     for name, parser in parsers.items():
-        parser.read_config([str(ROOT / "configs" / f"{name}.yaml"), *map(str, files)])
+        parser.read_config([str(config_file(name)), *map(str, files)])
     source = weights or Path(parsers["inference"].get_parsed_content("ckpt_path"))
     load_weights(parsers["inference"].get_parsed_content("network_def"), source)  # the stock app would take any in silence
     parsers["train"]["plane_weights"] = f"$@bundle_root + '/models/{MODEL}.pt'"

@@ -13,7 +13,7 @@ from scripts import bundle_root
 from scripts.data import find_cases
 from scripts.errors import BadInput
 from scripts.measurement import Task
-from scripts.running.workflow import task_names
+from scripts.running.workflow import config_file, task_config
 
 ROOT = Path(bundle_root())
 
@@ -21,20 +21,15 @@ ROOT = Path(bundle_root())
 class StudyTask:
     """One of `configs/task_*.yaml` with further overlays.
 
-    name: of `task_names()`; studies: the server's folder of images; overlays: files of `configs`; weights: instead of the
+    name: as `task_config` has it; studies: the server's folder of images; overlays: files of `configs`; weights: instead of the
     shipped ones; runs: folder for what is trained. Raises BadInput when a name is unknown.
     """
 
     def __init__(
         self, name: str, studies: str, *, overlays: Sequence[str] = (), weights: str | None = None, runs: str | None = None
     ) -> None:
-        if name not in task_names():
-            raise BadInput(f"--conf models {name}: there is no such task; choose of {', '.join(task_names())}")
         self.name, self.studies = name, studies
-        self.overlays = [ROOT / "configs" / file for file in (f"task_{name}.yaml", *overlays)]
-        for file in self.overlays:
-            if not file.is_file():
-                raise BadInput(f"--conf overlays {file.name}: there is no such file in configs; docs/configs.md lists them")
+        self.overlays = [task_config(name), *map(config_file, overlays)]
         parser = self.parser("inference", {})
         self.definition: Task = parser.get_parsed_content("task")
         self.planes: list[str] = parser["planes"]

@@ -13,7 +13,7 @@ from ... import bundle_root
 from ...errors import BadInput, exit_code
 from ...files import read_json, write_json, write_text
 from ...measurement import Task
-from ...running.workflow import config_files, load_config, task_names
+from ...running.workflow import config_files, load_config, task_configs
 
 ROOT = Path(bundle_root())
 MODULE = "ScoreFusionModel"
@@ -35,7 +35,7 @@ def install(extension: Path) -> list[str]:
     classes = extension / "ModalityConverterLib" / "ModelsImpl"
     if not (listed.is_file() and classes.is_dir()):
         raise BadInput(f"{extension}: is not the module ModalityConverter; give the folder that holds ModalityConverter.py")
-    places = {task: place for task in task_names() if (place := _place(task)) is not None}
+    places = {task: place for task, file in task_configs().items() if (place := _place(file)) is not None}
     if not places:
         raise BadInput(f"{ROOT / 'models'}: holds weights of no task with a single input; train or fetch them first")
     models = read_json(listed, "install the extension anew")
@@ -61,9 +61,9 @@ def _task_in(file: Path) -> str:
         return file.stem
 
 
-def _place(task: str) -> dict[str, Any] | None:
+def _place(task: Path) -> dict[str, Any] | None:
     """Where the bundle and its Python are, and what the task is; None without weights, or when one volume is not enough."""
-    files = config_files("inference", [f"task_{task}"])
+    files = config_files("inference", [task])
     config = load_config(files)
     asked: Task = config.get_parsed_content("task")
     if len(asked.conditions) > 1 or len(asked.scans) > 1 or not Path(config.get_parsed_content("ckpt_path")).is_file():
