@@ -63,6 +63,8 @@ def test_the_command_works_from_another_folder_beside_a_package_named_scripts(en
     program = environment / "score-fusion"
     told = subprocess.run([program, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert told.stdout == f"score-fusion {bundle_version()}\n"
+    refused = subprocess.run([program, "tables", "nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.stderr.startswith("error: nowhere: no such file")  # and so found the paper's numbers, which are data
     ended = subprocess.run(
         [program, "restore", "anna_t1.nii.gz", "-o", "out"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

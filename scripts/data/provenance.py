@@ -42,11 +42,6 @@ class Provenance:
         """Of the weights' file."""
         return sha256(Path(self.weights).expanduser())
 
-    @cached_property
-    def version(self) -> str:
-        """Of this bundle."""
-        return bundle_version()
-
     @property
     def title(self) -> str:
         """As "AI translation t1ce -> flair, not for diagnosis": at most 64 characters."""
@@ -58,5 +53,5 @@ class Provenance:
         run = f"NFE {self.nfe}, samples {self.samples}, seed {self.seed}"
         return (
             f"Synthetic image, {NOT_FOR_DIAGNOSIS}: {self.task.title} by fused 2D diffusion models, "
-            f"score-fusion {self.version}, model {self.model}, weights sha256 {self.sha256}, {run}"
+            f"score-fusion {bundle_version()}, model {self.model}, weights sha256 {self.sha256}, {run}"
         )

@@ -37,7 +37,7 @@ def report(
     folder = Path(run_dir).expanduser()
     results = record(folder)
     cases = cases_of(folder, results.get("failures", {}))
-    what, simulated = _task(results, task), _simulated(results)
+    what, simulated = _task(results, task), "mean" in results  # an evaluation, which measures fine volumes itself
     sources = {case: _recorded(source) for case, source in results.get("sources", {}).items()}
     folders = {"dataset_dir": dataset_dir, "truth_dir": truth_dir, "datalist": datalist}
     for case, given in _sources(what, with_target=simulated and truth_dir is None, **folders).items():
@@ -66,7 +66,7 @@ def recorded_case(folder: Path, case: str) -> CaseVolumes:
     """The volumes of a case of a run, from the files that its record names. Raises BadInput when the result cannot be read."""
     results = record(folder)
     source = _recorded(results.get("sources", {}).get(case, {}))
-    return load_case(_files(folder / case, source), _task(results, {}), simulated=_simulated(results))
+    return load_case(_files(folder / case, source), _task(results, {}), simulated="mean" in results)
 
 
 def cases_of(folder: Path, failures: Mapping[str, str]) -> list[str]:
@@ -87,11 +87,6 @@ def _task(results: Mapping[str, Any], given: Mapping[str, Any]) -> Task:
     recorded = results.get("task") or results.get("system", {})
     told = {"conditions": ["t1"], "block": [4, 4, 4], **recorded, **known, **({"title": ""} if known else {})}
     return Task.of({"target": told["conditions"][0], **told})
-
-
-def _simulated(results: Mapping[str, Any]) -> bool:
-    """Whether the run was an evaluation, which measures fine volumes itself."""
-    return "mean" in results
 
 
 def _recorded(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,16 +60,12 @@ def looks(volumes: Mapping[str, Volume]) -> dict[str, Look]:
     if not inside.any():
         inside = np.ones_like(reference, dtype=bool)
     top = float(np.quantile(reference[inside], 0.999))
-    found = {name: Look(_map("gray"), 0.0, top) for name in volumes}
-    for name in volumes:
-        if name.startswith("input ("):  # perhaps another contrast, scaled by its own bright end
-            found[name] = Look(_map("gray"), 0.0, 1.0)
-    if "error" in volumes:
-        bound = max(float(np.quantile(np.abs(volumes["error"][inside]), 0.99)), FINEST)
-        found["error"] = Look(_map("RdBu_r"), -bound, bound)
-    if "uncertainty" in volumes:
-        bound = max(float(np.quantile(volumes["uncertainty"][inside], 0.99)), FINEST)
-        found["uncertainty"] = Look(_map("magma"), 0.0, bound)
+    # Perhaps another contrast is scaled by its own bright end.
+    found = {name: Look(_map("gray"), 0.0, 1.0 if name.startswith("input (") else top) for name in volumes}
+    for name, colors, lowest in (("error", "RdBu_r", -1.0), ("uncertainty", "magma", 0.0)):
+        if name in volumes:
+            bound = max(float(np.quantile(np.abs(volumes[name][inside]), 0.99)), FINEST)
+            found[name] = Look(_map(colors), lowest * bound, bound)
     return found
 
 

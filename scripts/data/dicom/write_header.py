@@ -14,6 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+from ... import bundle_version
 from ..provenance import NOT_FOR_DIAGNOSIS, Provenance
 from .whitelist import Source
 
@@ -131,5 +132,5 @@ def _software(provenance: Provenance) -> dict[str, str]:
         "Manufacturer": MANUFACTURER,
         "ManufacturerModelName": provenance.model,
         "DeviceSerialNumber": provenance.sha256,
-        "SoftwareVersions": provenance.version,
+        "SoftwareVersions": bundle_version(),
     }
