@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quick start: a low-resolution copy of a well-known brain, restored by the shipped weights."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 
@@ -35,7 +33,8 @@ def demo(output: str, *, samples: int = 3) -> None:
     paths = {"dataset_dir": folder / "low_resolution", "output_dir": folder / "restored"}
     run_workflow("inference", ["sampler_fast"], run_id="inference", samples=max(samples, 2), **paths)
     seconds = time.monotonic() - start
-    pred, uncertainty = (_read(folder / "restored" / "mni152" / f"mni152_{name}.nii.gz") for name in ("pred", "uncertainty"))
+    names = [folder / "restored" / "mni152" / f"mni152_{name}.nii.gz" for name in ("pred", "uncertainty")]
+    pred, uncertainty = (read_volume(path)[0].numpy() for path in names)
     trilinear = F.interpolate(torch.as_tensor(coarse)[None, None], scale_factor=4.0, mode="trilinear")[0, 0].numpy()
     blocks = BlockAverage(FACTORS).repeat(torch.as_tensor(coarse)).numpy()
     print(f"{'':12}{'PSNR':>8}{'SSIM':>8}")
@@ -63,7 +62,3 @@ def _write_input(folder: Path) -> tuple[Volume, Volume]:
     write_volume(make_volume(truth, affine, {}), template)
     write_volume(make_volume(coarse, affine @ centre, {}), folder / "low_resolution" / "mni152_t1.nii.gz")
     return truth[0].numpy(), coarse[0].numpy()
-
-
-def _read(path: Path) -> Volume:
-    return read_volume(path)[0].numpy()

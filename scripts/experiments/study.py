@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Studies go on where they stopped: every run of a workflow in them is known by what it was made from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

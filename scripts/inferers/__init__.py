@@ -2,8 +2,7 @@
 """Inferers: from volumes to volumes; know no files."""
 
 from .exported_sampler import ExportedSampler
-from .fused_score_inferer import FusedScoreInferer
+from .fused_score_inferer import FusedScoreInferer, SplitUncertaintyd
 from .precision import MixedPrecisionInferer
-from .uncertainty import SplitUncertaintyd
 
 __all__ = ["ExportedSampler", "FusedScoreInferer", "MixedPrecisionInferer", "SplitUncertaintyd"]

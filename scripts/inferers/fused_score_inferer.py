@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volume in, volume out."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
 import torch
 from monai.inferers import Inferer
+from monai.transforms import MapTransform
 from torch import Generator, Tensor, nn
 
 from ..diffusion import Diffusion
@@ -146,3 +145,15 @@ class FusedScoreInferer(Inferer):
             return image.where(mask > 0, -1.0)
         image = image.where(mask > 0, measured)
         return self.degradation.project(image, measured) if self.degradation else image
+
+
+class SplitUncertaintyd(MapTransform):
+    """Splits `pred` (2 + k, H, W, D), as k samples give it, into `pred`, `uncertainty` (1, H, W, D) and `runs` (k, H, W, D)."""
+
+    def __init__(self) -> None:
+        super().__init__(("pred",))
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Leaves a single channel alone."""
+        pred = data["pred"]
+        return {**data, "pred": pred[:1], "uncertainty": pred[1:2], "runs": pred[2:]} if len(pred) > 1 else dict(data)

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The picture of `python -m scripts nfe_curve`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 ONE_STEP = "one_step"  # what every sampler and every spacing is with a single step
@@ -22,7 +19,6 @@ def curve_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     The run with one step belongs to every sampler's line.
     """
     figure = Figure(figsize=(15, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(PANELS))
     for axes, (key, title) in zip(panels, PANELS.items(), strict=True):
         _panel(axes, rows, key)

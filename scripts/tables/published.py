@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's own numbers (Zhu et al. 2025), as published.csv has them; methods have the names of its table 1 in all tables."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

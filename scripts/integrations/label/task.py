@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A task of the bundle on the studies of a server: its configs, its weights, and the files of a study."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from scripts import bundle_root
 from scripts.data import find_cases
 from scripts.errors import BadInput
 from scripts.measurement import Task
-from scripts.running.workflow import config_file, task_config
+from scripts.running.workflow import config_file, config_files, task_config
 
 ROOT = Path(bundle_root())
 
@@ -39,7 +37,7 @@ class StudyTask:
 
     def files(self, workflow: str) -> list[str]:
         """The config files of a workflow, in the order of their precedence."""
-        return [str(ROOT / "configs" / f"{workflow}.yaml"), *map(str, self.overlays)]
+        return list(map(str, config_files(workflow, self.overlays)))
 
     def parser(self, workflow: str, changes: Mapping[str, Any]) -> ConfigParser:
         """The workflow's config with the overlays and then the changes (values by key) in place."""
