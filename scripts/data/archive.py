@@ -4,10 +4,14 @@
 import shutil
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from ..errors import BadInput
+
+MOST_MEMBERS, MOST_RATIO, SMALL = 200_000, 100, 1e9  # files; unpacked to packed bytes, of what is larger than a GB unpacked
 
 _unpacked: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends: volumes are read late
 
@@ -19,15 +23,23 @@ def unzip(path: Path) -> Path:
     _unpacked.append(folder)
     inside = Path(folder.name, path.stem)  # the name stands in messages, and is that of a case without another
     inside.mkdir()
-    free = shutil.disk_usage(folder.name).free
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-            if size > free:
-                raise BadInput(
-                    f"{path}: holds {size / 1e9:.1f} GB but {folder.name} has {free / 1e9:.1f} GB free; unzip it yourself"
-                )
-            archive.extractall(inside)
-    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:  # RuntimeError: it has a password
+            _check(path, archive.infolist(), shutil.disk_usage(folder.name).free)
+            archive.extractall(inside)  # zipfile itself stops a member at the size it claims
+    except BadInput:
+        raise
+    except (OSError, RuntimeError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # RuntimeError: a password
         raise BadInput(f"{path}: cannot be unzipped ({error}); unzip it yourself") from error
     return inside
+
+
+def _check(path: Path, members: Sequence[zipfile.ZipInfo], free: int) -> None:
+    """Raise BadInput for what would fill the disk, before anything is written."""
+    size, packed = sum(member.file_size for member in members), path.stat().st_size
+    if size > free:
+        fact = f"holds {size / 1e9:.1f} GB but {tempfile.gettempdir()} has {free / 1e9:.1f} GB free"
+        raise BadInput(f"{path}: {fact}; unzip it yourself")
+    if len(members) > MOST_MEMBERS or size > max(SMALL, MOST_RATIO * packed):
+        fact = f"holds {len(members)} files of {size / 1e9:.1f} GB in {packed / 1e6:.3g} MB, as no export of scans does"
+        raise BadInput(f"{path}: {fact}; unzip it yourself")

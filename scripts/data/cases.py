@@ -1,56 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding cases: which files of a folder are whose, of which modality, and for training or validation."""
 
-from __future__ import annotations
-
-import csv
 import json
 import logging
-import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import BadInput, listed
 from .archive import unzip
+from .bids import difference, entities, filter_for, fitting
 from .dicom import DicomSeries
-from .formats import stem, suffix
+from .folder import OTHER_FORMATS, CaseList, account, files_below
+from .formats import image_of, parts, stem, suffix
+from .layouts import MODALITIES, modalities_told, modality_of, place_of, why_no_case
+from .splits import MOST, Split
+from .splits import subject_of as subject_of
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("all", "train", "val")
 
-# The words by which others call our modalities, in lower case. A word that is not here stands for itself.
-ALIASES = {
-    "t1w": "t1", "t1n": "t1", "t1c": "t1ce", "t1gd": "t1ce", "t1post": "t1ce", "t2w": "t2", "t2f": "flair", "t2flair": "flair",
-    "dseg": "seg",
-}  # fmt: skip
-MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
-OUTPUT_WORDS = frozenset({"pred", "uncertainty", "error"})
-
-# Paths below dataset_dir without the suffix of a volume; the first that matches counts.
-LAYOUTS = tuple(
-    re.compile(layout)
-    for layout in (
-        # Human Connectome Project, preprocessed: 100307/T1w/T1w_acpc_dc_restore_brain
-        r"(?P<case>[^/]+)/T1w/(?P<word>T[12]w)_acpc_dc_restore_brain",
-        # and unprocessed: 100307/unprocessed/3T/T1w_MPR1/100307_3T_T1w_MPR1
-        r"(?P<case>[^/]+)/unprocessed/3T/(?P<word>T[12]w)_[A-Z]+(?P<run>\d+)/(?P=case)_3T_(?P=word)_[A-Z]+(?P=run)",
-        # BIDS: sub-01/ses-1/anat/sub-01_ses-1_acq-x_T1w
-        r"(?P<case>sub-[^/_]+)/(?:(?P<session>ses-[^/_]+)/)?anat/(?P=case)(?:_[a-z]+-[^/_]+)*_(?P<word>[^/_-]+)",
-        # a folder per case, as BraTS: BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n, case0042/flair
-        r"(?P<case>[^/]+)/(?:[^/]+[-_. ])?(?P<word>[^/_. -]+)",
-        # one folder with BIDS names: sub-01_ses-1_T1w
-        r"(?P<case>sub-[^/_]+)(?:_(?P<session>ses-[^/_]+))?(?:_[a-z]+-[^/_]+)*_(?P<word>[^/_-]+)",
-        # one folder: sub-01_t1, or a single case in it: t1
-        r"(?:(?P<case>[^/]+)[-_. ])?(?P<word>[^/_. -]+)",
-    )
-)
-SUBJECT = re.compile(r"sub-[^_]+(?=_ses-)|BraTS-[A-Za-z]+-\d+(?=-\d+$)")
-DEEPEST = 5  # path parts of an unprocessed HCP file
-MOST = 20  # cases that a line names
+ANOTHER = "of a modality of which another file was taken"
+ERROR = "error"  # the key of an entry that says why its case is refused
 
 
 class _File(NamedTuple):
@@ -64,8 +37,8 @@ Cases = dict[str, dict[str, list[_File]]]
 def find_cases(
     dataset_dir: str | Path, conditions: Sequence[str], *, target: str | None = None, split: str = "all",
     datalist: str | None = None, train_fraction: float = 0.8, series_rules: Mapping[str, str] | None = None,
-    mask: str | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    mask: str | None = None, bids_filter: Mapping[str, Any] | None = None, refused: bool = False,
+) -> CaseList:  # fmt: skip
     """Cases as `{"case": name, "image": [path per condition], "label": path of the target}`, sorted by name.
 
     dataset_dir: a folder in any layout of docs/your_data.md, or DICOM, in place of whose paths stand `DicomSeries`; or a
@@ -74,32 +47,39 @@ def find_cases(
     `splits.csv` in the folder, else the first `train_fraction` of the sorted subjects train. datalist: a JSON file in
     MONAI's decathlon form, instead of looking. series_rules: which DICOM series is which modality, as regular expressions.
     mask: a label map such as seg, which becomes "mask"; a case may lack it. A datalist names its own.
-    Cases that lack a modality are left out with one warning.
-    Raises BadInput when nothing usable is found or two files claim one place.
+    bids_filter: which of several files of a modality, by the entities of BIDS, see `bids.filter_for`.
+    Cases that lack a modality are left out with one warning, and so is one of which two files claim one place, or, with
+    `refused`, it is {"case": name, "image": [], "error": line}. The list's `files` accounts for every file of the folder.
+    Raises BadInput when nothing usable is found.
     """
     root = folder_of(dataset_dir)
     if split not in SPLITS:
         raise BadInput(f"split {split}: there is no such split; choose one of {', '.join(SPLITS)}")
-    wanted = [_modality(word) for word in ([conditions] if isinstance(conditions, str) else conditions)]
-    goal = None if target is None else _modality(target)
+    wanted = [modality_of(word) for word in ([conditions] if isinstance(conditions, str) else conditions)]
+    goal = None if target is None else modality_of(target)
     if datalist is not None:
-        return _from_datalist(root, datalist, wanted, goal, _Split(root, split, train_fraction))
+        listed = _from_datalist(root, datalist, wanted, goal, Split(root, split, train_fraction))
+        return _accounted(root, listed, dict.fromkeys(files_below(root), "not in the datalist"), {})
     asked = list(dict.fromkeys([*wanted, *([] if goal is None else [goal])]))
-    cases, files = look(root, asked)
-    splits = _Split(root, split, train_fraction)
+    everything, files = look(root, asked)
+    cases = _filtered(everything, bids_filter) if bids_filter else everything
+    splits = Split(root, split, train_fraction)
     complete: Mapping[str, Mapping[str, Path | DicomSeries]]
     if cases:
-        complete = _complete(root, {case: cases[case] for case in splits.take(cases)}, asked)
+        taken = {case: cases[case] for case in splits.take(cases)}
+        complete, lines = _complete(root, taken, asked, refused=refused)
+        reasons = _reasons(everything, taken, asked)
+        bad = {file.path: lines[case] for case in lines for m in asked for file in cases[case][m]}
     else:
-        complete = _from_dicom(root, splits, asked, series_rules or {}) or _nothing_found(root, asked, files)
+        complete, bad = _from_dicom(root, splits, asked, series_rules or {})
+        lines, reasons = {}, {}
+        if not complete:
+            _nothing_found(root, asked, files)
     entries = [_entry(case, [files[m] for m in wanted], files.get(goal or "")) for case, files in complete.items()]
-    return entries if mask is None else [_with_mask(entry, _modality(mask), cases) for entry in entries]
-
-
-def subject_of(case: str) -> str:
-    """Whose case it is: sessions of BIDS and time points of BraTS 2023 belong to one subject."""
-    match = SUBJECT.match(case)
-    return match.group() if match else case
+    if mask is not None:
+        entries = [_with_mask(entry, modality_of(mask), cases) for entry in entries]
+    entries += [{"case": case, "image": [], ERROR: line} for case, line in lines.items()] if refused else []
+    return _accounted(root, sorted(entries, key=lambda entry: entry["case"]), reasons, bad)
 
 
 def _entry(case: str, image: Sequence[Path | DicomSeries], label: Path | DicomSeries | None) -> dict[str, Any]:
@@ -113,7 +93,11 @@ def _with_mask(entry: dict[str, Any], mask: str, cases: Cases) -> dict[str, Any]
     if not files:
         logger.warning("case %s: has no %s, so nothing is measured in it", entry["case"], mask)
         return entry
-    return {**entry, "mask": str(_the_one(entry["case"], mask, files))}
+    try:
+        return {**entry, "mask": str(_the_one(entry["case"], mask, files))}
+    except BadInput as error:
+        logger.warning("%s; nothing is measured in it", error)
+        return entry
 
 
 def folder_of(dataset_dir: str | Path) -> Path:
@@ -123,11 +107,7 @@ def folder_of(dataset_dir: str | Path) -> Path:
         return unzip(root)
     if not root.exists():
         raise BadInput(f"{dataset_dir}: there is no such folder or file; check dataset_dir")
-    return root
-
-
-def _modality(word: str) -> str:
-    return ALIASES.get(word.lower(), word.lower())
+    return image_of(root)
 
 
 # Looking through a folder
@@ -139,9 +119,9 @@ def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
     cases: Cases = {}
     if root.is_file():
         return _single(root, asked) if suffix(root) else ({}, [])
-    files = [path for path in _walk(root) if suffix(path) and not _is_output(path)]
+    files = [path for path in files_below(root) if suffix(path) and not why_no_case(path, root)]
     for path in files:
-        place = _place(path, root)
+        place = place_of(path, root)
         if place is not None and place[1] in known:
             case, modality, run = place
             cases.setdefault(case, {}).setdefault(modality, []).append(_File(path, run))
@@ -149,7 +129,7 @@ def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
     if not cases and flat and len(asked) == 1:  # nothing names a modality: every file is the one that is asked for
         for path in flat:
             cases.setdefault(stem(path), {}).setdefault(asked[0], []).append(_File(path, 0))
-        if doubtful := [path.name for path in flat if _told(path) and asked[0] not in _told(path)]:
+        if doubtful := [path.name for path in flat if modalities_told(path) and asked[0] not in modalities_told(path)]:
             fact = f"taken as {asked[0]}, though their names tell another modality"
             logger.warning("%s: %s: %s; move away what is not", root, fact, listed(doubtful, most=MOST))
     return dict(sorted(cases.items())), files
@@ -157,53 +137,24 @@ def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
 
 def _single(file: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
     """One file as a case: where a single volume is asked for it is that, whatever it is called."""
-    place = _place(file, file.parent)
+    place = place_of(file, file.parent)
     case, modality = place[:2] if place is not None and place[1] in MODALITIES | set(asked) else (stem(file), "")
     if len(asked) == 1 and modality not in ("", asked[0]):
         logger.warning("%s: taken as %s, though its name says %s", file, asked[0], modality)
     return {case: {asked[0] if len(asked) == 1 else modality or "unknown": [_File(file, 0)]}}, [file]
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Files that may belong to cases: nothing hidden, nothing derived, nothing deeper than any layout."""
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        depth = len(Path(folder).relative_to(root).parts)
-        subfolders[:] = sorted(name for name in subfolders if name != "derivatives" and name[0] != ".")
-        if depth + 1 >= DEEPEST:
-            subfolders.clear()
-        yield from (Path(folder, name) for name in sorted(names) if name[0] != ".")
-
-
-def _place(path: Path, root: Path) -> tuple[str, str, int] | None:
-    """Case, modality and run of a file, or None when its place follows no layout."""
-    relative = path.relative_to(root).with_name(stem(path)).as_posix()
-    match = next(filter(None, (layout.fullmatch(relative) for layout in LAYOUTS)), None)
-    if match is None:
-        return None
-    parts = match.groupdict()
-    modality = _modality(parts["word"])
-    if modality == "t1" and "_ce-" in path.name:  # BIDS marks contrast in an entity, not in the suffix
-        modality = "t1ce"
-    names = [parts["case"] or root.resolve().name, parts.get("session")]
-    return "_".join(name for name in names if name), modality, int(parts.get("run") or 0)
-
-
-def _told(path: Path) -> set[str]:
-    """Modalities that words anywhere in a name tell."""
-    return {_modality(word) for word in re.split(r"[^A-Za-z0-9]+", stem(path))} & MODALITIES
-
-
-def _is_output(path: Path) -> bool:
-    return not OUTPUT_WORDS.isdisjoint(re.split(r"[-_.]", stem(path).lower())[-2:])
-
-
 def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> NoReturn:
     seen = f"{len(files)} volume files, such as {files[0].relative_to(root)}" if files else "no volume or DICOM file"
+    if other := [path.name for path in files_below(root) if path.name.lower().endswith(OTHER_FORMATS)]:
+        seen += f" but {len(other)} files of formats that are not read, such as {other[0]}"
     raise BadInput(f"{root}: no case with {' and '.join(asked)}; found {seen}; see docs/your_data.md#layouts for names")
 
 
-def _from_dicom(root: Path, split: _Split, asked: Sequence[str], rules: Mapping[str, str]) -> dict[str, dict[str, DicomSeries]]:
-    """The series of complete cases, empty where there is no DICOM."""
+def _from_dicom(
+    root: Path, split: Split, asked: Sequence[str], rules: Mapping[str, str]
+) -> tuple[dict[str, dict[str, DicomSeries]], dict[Path, str]]:
+    """The series of complete cases, empty where there is no DICOM, and why files cannot be read."""
     from .dicom.choose import choose_cases, find_studies  # needs pydicom, which MONAI Label pins to an older version
 
     studies, refused = find_studies(root)
@@ -211,34 +162,66 @@ def _from_dicom(root: Path, split: _Split, asked: Sequence[str], rules: Mapping[
         raise BadInput(f"{refused[0]}{f' (and {len(refused) - 1} more)' if len(refused) > 1 else ''}")
     for line in refused:
         logger.warning("%s", line)
-    rules = {_modality(word): rule for word, rule in rules.items()}
-    return choose_cases(root, {case: studies[case] for case in split.take(studies)}, asked, rules) if studies else {}
+    rules = {modality_of(word): rule for word, rule in rules.items()}
+    chosen = choose_cases(root, {case: studies[case] for case in split.take(studies)}, asked, rules) if studies else {}
+    return chosen, {Path(path): why for path, _, why in (line.partition(": ") for line in refused)}
 
 
 # From all files to complete cases
 
 
-def _complete(root: Path, cases: Cases, asked: Sequence[str]) -> dict[str, dict[str, Path]]:
-    """One file for each asked modality of every case that has them all."""
-    lacking = {case: [m for m in asked if m not in files] for case, files in cases.items()}
+def _complete(
+    root: Path, cases: Cases, asked: Sequence[str], *, refused: bool
+) -> tuple[dict[str, dict[str, Path | DicomSeries]], dict[str, str]]:
+    """One file for each asked modality of every case that has them all, and a line for every case where it is not clear which.
+
+    Raises BadInput when there is no case, those refused counted only if the caller wants them.
+    """
+    lacking = {case: [m for m in asked if not files.get(m)] for case, files in cases.items()}
     complete = [case for case in cases if not lacking[case]]
     if not complete:
-        seen = Counter(modality for files in cases.values() for modality in files)
+        seen = Counter(modality for files in cases.values() for modality, chosen in files.items() if chosen)
         counts = ", ".join(f"{modality} ({number})" for modality, number in sorted(seen.items()))
-        raise BadInput(f"{root}: none of {len(cases)} cases has {' and '.join(asked)}; modalities seen: {counts}")
+        raise BadInput(
+            f"{root}: none of {len(cases)} cases has {' and '.join(asked)}; modalities seen: {counts}{_unplaced(root, asked)}"
+        )
     if len(complete) < len(cases):
         left_out = [f"{case} (no {' and '.join(lacks)})" for case, lacks in lacking.items() if lacks]
         logger.warning("%s: left out %d of %d cases: %s", root, len(left_out), len(cases), listed(left_out, most=MOST))
     _warn_of_further_runs(root, {case: cases[case] for case in complete}, asked)
-    chosen, unclear = {}, []
+    chosen: dict[str, dict[str, Path | DicomSeries]] = {}
+    lines = {}
     for case in complete:
         try:
             chosen[case] = {m: _the_one(case, m, cases[case][m]) for m in asked}
         except BadInput as error:  # one case to mend does not stop the others
-            unclear.append(error)
-            logger.warning("%s", error)
-    if not chosen:
-        raise unclear[0]
+            lines[case] = str(error)
+            if not refused:
+                logger.warning("%s", error)
+    if not (chosen or refused):
+        raise BadInput(next(iter(lines.values())))
+    return chosen, lines
+
+
+def _unplaced(root: Path, asked: Sequence[str]) -> str:
+    """Files that tell an asked modality, but not where a layout has it."""
+    if root.is_file():
+        return ""
+    files = [path for path in files_below(root) if suffix(path) and not why_no_case(path, root)]
+    placed = ((path, place_of(path, root)) for path in files if modalities_told(path) & set(asked))
+    names = [path.name for path, place in placed if place is None or place[1] not in MODALITIES]
+    fact = f"; {len(names)} names tell one, but not at their end: {listed(names, most=MOST)}; rename them as CASE_t1.nii.gz"
+    return fact if names else ""
+
+
+def _filtered(cases: Cases, bids_filter: Mapping[str, Any]) -> Cases:
+    """Of every case and modality the files that a filter chooses."""
+    chosen: Cases = {}
+    for case, modalities in cases.items():
+        chosen[case] = {}
+        for modality, files in modalities.items():
+            names = [{**({"run": str(file.run)} if file.run else {}), **entities(file.path)} for file in files]
+            chosen[case][modality] = [files[index] for index in fitting(names, filter_for(bids_filter, modality))]
     return chosen
 
 
@@ -247,7 +230,8 @@ def _the_one(case: str, modality: str, files: Sequence[_File]) -> Path:
     candidates = [file for file in files if file.run == 0]
     if len(candidates) > 1:
         first, second, *_ = (file.path for file in candidates)
-        raise BadInput(f"case {case}: {first} and {second} are both {modality}; move one away or give a datalist")
+        remedy = difference(entities(first), entities(second)) or "move one away or give a datalist"
+        raise BadInput(f"case {case}: {first} and {second} are both {modality}; {remedy}")
     return candidates[0].path if candidates else min(files, key=lambda file: file.run).path
 
 
@@ -259,58 +243,35 @@ def _warn_of_further_runs(root: Path, cases: Cases, asked: Sequence[str]) -> Non
         logger.warning("%s: took the first of several runs in %d cases: %s", root, len(repeated), listed(repeated, most=MOST))
 
 
-# Splitting by subject
+def _reasons(cases: Cases, taken: Cases, asked: Sequence[str]) -> dict[Path, str]:
+    """Why a file with a place is not used, if it is not."""
+    reasons: dict[Path, str] = {}
+    for case, modalities in cases.items():
+        lacks = [m for m in asked if not taken.get(case, {}).get(m)]
+        why = "of another split" if case not in taken else f"of a case without {' and '.join(lacks)}" if lacks else ANOTHER
+        for modality, files in modalities.items():
+            reason = why if modality in asked else f"{modality}, which is not asked for"
+            reasons |= {file.path: reason for file in files}
+    return reasons
 
 
-class _Split(NamedTuple):
-    """Which cases are asked for: by the folder's own `splits.csv`, else by their place in the alphabet."""
-
-    root: Path
-    name: str
-    train_fraction: float
-
-    def take(self, cases: Iterable[str]) -> list[str]:
-        """The cases of this split, sorted; all modalities' cases go in, so that every task splits alike."""
-        everyone = sorted(cases)
-        if self.name == "all":
-            return everyone
-        table = self.root / "splits.csv"
-        names = _by_table(table, everyone) if table.is_file() else _by_fraction(everyone, self.train_fraction)
-        taken = [case for case in everyone if names.get(case) == self.name]
-        if not taken:
-            rule = "splits.csv" if table.is_file() else f"train_fraction {self.train_fraction:g}"
-            raise BadInput(f"{self.root}: no case of {len(everyone)} is in split {self.name}; change {rule}")
-        return taken
-
-
-def _by_fraction(cases: Sequence[str], train_fraction: float) -> dict[str, str]:
-    subjects = sorted({subject_of(case) for case in cases})
-    train = set(subjects[: int(len(subjects) * train_fraction + 1e-9)])
-    return {case: "train" if subject_of(case) in train else "val" for case in cases}
-
-
-def _by_table(table: Path, cases: Sequence[str]) -> dict[str, str]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or ()
-        if len(header) < 2 or "split" not in header:
-            raise BadInput(f"{table}: has no column split; give a case or subject in the first column, and its split")
-        split_of = {row[header[0]].strip(): (row["split"] or "").strip().lower() for row in reader}
-    names = {case: split_of.get(case, split_of.get(subject_of(case), "")) for case in cases}
-    unnamed = [case for case, name in names.items() if not name]
-    if unnamed:
-        logger.warning("%s: names no split for %d cases, left out: %s", table, len(unnamed), listed(unnamed, most=MOST))
-    by_subject: dict[str, str] = {}
-    for case, name in names.items():
-        if name and by_subject.setdefault(subject_of(case), name) != name:
-            raise BadInput(f"{table}: subject {subject_of(case)} is in two splits; put all its cases into one")
-    return names
+def _accounted(root: Path, entries: list[dict[str, Any]], reasons: Mapping[Path, str], refused: Mapping[Path, str]) -> CaseList:
+    """The entries with what became of every file. reasons, refused: as far as the search for cases knows."""
+    sources = [source for entry in entries for source in (*entry["image"], entry.get("label"), entry.get("mask")) if source]
+    series = [source for source in sources if isinstance(source, DicomSeries)]
+    used = {Path(file) for one in series if not one.problem for file in one.files}
+    used |= {part for source in sources if isinstance(source, str) for part in parts(Path(source))}
+    bad = {**{Path(file): one.problem for one in series if one.problem for file in one.files}, **refused}
+    everything = list(files_below(root))
+    folder = root if root.is_dir() else root.parent
+    why = {path: reasons.get(path) or why_no_case(path, folder) for path in everything}
+    return CaseList(entries, account(root, everything, used, why, bad))
 
 
 # Lists made by others
 
 
-def _from_datalist(root: Path, datalist: str, wanted: Sequence[str], goal: str | None, split: _Split) -> list[dict[str, Any]]:
+def _from_datalist(root: Path, datalist: str, wanted: Sequence[str], goal: str | None, split: Split) -> list[dict[str, Any]]:
     """Cases of a decathlon JSON; its own validation list wins over any other split."""
     file = root / Path(datalist).expanduser()
     try:
@@ -343,7 +304,7 @@ def _listed_entry(root: Path, file: Path, item: Any, wanted: Sequence[str], goal
     if goal is not None and not isinstance(label, str):
         raise BadInput(f'{file}: {image[0]} has no "label" for the target {goal}; add one')
     paths = [root / Path(path) for path in (*image, *([label] if goal is not None else []))]
-    place = _place(paths[0], root) if paths[0].is_relative_to(root) else None
+    place = place_of(paths[0], root) if paths[0].is_relative_to(root) else None
     named = place[0] if place is not None and place[1] in MODALITIES | set(wanted) else stem(paths[0])
     entry = _entry(str(item.get("case", named)), paths[: len(image)], paths[-1] if goal is not None else None)
     return {**entry, "mask": str(root / item["mask"])} if isinstance(item.get("mask"), str) else entry

@@ -11,19 +11,25 @@ import nibabel as nib
 import numpy as np
 
 from ..errors import BadInput
-from .cases import find_cases, folder_of, look
+from .cases import ERROR, find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, find_studies, weighting
 from .dicom.read import affine_of
-from .volumes import GRID_TOLERANCE_MM, checked_header, distance_mm
+from .doubts import distance_mm
+from .folder import summary
+from .read import checked_header
+from .volumes import GRID_TOLERANCE_MM
 
 orientations: Any = nib.orientations  # has no types
 
 
-def doctor(dataset_dir: str | Path, task: Sequence[str] = ("t1",), rules: Iterable[tuple[str, str]] = ()) -> None:
+def doctor(
+    dataset_dir: str | Path, task: Sequence[str] = ("t1",), rules: Iterable[tuple[str, str]] = (), *,
+    bids_filter: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Print what is found and what is used for the conditions of a task.
 
-    rules: `series_rules` of the configs, as pairs. Raises BadInput when no case could be used.
+    rules: `series_rules` of the configs, as pairs; bids_filter: as there. Raises BadInput when no case could be used.
     """
     folder = folder_of(dataset_dir)
     studies, refused = find_studies(folder)
@@ -33,10 +39,9 @@ def doctor(dataset_dir: str | Path, task: Sequence[str] = ("t1",), rules: Iterab
     if studies and (files := look(folder, task)[0]):
         print(f"  volume files form cases, such as {next(iter(files))}, so DICOM is not used; for it give a folder without")
     with _unlogged(refused):
-        cases = find_cases(folder, task, series_rules=dict(rules))
-    reasons, elsewhere = zip(
-        *(_examine(entry["case"], dict(zip(task, entry["image"], strict=True))) for entry in cases), strict=True
-    )
+        cases = find_cases(folder, task, series_rules=dict(rules), bids_filter=bids_filter, refused=True)
+    print(f"  {summary(cases.files)}")
+    reasons, elsewhere = zip(*(_examined(entry, task) for entry in cases), strict=True)
     usable, displaced = reasons.count(""), sum(elsewhere)
     print(f"{usable} of {len(cases)} cases can be used{f', {displaced} of them after resampling' if displaced else ''}")
     if not usable:
@@ -78,6 +83,13 @@ def _row(series: DicomSeries) -> str:
     return f"{about}: {word or 'unknown'} ({why}{derived})"
 
 
+def _examined(entry: Mapping[str, Any], task: Sequence[str]) -> tuple[str, bool]:
+    if ERROR in entry:
+        print(f"  cannot be used: {entry[ERROR]}")
+        return entry[ERROR], False
+    return _examine(entry["case"], dict(zip(task, entry["image"], strict=True)))
+
+
 def _examine(case: str, sources: Mapping[str, str | DicomSeries]) -> tuple[str, bool]:
     """Print what a case is made of; why it cannot be used, or "", and whether it has volumes on another grid than the first."""
     try:
@@ -86,6 +98,9 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries]) -> tuple[str, 
         print(f"  case {case} cannot be used: {error}")
         return str(error), False
     print(f"  case {case}: {', '.join(f'{word} is {source}' for word, source in sources.items())}")
+    for word, source in sources.items():
+        for line in _doubts(source):
+            print(f"    {word}: {line}")
     first, *others = grids
     displaced = [word for word in others if not _same(grids[first], grids[word])]
     for word in displaced:
@@ -93,13 +108,20 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries]) -> tuple[str, 
     return "", bool(displaced)
 
 
+def _doubts(source: str | DicomSeries) -> Sequence[str]:
+    if isinstance(source, DicomSeries):
+        return getattr(source, "doubts", ())
+    return checked_header(Path(source).expanduser()).doubts
+
+
 Grid = tuple[np.ndarray, tuple[int, ...]]  # 4x4 affine to RAS and shape
 
 
 def _grid(source: str | DicomSeries) -> Grid:
     """Of a volume that is turned to RAS."""
+    affine: np.ndarray
     if not isinstance(source, DicomSeries):
-        affine, shape = checked_header(Path(source).expanduser())
+        affine, shape, *_ = checked_header(Path(source).expanduser())
     elif source.problem:
         raise BadInput(f"{source} {source.problem}")
     else:

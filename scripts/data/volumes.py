@@ -3,6 +3,8 @@
 
 import itertools
 import json
+import logging
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +20,15 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..measurement.degradations import Degradation
-from ..measurement.intensity import background
+from ..measurement.intensity import background, background_alone, far_background
 from .dicom import DicomSeries
-from .formats import format_of, stem
+from .doubts import by, distance_mm
+from .formats import stem
+from .read import read_file
 
+logger = logging.getLogger(__name__)
 orientations: Any = nib.orientations  # has no types
 
-SMALLEST_SIDE = 5
 SMALLEST_GRID = 17  # what the networks can halve three times; smaller volumes are padded
 LARGEST_SIDE = 640  # of a fine grid; a scan that is fine already would ask for terabytes
 GRID_TOLERANCE_MM = 1e-3
@@ -65,6 +69,9 @@ class LoadVolumesd(MapTransform):
         maps = {path for key in self.masks & paths.keys() for path in paths[key]}
         files = dict.fromkeys(itertools.chain(*paths.values()))
         loaded = {path: read_volume(path, constant=path in maps) for path in files}
+        told = dict.fromkeys(f"{_name(path)}: {line}" for path in files for line in json.loads(loaded[path].meta["doubts"]))
+        for line in told:
+            logger.warning("case %s: %s", d["case"], line)
         first = loaded[paths[image_key][0]]
         volumes = {key: [loaded[path] for path in own] for key, own in paths.items()}
         if self.degradation is not None and not self.simulate:
@@ -78,6 +85,7 @@ class LoadVolumesd(MapTransform):
             for volume in on_grid:
                 _check_same_grid(d["case"], grid, volume, first)
             d[key] = self._stack(on_grid, degrade=key == image_key)
+        d[image_key].meta["doubts"] = json.dumps(list(told))
         return d
 
     def _stack(self, volumes: Sequence[MetaTensor], *, degrade: bool) -> MetaTensor:
@@ -96,11 +104,17 @@ class LoadVolumesd(MapTransform):
 def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> MetaTensor:
     """One file or DICOM series as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
 
-    Raises BadInput when it is missing, unreadable, not 3D, smaller than 5 voxels a side, not finite, or, unless it may be
-    `constant`, the same everywhere.
+    Meta besides: `xform_codes` (JSON: of sform and qform, for the result) and `doubts` (JSON: lines, see `doubts`).
+    Raises BadInput when it is missing, unreadable, damaged, not 3D, smaller than 5 voxels a side, not finite within the head,
+    or, unless it may be `constant`, the same everywhere.
     """
-    volume = _read_dicom(source) if isinstance(source, DicomSeries) else _read_file(Path(source).expanduser())
-    _check_values(source, volume, constant)
+    codes, told = (1, 1), list(getattr(source, "doubts", ()))
+    if isinstance(source, DicomSeries):
+        volume = _read_dicom(source)
+    else:
+        voxels, header = read_file(Path(source).expanduser())
+        volume, codes, told = make_volume(torch.from_numpy(voxels)[None], header.affine, {}), header.codes, [*header.doubts]
+    volume, further = _sound(source, volume, constant)
     affine = np.asarray(volume.affine)
     in_ras: Any = Orientation(axcodes="RAS", labels=None)(volume)
     meta = {
@@ -108,6 +122,8 @@ def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> 
         "source_axcodes": "".join(orientations.aff2axcodes(affine)),
         "source_affine": affine,
         "grid_shape": list(in_ras.shape[1:]),
+        "xform_codes": json.dumps(codes),
+        "doubts": json.dumps([*told, *further]),
     }
     if isinstance(source, DicomSeries):
         meta["dicom_files"] = json.dumps(source.files)
@@ -124,7 +140,7 @@ def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> 
     """A coarse measurement (C, H, W, D) repeated onto its fine grid (C, f_H H, f_W W, f_D D); voxel edges stay put."""
     fine = [side * factor for side, factor in zip(measurement.shape[1:], degradation.factors, strict=True)]
     if max(fine) > LARGEST_SIDE:
-        fact = f"its {_by(measurement.shape[1:])} voxels would become {_by(fine)}"
+        fact = f"its {by(measurement.shape[1:])} voxels would become {by(fine)}"
         raise BadInput(f"{measurement.meta['filename_or_obj']}: {fact}; it is fine already, or give a smaller --block")
     factors = np.array(degradation.factors, dtype=np.float64)
     coarse_from_fine = np.diag([*(1 / factors), 1.0])
@@ -149,6 +165,10 @@ def _sources(value: Any) -> list[str | DicomSeries]:
     return [source if isinstance(source, DicomSeries) else str(source) for source in several]
 
 
+def _name(source: str | DicomSeries) -> str:
+    return str(source) if isinstance(source, DicomSeries) else Path(source).name
+
+
 def _dicom_files(volumes: Sequence[MetaTensor]) -> dict[str, str]:
     """Those of all conditions, the first one's first; a string survives the collation of a batch."""
     lists = [json.loads(volume.meta.get("dicom_files", "[]")) for volume in volumes]
@@ -162,55 +182,26 @@ def _read_dicom(series: DicomSeries) -> MetaTensor:
     return read_series(replace(series, problem=series.problem or too_small(series)))
 
 
-def _read_file(file: Path) -> MetaTensor:
-    image, affine, shape = _opened(file)
-    try:
-        voxels = np.asanyarray(image.dataobj).astype(np.float32).reshape(shape)
-    except Exception as error:  # a truncated file fails in as many ways as there are compressions
-        raise _unreadable(file, error) from error
-    return make_volume(torch.from_numpy(voxels)[None], affine, {})
-
-
-def _unreadable(file: Path, error: Exception) -> BadInput:
-    reason = str(error).strip().splitlines()[-1:] or [""]
-    fact = f"cannot be read as {format_of(file).name} ({type(error).__name__}: {reason[0][:120]})"
-    return BadInput(f"{file}: {fact}; copy or convert it again")
-
-
-def checked_header(file: Path) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Affine (4, 4) float64 and shape (H, W, D) of a file. Raises BadInput unless they promise a usable volume."""
-    return _opened(file)[1:]
-
-
-def _opened(file: Path) -> tuple[Any, np.ndarray, tuple[int, ...]]:
-    """The image as its format opens it, its affine and shape."""
-    if not file.is_file():
-        raise BadInput(f"{file}: there is no such file; check dataset_dir or the datalist")
-    opened = format_of(file).open
-    try:
-        image = opened(file)
-        affine, shape, dtype = np.array(image.affine, dtype=np.float64), list(image.shape), image.get_data_dtype()
-    except Exception as error:
-        raise _unreadable(file, error) from error
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    if len(shape) != 3:
-        raise BadInput(f"{file}: is {_by(shape)} and so not a 3D volume; give one volume a file")
-    if min(shape) < SMALLEST_SIDE:
-        raise BadInput(f"{file}: is {_by(shape)}, but a volume needs at least {SMALLEST_SIDE} voxels a side")
-    if dtype.kind not in "biuf":
-        raise BadInput(f"{file}: holds {dtype} values; convert it to one real number a voxel")
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise BadInput(f"{file}: its affine does not place the voxels in space; repair sform or qform in the header")
-    return image, affine, tuple(shape)
-
-
-def _check_values(file: str | Path | DicomSeries, volume: Tensor, constant: bool) -> None:
-    low, high = float(volume.min()), float(volume.max())
-    if not torch.isfinite(volume).all():
-        raise BadInput(f"{file}: holds NaN or infinite voxels; replace them, for example by the background value")
+def _sound(source: str | Path | DicomSeries, volume: MetaTensor, constant: bool) -> tuple[MetaTensor, list[str]]:
+    """A volume whose background is a number near its tissue, and what is to be told of it. Raises BadInput for holes."""
+    voxels, lines = volume.as_tensor(), []
+    outside = voxels.isnan()
+    if outside.any():
+        if not (background_alone(outside[0]) and voxels[~outside].isfinite().all()):
+            raise BadInput(f"{source}: holds NaN or infinite voxels; replace them, for example by the background value")
+        value = min(float(voxels[~outside].min()), 0.0)
+        voxels = voxels.masked_fill(outside, value)
+        lines.append(f"its background is NaN; taken as {value:g}")
+    low, high = float(voxels.min()), float(voxels.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise BadInput(f"{source}: holds NaN or infinite voxels; replace them, for example by the background value")
     if low == high and not constant:
-        raise BadInput(f"{file}: every voxel is {low:g}; there is nothing to learn from or translate")
+        raise BadInput(f"{source}: every voxel is {low:g}; there is nothing to learn from or translate")
+    if not constant and (far := far_background(voxels[0])) is not None:
+        common, value = far
+        voxels = torch.where(voxels == common, value, voxels)
+        lines.append(f"its background is {common:g}, far from its tissue; taken as {value:g}")
+    return make_volume(voxels, volume.affine, volume.meta), lines
 
 
 def _check_same_grid(case: str, grid: MetaTensor, volume: MetaTensor, first: MetaTensor) -> None:
@@ -218,19 +209,9 @@ def _check_same_grid(case: str, grid: MetaTensor, volume: MetaTensor, first: Met
     name, other = (Path(v.meta["filename_or_obj"]).name for v in (first, volume))
     remedy = "resample one to the other first (docs/your_data.md#grids)"
     if grid.shape[1:] != volume.shape[1:]:
-        refined = "" if grid is first else f" and so {_by(grid.shape[1:])} on the fine grid"
-        sizes = f"{name} is {_by(first.shape[1:])}{refined} but {other} is {_by(volume.shape[1:])}"
+        refined = "" if grid is first else f" and so {by(grid.shape[1:])} on the fine grid"
+        sizes = f"{name} is {by(first.shape[1:])}{refined} but {other} is {by(volume.shape[1:])}"
         raise BadInput(f"case {case}: {sizes}; {remedy}")
     apart = distance_mm(np.asarray(grid.affine), np.asarray(volume.affine), grid.shape[1:])
     if apart > GRID_TOLERANCE_MM:
         raise BadInput(f"case {case}: {name} and {other} lie up to {apart:.3g} mm apart in space; {remedy}")
-
-
-def distance_mm(first: np.ndarray, second: np.ndarray, shape: Sequence[int]) -> float:
-    """The farthest that two affines (4, 4) place the centre of one of the eight corner voxels apart."""
-    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in shape))]).T
-    return float(np.linalg.norm((first - second) @ corners, axis=0).max())
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "x".join(str(side) for side in shape)

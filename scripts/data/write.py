@@ -15,6 +15,7 @@ from monai.transforms.transform import MapTransform
 
 from ..errors import BadInput
 from ..files import remove, whole
+from .doubts import FORMS_APART, distance_mm, sides
 from .provenance import Provenance
 
 Nifti1Image: Any = nib.Nifti1Image  # has no types
@@ -98,12 +99,15 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
 
 
 def nifti_image(volume: MetaTensor) -> Any:
-    """A volume (C, H, W, D) as a float32 NIfTI image in mm; several channels come last."""
+    """A volume (C, H, W, D) as a float32 NIfTI image in mm, with the form codes of its source; several channels come last."""
     channels_last = volume.as_tensor().detach().cpu().to(torch.float32).movedim(0, -1).numpy()
     voxels = channels_last[..., 0] if channels_last.shape[-1] == 1 else channels_last
     affine = np.asarray(volume.affine, dtype=np.float64)
     image = Nifti1Image(np.ascontiguousarray(voxels), affine)
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
+    sform, qform = json.loads(volume.meta.get("xform_codes", "[1, 1]"))
+    image.set_sform(affine, code=sform)
+    image.set_qform(affine, code=qform)
+    if distance_mm(image.get_qform(), affine, volume.shape[1:]) > FORMS_APART * sides(affine).min():  # it cannot say a shear
+        image.set_qform(affine, code=0)
     image.header.set_xyzt_units("mm")
     return image

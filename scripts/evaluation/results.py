@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..measurement import Degradation, Task
 from ..measurement.planes import PLANES
-from ..running.record import RunRecord
+from ..running.record import RunRecord, doubts_of
 from .features import Features
 from .frechet import FeatureDistances
 from .metrics import METRICS, REGIONS, measurement_error, slice_consistency
@@ -35,8 +35,6 @@ class Results(RunRecord):
     Foreground is where the truth is above its minimum. A case without one has null for what needs it; a case whose
     prediction or truth is not finite counts as failed. Memory does not grow with the cases but for their features.
     """
-
-    writes_failures_alone = True
 
     def __init__(
         self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None,
@@ -92,7 +90,8 @@ class Results(RunRecord):
         mean = _mean(list(self.cases.values()))
         logger.info(f"mean of {len(self.cases)}: {_told(mean)}")
         measured = {"n": len(self.cases), "mean": mean, "mmd": self.mmd.result(), **self.distances.result()}
-        return {**super().content(engine), **measured, "calibration": self._calibration(), "cases": self.cases}
+        cases = {case: {**metrics, **doubts_of(engine, case)} for case, metrics in self.cases.items()}
+        return {**super().content(engine), **measured, "calibration": self._calibration(), "cases": cases}
 
     def _calibration(self) -> dict[str, list[float]] | None:
         """Mean over the cases of `calibration_curve` in the foreground; None without an uncertainty."""

@@ -58,7 +58,7 @@ def case_page(page: CasePage) -> str:
         "case.html",
         case=escape(page.case),
         task=escape(page.task.title),
-        notes=_notes("Not shown", page.shown.notes),
+        notes=_notes("Doubts", measured.get("doubts", ())) + _notes("Not shown", page.shown.notes),
         caption=_caption(volumes),
         planes="\n".join(_plane(plane, styles, page.case) for plane in planes(volumes, page.shown.affine, styles)),
         metrics=_metrics(measured, page),
@@ -207,7 +207,7 @@ def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     """What is known of the run, and of the case but its metrics."""
     facts = _flat({**results.get("task", {}), **results.get("system", {})})
     facts |= {key: results[key] for key in ("model", "versions", "peak_memory_gb", "warnings") if key in results}
-    facts |= {key: value for key, value in measured.items() if not _is_number(value)}
+    facts |= {key: value for key, value in measured.items() if key != "doubts" and not _is_number(value)}
     if _is_number(mean := results.get("mean", {}).get("seconds")):
         facts["mean time of a case (s)"] = mean
     rows = [(_title(key), escape(_text(value))) for key, value in _flat(facts).items() if value not in (None, [], "")]

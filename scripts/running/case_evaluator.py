@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a folder of cases; a bad one stops nothing but itself."""
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -10,14 +11,14 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import default_prepare_batch
 from torch.utils.data import Dataset
 
+from ..data.cases import ERROR
 from ..errors import one_line
 
 logger = logging.getLogger(__name__)
-ERROR = "error"
 
 
 class TolerantDataset(Dataset[dict[str, Any]]):
-    """Cases through a transform; one that cannot be loaded becomes `{case, error}` instead of an exception."""
+    """Cases through a transform; one that is refused or cannot be loaded becomes `{case, error}` instead of an exception."""
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Any) -> None:
         self.data, self.transform = data, transform
@@ -27,6 +28,8 @@ class TolerantDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         case = dict(self.data[index])
+        if ERROR in case:  # refused before it was read
+            return {"case": case["case"], ERROR: case[ERROR]}
         try:
             return dict(self.transform(case))
         except Exception as error:
@@ -36,6 +39,12 @@ class TolerantDataset(Dataset[dict[str, Any]]):
 def named(case: str, line: str) -> str:
     """The line with the case's name before it, unless it begins so."""
     return line if line.startswith(f"case {case}:") else f"case {case}: {line}"
+
+
+def _doubts(image: Any) -> list[str]:
+    """What the loader doubts, from a batch of one."""
+    told = getattr(image, "meta", {}).get("doubts", "[]")
+    return json.loads(told if isinstance(told, str) else told[0])
 
 
 def named_batch(batchdata: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
@@ -55,6 +64,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.failures: dict[str, str] = {}
         self.done: list[str] = []
         self.seconds: dict[str, float] = {}
+        self.doubts: dict[str, list[str]] = {}
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
         case = str(batchdata["case"][0])
@@ -63,6 +73,7 @@ class CaseEvaluator(SupervisedEvaluator):
             if ERROR in batchdata:
                 self._fail(case, str(batchdata[ERROR][0]))
                 return {}
+            self.doubts[case] = _doubts(batchdata["image"])
             output: dict[str, Any] = super()._iteration(engine, batchdata)
         except (ValueError, OSError, RuntimeError) as error:
             self._fail(case, one_line(error))
@@ -78,7 +89,7 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Run every case, then say how many were done."""
-        self.failures, self.done, self.seconds = {}, [], {}
+        self.failures, self.done, self.seconds, self.doubts = {}, [], {}, {}
         super().run(global_epoch)
         logger.info(f"{len(self.done)} of {len(self.done) + len(self.failures)} cases done")
         for case, line in self.failures.items():

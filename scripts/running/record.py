@@ -11,7 +11,9 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from .. import bundle_version
+from ..data.cases import ERROR
 from ..data.dicom import DicomSeries
+from ..data.folder import refuse
 from ..files import read_json, sha256, write_json
 from ..inferers.memory import peak_memory_gb
 from ..measurement import Task
@@ -22,14 +24,12 @@ MOST_WARNINGS = 50
 
 
 class RunRecord:
-    """Writes what a `CaseEvaluator` did as one JSON file: task, system, NFE, model, versions, warnings, and of every case its
-    files and seconds. When no case was done nothing is written: the log has said why.
+    """Writes what a `CaseEvaluator` did as one JSON file: task, system, NFE, model, versions, warnings, of every case files,
+    seconds and doubts, what became of every file of the folder, and failures, even where there is nothing else.
 
     path: the file, replaced atomically; system: what tells this run from others of its task; inferer: gives the NFE, if it has
     one; weights: the file whose name and sha256 are told.
     """
-
-    writes_failures_alone = False
 
     def __init__(
         self, path: str, system: Mapping[str, Any], inferer: Any = None, *, weights: str | None = None, task: Task | None = None
@@ -51,8 +51,6 @@ class RunRecord:
     def write(self, engine: Any) -> None:
         """The file."""
         logging.getLogger().removeHandler(self.warnings)
-        if not (engine.done or self.writes_failures_alone):
-            return
         write_json(self.path, self.content(engine))
 
     def content(self, engine: Any) -> dict[str, Any]:
@@ -65,9 +63,32 @@ class RunRecord:
             "warnings": self.warnings.lines,
             "peak_memory_gb": peak_memory_gb(),
             "sources": _sources(engine),
-            "cases": {case: {"seconds": engine.seconds[case]} for case in engine.done},
+            "files": _files(engine),
+            "cases": {case: {"seconds": engine.seconds[case], **doubts_of(engine, case)} for case in engine.done},
             "failures": engine.failures,
         }
+
+
+def _files(engine: Any) -> dict[str, Any]:
+    """What became of the files below the folder; those of a case that failed were refused."""
+    data = getattr(engine.data_loader.dataset, "data", [])
+    if not (content := getattr(data, "files", {})):
+        return {}
+    entries = {str(entry["case"]): entry for entry in data}
+    return refuse(content, {line: _paths(entries.get(case, {})) for case, line in engine.failures.items()})
+
+
+def _paths(entry: Mapping[str, Any]) -> list[str]:
+    """Files of an entry, but for those of a series that was refused before."""
+    sources = [*entry.get("image", []), *([entry["label"]] if "label" in entry else [])]
+    series = [source for source in sources if isinstance(source, DicomSeries) and not source.problem]
+    files = [source for source in sources if not isinstance(source, DicomSeries)]
+    return list(dict.fromkeys((*files, *(file for one in series for file in one.files))))
+
+
+def doubts_of(engine: Any, case: str) -> dict[str, list[str]]:
+    """As they stand with a case: nothing where there is no doubt."""
+    return {"doubts": lines} if (lines := engine.doubts.get(case)) else {}
 
 
 class _Warnings(logging.Handler):
@@ -95,7 +116,7 @@ def _sources(engine: Any) -> dict[str, dict[str, Any]]:
     """Of every case its files: `image` (a list) and, when it was evaluated, `label`."""
     sources: dict[str, dict[str, Any]] = {}
     for entry in getattr(engine.data_loader.dataset, "data", []):
-        if isinstance(entry.get("image"), list):
+        if isinstance(entry.get("image"), list) and ERROR not in entry:
             sources[str(entry["case"])] = {"image": [_told(image) for image in entry["image"]]}
             if "label" in entry:
                 sources[str(entry["case"])]["label"] = _told(entry["label"])

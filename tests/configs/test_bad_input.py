@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cannot be used ends in one line that says so, and leaves nothing behind."""
 
+import json
 import logging
 import os
 import subprocess
@@ -107,7 +108,11 @@ def test_bad_cases_are_named_and_the_good_ones_written(good, weights, tmp_path, 
         assert fact in summary[0]
         assert "\n" not in summary[0]
     written = [str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/**/*") if path.is_file()]
-    assert sorted(written) == ["good/good_pred.nii.gz", "run.json"] * good
+    assert sorted(written) == ["good/good_pred.nii.gz"] * good + ["run.json"]
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["failures"].keys() == bad.keys()
+    assert record["files"]["used"] == 2 * good
+    assert sum(group["count"] for group in record["files"]["refused"]) == 10
     if good:
         assert nib.load(tmp_path / "out" / "good" / "good_pred.nii.gz").shape == (32, 36, 40)
 
@@ -223,7 +228,8 @@ def test_a_command_whose_every_case_failed_returns_1_without_a_traceback(bundle,
     assert ended.returncode == 1
     assert "Traceback" not in ended.stdout + ended.stderr
     assert "  failed: case a: in/a_t1.nii.gz: cannot be read as NIfTI" in ended.stdout
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert list(json.loads((tmp_path / "out" / "run.json").read_text())["failures"]) == ["a"]
 
 
 @pytest.mark.parametrize("value", ["false", "no", "0"])

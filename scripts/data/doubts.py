@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where sources are doubted: lines for what can be used but may be wrong, `BadInput` for what would give a wrong result."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.spatialimages import HeaderDataError
+
+from ..errors import BadInput
+
+Affine = npt.NDArray[np.float64]
+
+FORMS_APART = 0.5  # of the smallest voxel side; the quaternions of a qform in float32 lose up to 0.1 mm at a head's edge
+SHEAR = 2e-3  # cosine between two axes: 0.1 degrees; headers in float32 or with four decimals stay below it
+SIZES_APART = 0.01  # of a voxel side
+VOXEL_MM = (0.01, 50.0)  # of a side: what lies outside is in other units than it says
+MOST_VOXELS = 2**29  # 813 a side; 2 GB in float32, before anything is computed
+DEFLATE_RATIO = 1032  # the most that DEFLATE can gain (RFC 1951): a match of 258 bytes in 2 bits
+LARGE, LARGE_RATIO = 5e8, 100  # bytes; no scan of this size gains more, and label maps of it are rare
+UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's spatial codes: metre, millimetre, micrometre; 0 does not say
+SIDES_UNKNOWN = "does not say where the head lies: left and right are unknown and may be swapped"
+
+
+def distance_mm(first: Affine, second: Affine, shape: Sequence[int]) -> float:
+    """The farthest, in mm, that two affines (4, 4) place the centre of a corner voxel of a grid (H, W, D) apart."""
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in shape))]).T
+    return float(np.linalg.norm(((first - second) @ corners)[:3], axis=0).max())
+
+
+def sides(affine: Affine) -> npt.NDArray[np.float64]:
+    """Voxel sides in mm, (3,)."""
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def sheared(affine: Affine) -> bool:
+    """Whether the axes are not at right angles, so that no qform can say it."""
+    axes = affine[:3, :3] / sides(affine)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR)
+
+
+def check_size(file: Path, shape: Sequence[int], itemsize: int, *, held: int, packed: bool) -> None:
+    """Before anything is allocated: raise BadInput where a header claims more than `held` bytes can give, or too much."""
+    claimed = math.prod(map(int, shape)) * itemsize
+    ratio = (DEFLATE_RATIO if claimed < LARGE else LARGE_RATIO) if packed else 1
+    if claimed > held * ratio:
+        fact = f"its header claims {by(shape)} voxels, {_bytes(claimed)}, and its {_bytes(held)} cannot hold them"
+        raise BadInput(f"{file}: {fact}; copy or convert it again")
+    if math.prod(map(int, shape)) > MOST_VOXELS:
+        raise BadInput(f"{file}: is {by(shape)}, above the {MOST_VOXELS:.2g} voxels that are read; crop or resample it first")
+
+
+def of_affine(file: Path, affine: Affine) -> list[str]:
+    """Doubts about an affine (4, 4) in mm, of any format. Raises BadInput unless it places voxels of possible size in space."""
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise BadInput(f"{file}: its affine does not place the voxels in space; repair sform or qform in the header")
+    if not all(VOXEL_MM[0] <= side <= VOXEL_MM[1] for side in sides(affine)):
+        fact = f"its voxels would be {_mm(sides(affine))}, which no scan of a head is"
+        raise BadInput(f"{file}: {fact}; correct the units or the voxel size in its header")
+    if not sheared(affine):
+        return []
+    axes = affine[:3, :3] / sides(affine)
+    degrees = math.degrees(math.asin(min(1.0, float(np.abs(axes.T @ axes - np.eye(3)).max()))))
+    return [f"its axes are {degrees:.2g} degrees off right angles; planes follow its voxels, and a qform cannot say it"]
+
+
+def of_nifti(file: Path, header: Any, shape: Sequence[int]) -> tuple[list[str], float, tuple[int, int]]:
+    """Doubts about a NIfTI header as it stands on disk, millimetres per unit, and the codes of sform and qform that hold.
+
+    Raises BadInput for voxels without a size, and for forms that are mirror images.
+    """
+    sform, qform = int(header["sform_code"]), int(header["qform_code"])
+    pixdim = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    if not (np.isfinite(pixdim).all() and pixdim.all()):
+        fact = f"its pixdim is {' '.join(f'{side:g}' for side in pixdim)}, so its affine does not place the voxels in space"
+        raise BadInput(f"{file}: {fact}; repair the header or convert the scan again")
+    code = int(header["xyzt_units"]) & 7
+    unit = UNITS_MM.get(code, 1.0)
+    lines = [] if unit == 1 else [f"its header is in {'metres' if unit > 1 else 'micrometres'}; turned into millimetres"]
+    if code not in (0, *UNITS_MM):
+        lines.append(f"its unit of length is unknown (code {code}); taken as millimetres")
+    if not (sform or qform):
+        return [*lines, f"its header (sform_code and qform_code 0) {SIDES_UNKNOWN}"], unit, (0, 0)
+    if (pixdim < 0).any() and not sform:
+        lines.append(f"its voxel sizes {' '.join(f'{side:g}' for side in pixdim)} should be positive; check left and right")
+    header["pixdim"][1:4] = np.abs(pixdim)
+    if header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1  # as the standard has it
+    by_sform, by_qform = header.get_sform(), _qform(header)
+    if sform and np.isfinite(by_sform).all() and not np.allclose(sides(by_sform), np.abs(pixdim), rtol=SIZES_APART):
+        both = f"{_mm(np.abs(pixdim) * unit)} by pixdim and {_mm(sides(by_sform) * unit)} by sform"
+        lines.append(f"its voxels are {both}; the sform counts")
+    if not (sform and qform):
+        return lines, unit, (sform, qform)
+    if by_qform is None:
+        return [*lines, "its qform is damaged; the sform counts"], unit, (sform, 0)
+    if np.linalg.det(by_sform[:3, :3]) * np.linalg.det(by_qform[:3, :3]) < 0:
+        fact = "its sform and qform are mirror images, so left and right are unknown"
+        raise BadInput(f"{file}: {fact}; set the wrong one's code to 0 or convert the scan again")
+    distance = distance_mm(by_sform, by_qform, shape)
+    if not distance > FORMS_APART * sides(by_sform).min():
+        return lines, unit, (sform, qform)
+    fact = f"its sform (code {sform}) and qform (code {qform}) lie up to {distance * unit:.3g} mm apart; the sform counts"
+    return [*lines, fact], unit, (sform, 0)
+
+
+def _qform(header: Any) -> Affine | None:
+    try:
+        return np.asarray(header.get_qform())
+    except (ValueError, HeaderDataError):  # quaternions that are none
+        return None
+
+
+def by(shape: Sequence[int]) -> str:
+    """As 240x240x155."""
+    return "x".join(str(side) for side in shape)
+
+
+def _mm(lengths: Sequence[float] | npt.NDArray[np.float64]) -> str:
+    return f"{'x'.join(f'{side:.3g}' for side in lengths)} mm"
+
+
+def _bytes(count: int) -> str:
+    unit, name = next((pair for pair in ((1e9, "GB"), (1e6, "MB")) if count >= pair[0]), (1e3, "kB"))
+    return f"{count / unit:.1f} {name}"

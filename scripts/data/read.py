@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a file of a volume: its header alone, as the doctor does, or with its voxels. Nothing here waits for PyTorch."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadInput
+from .doubts import by, check_size, of_affine
+from .formats import Opened, format_of, parts
+
+SMALLEST_SIDE = 5  # of a volume, in voxels
+
+
+def checked_header(file: Path) -> Opened:
+    """What a file's header says, its shape (H, W, D). Raises BadInput unless it promises a usable volume."""
+    if file.is_symlink() and not file.exists():
+        raise BadInput(f"{file}: is a link to {file.readlink()}, which is not there; fetch it, as with datalad get")
+    if not file.is_file():
+        raise BadInput(f"{file}: there is no such file; check dataset_dir or the datalist")
+    how = format_of(file)
+    try:
+        opened = how.open(file)
+        held = sum(part.stat().st_size for part in parts(file))
+    except BadInput:
+        raise
+    except Exception as error:
+        raise _unreadable(file, error) from error
+    shape = list(opened.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if len(shape) != 3:
+        raise BadInput(f"{file}: is {by(shape)} and so not a 3D volume; give one volume a file")
+    if min(shape) < SMALLEST_SIDE:
+        raise BadInput(f"{file}: is {by(shape)}, but a volume needs at least {SMALLEST_SIDE} voxels a side")
+    if opened.dtype.kind not in "biuf":
+        raise BadInput(f"{file}: holds {opened.dtype} values; convert it to one real number a voxel")
+    check_size(file, shape, opened.dtype.itemsize, held=held, packed=opened.packed)
+    return opened._replace(shape=tuple(shape), doubts=[*opened.doubts, *of_affine(file, opened.affine)])
+
+
+def read_file(file: Path) -> tuple[npt.NDArray[np.float32], Opened]:
+    """Voxels (H, W, D) as they are stored, and the header. Raises BadInput when either is damaged or of no use."""
+    opened = checked_header(file)
+    try:
+        return opened.voxels().reshape(opened.shape), opened
+    except Exception as error:  # a damaged file fails in as many ways as there are compressions
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> BadInput:
+    reason = str(error).strip().splitlines()[-1:] or [""]
+    fact = f"cannot be read as {format_of(file).name} ({type(error).__name__}: {reason[0][:120]})"
+    return BadInput(f"{file}: {fact}; copy or convert it again")

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+
+import pytest
+from test_cases import case_names, make_files, names_of
+
+from scripts.data.cases import find_cases
+from scripts.errors import BadInput
+
+TWO = ("sub-01/anat/sub-01_acq-mprage_run-1_T1w.nii.gz", "sub-01/anat/sub-01_acq-mprage_run-02_T1w.nii.gz")
+
+
+def test_the_refusal_names_what_differs_and_the_way_to_choose(tmp_path):
+    make_files(tmp_path, *TWO)
+    with pytest.raises(
+        BadInput, match=r"are both t1; they differ in run \(02, 1\); choose by bids_filter, as .\"run\": \"02\"."
+    ):
+        find_cases(tmp_path, ["t1"])
+
+
+@pytest.mark.parametrize("value", [2, "2", "02", [2, 3]])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_filter_chooses_one_of_two_runs(value, nested, tmp_path):
+    make_files(tmp_path, *TWO, "sub-02/anat/sub-02_T1w.nii.gz")  # with one scan there is nothing to choose
+    wanted = {"t1": {"run": value}} if nested else {"run": value}
+    found = names_of(find_cases(tmp_path, ["t1"], bids_filter=wanted))
+    assert found == [["sub-01_acq-mprage_run-02_T1w.nii.gz"], ["sub-02_T1w.nii.gz"]]
+
+
+def test_null_asks_for_the_file_without_the_entity_and_long_names_are_known(tmp_path):
+    make_files(tmp_path, "sub-01_acq-norm_T1w.nii.gz", "sub-01_T1w.nii.gz", "sub-01_space-MNI_T1w.nii.gz")
+    found = find_cases(tmp_path, ["t1"], bids_filter={"acquisition": None, "space": None})
+    assert names_of(found) == [["sub-01_T1w.nii.gz"]]
+
+
+def test_a_case_whose_entity_is_another_one_is_left_out_by_name(tmp_path, caplog):
+    make_files(tmp_path, "sub-01_acq-a_T1w.nii.gz", "sub-02_acq-b_T1w.nii.gz")
+    caplog.set_level(logging.INFO)
+    assert case_names(find_cases(tmp_path, ["t1"], bids_filter={"acq": "a"})) == ["sub-01"]
+    assert "left out 1 of 2 cases: sub-02 (no t1)" in caplog.text
+
+
+def test_what_is_no_filter_is_refused(tmp_path):
+    make_files(tmp_path, *TWO)
+    with pytest.raises(BadInput, match="bids_filter mprage: is no mapping of entities; write it as"):
+        find_cases(tmp_path, ["t1"], bids_filter="mprage")
