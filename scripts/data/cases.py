@@ -28,6 +28,7 @@ ALIASES = {
     "dseg": "seg",
 }  # fmt: skip
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
+AGENT_WORDS = frozenset({"post", "gd", "gad", "ce", "contrast", "km", "gadolinium"})  # after which a t1 is a t1ce
 OUTPUT_WORDS = frozenset({"pred", "uncertainty", "error"})
 
 # Paths below dataset_dir without the suffix of a volume; the first that matches counts.
@@ -89,7 +90,7 @@ def find_cases(
     splits = _Split(root, split, train_fraction)
     complete: Mapping[str, Mapping[str, Path | DicomSeries]]
     if cases:
-        complete = _complete(root, {case: cases[case] for case in splits.take(cases)}, asked)
+        complete = _complete(root, {case: cases[case] for case in splits.take(cases)}, asked, files)
     else:
         complete = _from_dicom(root, splits, asked, series_rules or {}) or _nothing_found(root, asked, files)
     entries = [_entry(case, [files[m] for m in wanted], files.get(goal or "")) for case, files in complete.items()]
@@ -190,7 +191,9 @@ def _place(path: Path, root: Path) -> tuple[str, str, int] | None:
 
 def _told(path: Path) -> set[str]:
     """Modalities that words anywhere in a name tell."""
-    return {_modality(word) for word in re.split(r"[^A-Za-z0-9]+", stem(path))} & MODALITIES
+    words = {_modality(word) for word in re.split(r"[^A-Za-z0-9]+", stem(path))}
+    found = words & MODALITIES
+    return (found - {"t1"}) | {"t1ce"} if "t1" in found and words & AGENT_WORDS else found
 
 
 def _is_output(path: Path) -> bool:
@@ -218,14 +221,12 @@ def _from_dicom(root: Path, split: _Split, asked: Sequence[str], rules: Mapping[
 # From all files to complete cases
 
 
-def _complete(root: Path, cases: Cases, asked: Sequence[str]) -> dict[str, dict[str, Path]]:
+def _complete(root: Path, cases: Cases, asked: Sequence[str], files: Sequence[Path]) -> dict[str, dict[str, Path]]:
     """One file for each asked modality of every case that has them all."""
     lacking = {case: [m for m in asked if m not in files] for case, files in cases.items()}
     complete = [case for case in cases if not lacking[case]]
     if not complete:
-        seen = Counter(modality for files in cases.values() for modality in files)
-        counts = ", ".join(f"{modality} ({number})" for modality, number in sorted(seen.items()))
-        raise BadInput(f"{root}: none of {len(cases)} cases has {' and '.join(asked)}; modalities seen: {counts}")
+        raise BadInput(f"{root}: none of {len(cases)} cases has {' and '.join(asked)}; {_seen(root, cases, files)}")
     if len(complete) < len(cases):
         left_out = [f"{case} (no {' and '.join(lacks)})" for case, lacks in lacking.items() if lacks]
         logger.warning("%s: left out %d of %d cases: %s", root, len(left_out), len(cases), listed(left_out, most=MOST))
@@ -240,6 +241,24 @@ def _complete(root: Path, cases: Cases, asked: Sequence[str]) -> dict[str, dict[
     if not chosen:
         raise unclear[0]
     return chosen
+
+
+def _seen(root: Path, cases: Cases, files: Sequence[Path]) -> str:
+    """Every modality of a folder: by file names, by words within names that follow no layout, and of DICOM."""
+    counts = Counter(modality for modalities in cases.values() for modality in modalities)
+    parts = [f"modalities seen: {', '.join(f'{modality} ({number})' for modality, number in sorted(counts.items()))}"]
+    placed = {file.path for modalities in cases.values() for several in modalities.values() for file in several}
+    if others := [path for path in files if path not in placed]:
+        names = [f"{path.relative_to(root)} ({' and '.join(sorted(_told(path))) or 'unknown'})" for path in others]
+        parts.append(f"in names that end in no modality: {_some(names)}; rename them or give a datalist")
+    if root.is_dir():
+        from .dicom.choose import find_studies, weighting  # needs pydicom
+
+        series = [one for study in find_studies(root)[0].values() for one in study]
+        if series:
+            words = [f"{one} ({one.problem or weighting(one)[0] or 'unknown'})" for one in series]
+            parts.append(f"in DICOM, not used beside volume files: {listed(words, most=MOST)}")
+    return "; ".join(parts)
 
 
 def _the_one(case: str, modality: str, files: Sequence[_File]) -> Path:
