@@ -91,7 +91,7 @@ def plan(case: str, sources: Sequence[tuple[str, Grid]], expected: Expectation) 
     if len(sources) < len(blocks):
         raise BadInput(f"case {case}: {len(blocks)} scans are needed; name them all in --conditions")
     name, first = sources[0]
-    order, doubts = (0, 1, 2), []
+    order, doubts = (0, 1, 2), list[str]()
     if len(blocks) == 1 and (across := _thick(blocks[0])) is not None:
         order, doubts = _axes(name, first, across, expected.trained_mm)
         blocks = [tuple(blocks[0][axis] for axis in order)]  # two axes changed places, which is its own inverse

@@ -201,7 +201,7 @@ def _is_output(path: Path) -> bool:
 
 
 def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> NoReturn:
-    seen = f"{len(files)} volume files, such as {files[0].relative_to(root)}" if files else "no volume or DICOM file"
+    seen = f"{len(files)} volume files, such as {_by_words(root, files)}" if files else "no volume or DICOM file"
     raise BadInput(f"{root}: no case with {' and '.join(asked)}; found {seen}; see docs/your_data.md#layouts for names")
 
 
@@ -249,8 +249,7 @@ def _seen(root: Path, cases: Cases, files: Sequence[Path]) -> str:
     parts = [f"modalities seen: {', '.join(f'{modality} ({number})' for modality, number in sorted(counts.items()))}"]
     placed = {file.path for modalities in cases.values() for several in modalities.values() for file in several}
     if others := [path for path in files if path not in placed]:
-        names = [f"{path.relative_to(root)} ({' and '.join(sorted(_told(path))) or 'unknown'})" for path in others]
-        parts.append(f"in names that end in no modality: {_some(names)}; rename them or give a datalist")
+        parts.append(f"in names that end in no modality: {_by_words(root, others)}; rename them or give a datalist")
     if root.is_dir():
         from .dicom.choose import find_studies, weighting  # needs pydicom
 
@@ -259,6 +258,12 @@ def _seen(root: Path, cases: Cases, files: Sequence[Path]) -> str:
             words = [f"{one} ({one.problem or weighting(one)[0] or 'unknown'})" for one in series]
             parts.append(f"in DICOM, not used beside volume files: {listed(words, most=MOST)}")
     return "; ".join(parts)
+
+
+def _by_words(root: Path, files: Sequence[Path]) -> str:
+    """Names, each with the modalities that words in it tell."""
+    names = [path.relative_to(root) if root.is_dir() else path.name for path in files]
+    return listed([f"{name} ({' and '.join(sorted(_told(path))) or 'unknown'})" for name, path in zip(names, files, strict=True)], most=MOST)
 
 
 def _the_one(case: str, modality: str, files: Sequence[_File]) -> Path:

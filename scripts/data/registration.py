@@ -106,7 +106,7 @@ def rigid_motion(fixed: MetaTensor, moving: MetaTensor) -> Motion:
     headers, centres = sitk.Euler3DTransform(), sitk.Euler3DTransform()
     headers.SetCenter(centre), centres.SetCenter(centre)
     centres.SetTranslation([there - here for here, there in zip(centre, _centre(images[1]), strict=True)])
-    pairs = [[_smoothed(image, mm) for image in images] for mm in LEVELS_MM]
+    pairs = [(_smoothed(images[0], mm), _smoothed(images[1], mm)) for mm in LEVELS_MM]
     transform = max((headers, centres), key=lambda start: _information(*pairs[0], start) or 0.0)
     for mm, pair in zip(LEVELS_MM, pairs, strict=True):
         transform = _improved(*pair, transform, step_mm=mm / 4)

@@ -71,7 +71,7 @@ def test_conditions_on_two_grids_are_not_usable_unless_they_are_resampled(tmp_pa
     assert main(["doctor", str(tmp_path), "--task", "t1", "flair"]) == 1
     said = capsys.readouterr()
     assert "0 of 1 cases can be used" in said.out
-    assert "mm apart in space; add --resample, or --register" in said.err
+    assert "; add --resample, or --register where the head moved" in said.err
     doctor(tmp_path, ["t1", "flair"], resample=True)
     out = capsys.readouterr().out
     assert "series 2 flair will be resampled onto the first" in out and "1 of 1 cases can be used" in out
