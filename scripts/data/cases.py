@@ -263,7 +263,10 @@ def _seen(root: Path, cases: Cases, files: Sequence[Path]) -> str:
 def _by_words(root: Path, files: Sequence[Path]) -> str:
     """Names, each with the modalities that words in it tell."""
     names = [path.relative_to(root) if root.is_dir() else path.name for path in files]
-    return listed([f"{name} ({' and '.join(sorted(_told(path))) or 'unknown'})" for name, path in zip(names, files, strict=True)], most=MOST)
+    return listed(
+        [f"{name} ({' and '.join(sorted(_told(path))) or 'unknown'})" for name, path in zip(names, files, strict=True)],
+        most=MOST,
+    )
 
 
 def _the_one(case: str, modality: str, files: Sequence[_File]) -> Path:
