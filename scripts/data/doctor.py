@@ -16,13 +16,9 @@ from .volumes import checked_header
 
 
 def doctor(
-    dataset_dir: str | Path,
-    task: Sequence[str] = (SUPER_RESOLUTION,),
-    rules: Iterable[tuple[str, str]] = (),
-    *,
-    resample: bool = False,
-    register: bool = False,
-) -> None:
+    dataset_dir: str | Path, task: Sequence[str] = (SUPER_RESOLUTION,), rules: Iterable[tuple[str, str]] = (), *,
+    resample: bool = False, register: bool = False,
+) -> None:  # fmt: skip
     """Print what is found, what is used for a task and what it would make of it, as `restore` would have it.
 
     task: as configs/task_NAME.yaml, or conditions alone, of which nothing is to be restored. rules: `series_rules` of the

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes on other grids brought onto that of the first condition: by their affines, or rigidly moved as well."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 

@@ -98,8 +98,9 @@ class LoadVolumesd(MapTransform):
         for path, scan in zip(sources, scans, strict=False):
             placed[path] = repeat_onto_fine_grid(placed[path], scan)
         lines = self._aligned(placed, sources, way, self._maps(paths)) if way.displaced or self.register else []
-        told = [json.loads(volume.meta.get("doubts", "[]")) for volume in loaded.values()]
-        return placed, list(dict.fromkeys([*itertools.chain(*told), *way.doubts, *lines]))
+        of_files = {Path(str(path)).name: json.loads(volume.meta.get("doubts", "[]")) for path, volume in loaded.items()}
+        told = [f"{name}: {line}" for name, doubts in of_files.items() for line in doubts]
+        return placed, list(dict.fromkeys([*told, *way.doubts, *lines]))
 
     def _aligned(self, placed: Volumes, sources: Sequence[Source], way: Plan, maps: set[Source]) -> list[str]:
         """Bring the other volumes onto the grid of the first, in place; a line for each."""
