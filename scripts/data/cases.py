@@ -67,7 +67,7 @@ def find_cases(
     complete: Mapping[str, Mapping[str, Path | DicomSeries]]
     if cases:
         taken = {case: cases[case] for case in splits.take(cases)}
-        complete, lines = _complete(root, taken, asked, refused=refused)
+        complete, lines = _complete(root, taken, asked, files, refused=refused)
         reasons = _reasons(everything, taken, asked)
         bad = {file.path: lines[case] for case in lines for m in asked for file in cases[case][m]}
     else:
@@ -145,7 +145,7 @@ def _single(file: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
 
 
 def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> NoReturn:
-    seen = f"{len(files)} volume files, such as {files[0].relative_to(root)}" if files else "no volume or DICOM file"
+    seen = f"{len(files)} volume files, such as {_by_words(root, files)}" if files else "no volume or DICOM file"
     if other := [path.name for path in files_below(root) if path.name.lower().endswith(OTHER_FORMATS)]:
         seen += f" but {len(other)} files of formats that are not read, such as {other[0]}"
     raise BadInput(f"{root}: no case with {' and '.join(asked)}; found {seen}; see docs/your_data.md#layouts for names")
@@ -171,20 +171,16 @@ def _from_dicom(
 
 
 def _complete(
-    root: Path, cases: Cases, asked: Sequence[str], *, refused: bool
+    root: Path, cases: Cases, asked: Sequence[str], files: Sequence[Path], *, refused: bool
 ) -> tuple[dict[str, dict[str, Path | DicomSeries]], dict[str, str]]:
     """One file for each asked modality of every case that has them all, and a line for every case where it is not clear which.
 
     Raises BadInput when there is no case, those refused counted only if the caller wants them.
     """
-    lacking = {case: [m for m in asked if not files.get(m)] for case, files in cases.items()}
+    lacking = {case: [m for m in asked if not chosen.get(m)] for case, chosen in cases.items()}
     complete = [case for case in cases if not lacking[case]]
     if not complete:
-        seen = Counter(modality for files in cases.values() for modality, chosen in files.items() if chosen)
-        counts = ", ".join(f"{modality} ({number})" for modality, number in sorted(seen.items()))
-        raise BadInput(
-            f"{root}: none of {len(cases)} cases has {' and '.join(asked)}; modalities seen: {counts}{_unplaced(root, asked)}"
-        )
+        raise BadInput(f"{root}: none of {len(cases)} cases has {' and '.join(asked)}; {_seen(root, cases, files)}")
     if len(complete) < len(cases):
         left_out = [f"{case} (no {' and '.join(lacks)})" for case, lacks in lacking.items() if lacks]
         logger.warning("%s: left out %d of %d cases: %s", root, len(left_out), len(cases), listed(left_out, most=MOST))
@@ -203,15 +199,30 @@ def _complete(
     return chosen, lines
 
 
-def _unplaced(root: Path, asked: Sequence[str]) -> str:
-    """Files that tell an asked modality, but not where a layout has it."""
-    if root.is_file():
-        return ""
-    files = [path for path in files_below(root) if suffix(path) and not why_no_case(path, root)]
-    placed = ((path, place_of(path, root)) for path in files if modalities_told(path) & set(asked))
-    names = [path.name for path, place in placed if place is None or place[1] not in MODALITIES]
-    fact = f"; {len(names)} names tell one, but not at their end: {listed(names, most=MOST)}; rename them as CASE_t1.nii.gz"
-    return fact if names else ""
+def _seen(root: Path, cases: Cases, files: Sequence[Path]) -> str:
+    """Every modality of a folder: by file names, by words within names that follow no layout, and of DICOM."""
+    counts = Counter(modality for modalities in cases.values() for modality, chosen in modalities.items() if chosen)
+    parts = [f"modalities seen: {', '.join(f'{modality} ({number})' for modality, number in sorted(counts.items()))}"]
+    placed = {file.path for modalities in cases.values() for several in modalities.values() for file in several}
+    if others := [path for path in files if path not in placed]:
+        parts.append(
+            f"in names that end in no modality: {_by_words(root, others)}; rename them or give a datalist"
+        )
+    if root.is_dir():
+        from .dicom.choose import find_studies, weighting  # needs pydicom
+
+        series = [one for study in find_studies(root)[0].values() for one in study]
+        if series:
+            words = [f"{one} ({one.problem or weighting(one)[0] or 'unknown'})" for one in series]
+            parts.append(f"in DICOM, not used beside volume files: {listed(words, most=MOST)}")
+    return "; ".join(parts)
+
+
+def _by_words(root: Path, files: Sequence[Path]) -> str:
+    """Names, each with the modalities that words in it tell."""
+    names = [path.relative_to(root) if root.is_dir() else path.name for path in files]
+    words = [" and ".join(sorted(modalities_told(path))) or "unknown" for path in files]
+    return listed([f"{name} ({word})" for name, word in zip(names, words, strict=True)], most=MOST)
 
 
 def _filtered(cases: Cases, bids_filter: Mapping[str, Any]) -> Cases:

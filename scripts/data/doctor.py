@@ -7,43 +7,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-
 from ..errors import BadInput
+from .advice import SUPER_RESOLUTION, Expectation, Grid, asked_of, plan
 from .cases import ERROR, find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, find_studies, weighting
 from .dicom.read import affine_of
-from .doubts import distance_mm
 from .folder import summary
 from .read import checked_header
-from .volumes import GRID_TOLERANCE_MM
-
-orientations: Any = nib.orientations  # has no types
 
 
 def doctor(
-    dataset_dir: str | Path, task: Sequence[str] = ("t1",), rules: Iterable[tuple[str, str]] = (), *,
-    bids_filter: Mapping[str, Any] | None = None,
+    dataset_dir: str | Path, task: Sequence[str] = (SUPER_RESOLUTION,), rules: Iterable[tuple[str, str]] = (), *,
+    bids_filter: Mapping[str, Any] | None = None, resample: bool = False, register: bool = False,
 ) -> None:  # fmt: skip
-    """Print what is found and what is used for the conditions of a task.
+    """Print what is found, what is used for a task and what it would make of it, as `restore` would have it.
 
-    rules: `series_rules` of the configs, as pairs; bids_filter: as there. Raises BadInput when no case could be used.
+    task: as configs/task_NAME.yaml, or conditions alone, of which nothing is to be restored. rules: `series_rules` of the
+    configs, as pairs; bids_filter: as there; resample, register: as `restore` would be told. Raises BadInput when no case could
+    be used.
     """
+    asked, expected = asked_of(task)
+    expected = expected._replace(resample=resample or register)
     folder = folder_of(dataset_dir)
     studies, refused = find_studies(folder)
     for line in (*_table(studies), *(f"refused: {line}" for line in refused)):
         print(line)
-    print(f"For {' and '.join(task)}:")
-    if studies and (files := look(folder, task)[0]):
+    print(f"For {' and '.join(task)}{'' if asked == list(task) else ', from ' + ' and '.join(asked)}:")
+    if studies and (files := look(folder, asked)[0]):
         print(f"  volume files form cases, such as {next(iter(files))}, so DICOM is not used; for it give a folder without")
     with _unlogged(refused):
-        cases = find_cases(folder, task, series_rules=dict(rules), bids_filter=bids_filter, refused=True)
+        cases = find_cases(folder, asked, series_rules=dict(rules), bids_filter=bids_filter, refused=True)
     print(f"  {summary(cases.files)}")
-    reasons, elsewhere = zip(*(_examined(entry, task) for entry in cases), strict=True)
-    usable, displaced = reasons.count(""), sum(elsewhere)
-    print(f"{usable} of {len(cases)} cases can be used{f', {displaced} of them after resampling' if displaced else ''}")
+    reasons = [_examined(entry, asked, expected) for entry in cases]
+    usable = reasons.count("")
+    print(f"{usable} of {len(cases)} cases can be used")
     if not usable:
         raise BadInput(next(filter(None, reasons)))
 
@@ -83,29 +81,25 @@ def _row(series: DicomSeries) -> str:
     return f"{about}: {word or 'unknown'} ({why}{derived})"
 
 
-def _examined(entry: Mapping[str, Any], task: Sequence[str]) -> tuple[str, bool]:
+def _examined(entry: Mapping[str, Any], asked: Sequence[str], expected: Expectation) -> str:
     if ERROR in entry:
         print(f"  cannot be used: {entry[ERROR]}")
-        return entry[ERROR], False
-    return _examine(entry["case"], dict(zip(task, entry["image"], strict=True)))
+        return str(entry[ERROR])
+    return _examine(entry["case"], dict(zip(asked, entry["image"], strict=True)), expected)
 
 
-def _examine(case: str, sources: Mapping[str, str | DicomSeries]) -> tuple[str, bool]:
-    """Print what a case is made of; why it cannot be used, or "", and whether it has volumes on another grid than the first."""
+def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expectation) -> str:
+    """Print what a case is made of; why it cannot be used, or ""."""
     try:
-        grids = {word: _grid(source) for word, source in sources.items()}
+        way = plan(case, [(str(source), _grid(source)) for source in sources.values()], expected)
     except BadInput as error:
         print(f"  case {case} cannot be used: {error}")
-        return str(error), False
+        return str(error)
     print(f"  case {case}: {', '.join(f'{word} is {source}' for word, source in sources.items())}")
-    for word, source in sources.items():
-        for line in _doubts(source):
-            print(f"    {word}: {line}")
-    first, *others = grids
-    displaced = [word for word in others if not _same(grids[first], grids[word])]
-    for word in displaced:
-        print(f"    {word} is not on the grid of {first}; resample it first (docs/your_data.md#grids)")
-    return "", bool(displaced)
+    doubts = [f"{word}: {line}" for word, source in sources.items() for line in _doubts(source)]
+    for line in (*doubts, *way.doubts, *(f"{Path(source).name} will be resampled onto the first" for source in way.displaced)):
+        print(f"    {line}")
+    return ""
 
 
 def _doubts(source: str | DicomSeries) -> Sequence[str]:
@@ -114,22 +108,11 @@ def _doubts(source: str | DicomSeries) -> Sequence[str]:
     return checked_header(Path(source).expanduser()).doubts
 
 
-Grid = tuple[np.ndarray, tuple[int, ...]]  # 4x4 affine to RAS and shape
-
-
 def _grid(source: str | DicomSeries) -> Grid:
     """Of a volume that is turned to RAS."""
-    affine: np.ndarray
     if not isinstance(source, DicomSeries):
-        affine, shape, *_ = checked_header(Path(source).expanduser())
-    elif source.problem:
+        header = checked_header(Path(source).expanduser())
+        return Grid(header.affine, tuple(header.shape)).in_ras()
+    if source.problem:
         raise BadInput(f"{source} {source.problem}")
-    else:
-        affine, shape = affine_of(source), source.shape
-    turn = orientations.io_orientation(affine)
-    sides = [shape[int(np.flatnonzero(turn[:, 0] == axis)[0])] for axis in range(3)]
-    return affine @ orientations.inv_ornt_aff(turn, shape), tuple(sides)
-
-
-def _same(first: Grid, second: Grid) -> bool:
-    return first[1] == second[1] and distance_mm(first[0], second[0], first[1]) <= GRID_TOLERANCE_MM
+    return Grid(affine_of(source), source.shape).in_ras()

@@ -13,8 +13,9 @@ from nibabel.spatialimages import HeaderDataError
 
 from ..errors import BadInput
 
-Affine = npt.NDArray[np.float64]
+Affine = npt.NDArray[np.floating]
 
+GRID_TOLERANCE_MM = 0.01  # between corner voxels of one grid: scanners and converters round positions to two decimals
 FORMS_APART = 0.5  # of the smallest voxel side; the quaternions of a qform in float32 lose up to 0.1 mm at a head's edge
 SHEAR = 2e-3  # cosine between two axes: 0.1 degrees; headers in float32 or with four decimals stay below it
 SIZES_APART = 0.01  # of a voxel side

@@ -12,7 +12,7 @@ from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor
 
 from ..measurement.intensity import background
-from .volumes import make_volume, orientations
+from .volumes import RAS, make_volume, orientations
 
 SMALLEST_CROP = 32
 AFFINE_TOLERANCE = 1e-6
@@ -99,9 +99,9 @@ def restore_grid(pred: Tensor, reference: MetaTensor, *, fill: float) -> MetaTen
 
 
 def _to_source_axes(voxels: Tensor, affine: np.ndarray, meta: dict[Any, Any]) -> MetaTensor:
-    """RAS voxels (C, H, W, D) and their affine on the axes `source_axcodes`."""
-    ras, source = (orientations.axcodes2ornt(codes) for codes in ("RAS", meta["source_axcodes"]))
-    turn = orientations.ornt_transform(ras, source)
+    """Voxels (C, H, W, D) and their affine, from the axes `axcodes`, RAS by default, on the axes `source_axcodes`."""
+    ours, source = (orientations.axcodes2ornt(codes) for codes in (meta.pop("axcodes", RAS), meta["source_axcodes"]))
+    turn = orientations.ornt_transform(ours, source)
     affine = affine @ orientations.inv_ornt_aff(turn, voxels.shape[1:])
     turned = voxels.flip([axis + 1 for axis in range(3) if turn[axis, 1] < 0])
     turned = turned.permute(0, *(int(axis) + 1 for axis in np.argsort(turn[:, 0]))).contiguous()

@@ -19,6 +19,7 @@ ALIASES = {
     "dseg": "seg",
 }
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
+AGENT_WORDS = frozenset({"post", "gd", "gad", "ce", "contrast", "km", "gadolinium"})  # after which a t1 is a t1ce
 OUTPUT_WORDS = frozenset({"pred", "uncertainty", "error"})
 
 # Paths below dataset_dir without the suffix of a volume; the first that matches counts.
@@ -75,7 +76,9 @@ def place_of(path: Path, root: Path) -> tuple[str, str, int] | None:
 
 def modalities_told(path: Path) -> set[str]:
     """Modalities that words anywhere in a name tell."""
-    return {modality_of(word) for word in re.split(r"[^A-Za-z0-9]+", stem(path))} & MODALITIES
+    words = {modality_of(word) for word in re.split(r"[^A-Za-z0-9]+", stem(path))}
+    found = words & MODALITIES
+    return (found - {"t1"}) | {"t1ce"} if "t1" in found and words & AGENT_WORDS else found
 
 
 def _is_output(path: Path) -> bool:

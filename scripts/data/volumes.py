@@ -21,8 +21,8 @@ from torch import Tensor
 from ..errors import BadInput
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import background, background_alone, far_background
+from .advice import Expectation, Grid, Plan, plan
 from .dicom import DicomSeries
-from .doubts import by, distance_mm
 from .formats import stem
 from .read import read_file
 
@@ -30,17 +30,22 @@ logger = logging.getLogger(__name__)
 orientations: Any = nib.orientations  # has no types
 
 SMALLEST_GRID = 17  # what the networks can halve three times; smaller volumes are padded
-LARGEST_SIDE = 640  # of a fine grid; a scan that is fine already would ask for terabytes
-GRID_TOLERANCE_MM = 1e-3
+RAS = "RAS"
+
+
+Source = str | DicomSeries
+Paths = Mapping[Hashable, Sequence[Source]]
+Volumes = dict[Source, MetaTensor]
 
 
 class LoadVolumesd(MapTransform):
     """Load the conditions of a case as channels of one volume, and the target (training only) on the same grid.
 
     keys: the first holds the conditions, a path or DicomSeries or a list of them, any further one a single path or series.
-    They become float32 MetaTensors (C, H, W, D) and (1, H, W, D) in RAS. Meta: `filename_or_obj` (the first file or
-    series), `source_axcodes` (as "LPS"), `source_affine` (4x4 float64, as on disk), `grid_shape` (three ints: the RAS
-    output grid before padding); from DICOM also `dicom_files` (JSON list of the conditions' files).
+    They become float32 MetaTensors (C, H, W, D) and (1, H, W, D) in RAS, or in another order of these axes (`axcodes`, as
+    "SAR") where the thick slices of the scan lie across another axis than those of the task. Meta: `filename_or_obj` (the first
+    file or series), `source_axcodes` (as "LPS"), `source_affine` (4x4 float64, as on disk), `grid_shape` (three ints: the
+    output grid before padding), `doubts` (JSON list of lines); from DICOM also `dicom_files` (JSON list, of all conditions).
     degradation: what the first condition is a measurement by. With `simulate` it is measured here from a fine volume,
     after every volume was padded at its far ends, with its own minimum, to a multiple of the factors (and at least 17).
     Without, the file
@@ -48,16 +53,20 @@ class LoadVolumesd(MapTransform):
     of several `scans` takes as many files, one coarse measurement each, and makes one channel of them; meta `background` tells
     what lies around the head, which the channel itself does not.
     masks: keys of label maps, which alone may be the same everywhere, as where there is no tumour.
-    Raises BadInput when a file is unusable or two grids do not match.
+    resample: bring volumes of another grid onto that of the first condition by their affines; register: move all others
+    rigidly onto the first as well. trained_mm: voxels that the weights saw, 0 for any.
+    Raises BadInput when a file is unusable, the task is for other voxels or two grids do not match.
     """
 
     def __init__(
         self, keys: Sequence[str] = ("image", "label"), degradation: Degradation | None = None, *, simulate: bool = False,
-        masks: Sequence[str] = (), allow_missing_keys: bool = True,
+        masks: Sequence[str] = (), resample: bool = False, register: bool = False, trained_mm: float = 0.0,
+        allow_missing_keys: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys)
         self.degradation = degradation
         self.simulate, self.masks = simulate, set(masks)
+        self.resample, self.register, self.trained_mm = resample, register, trained_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Paths in, volumes out; `case` is filled in from the first file's name when it is absent."""
@@ -66,27 +75,48 @@ class LoadVolumesd(MapTransform):
         paths = {key: _sources(d[key]) for key in self.key_iterator(d)}
         d.setdefault("case", stem(str(paths[image_key][0])))
         # The simulated condition and the target are often one file: read it once.
-        maps = {path for key in self.masks & paths.keys() for path in paths[key]}
+        maps = self._maps(paths)
         files = dict.fromkeys(itertools.chain(*paths.values()))
         loaded = {path: read_volume(path, constant=path in maps) for path in files}
-        told = dict.fromkeys(f"{_name(path)}: {line}" for path in files for line in json.loads(loaded[path].meta["doubts"]))
-        for line in told:
+        placed, doubts = self._on_one_grid(d["case"], paths, loaded)
+        for key, own in paths.items():
+            d[key] = self._stack([placed[path] for path in own], degrade=key == image_key)
+        for line in doubts:
             logger.warning("case %s: %s", d["case"], line)
-        first = loaded[paths[image_key][0]]
-        volumes = {key: [loaded[path] for path in own] for key, own in paths.items()}
-        if self.degradation is not None and not self.simulate:
-            scans = self.degradation.scans
-            if len(volumes[image_key]) < len(scans):
-                raise BadInput(f"case {d['case']}: {len(scans)} scans are needed; name them all in --conditions")
-            coarse = zip(volumes[image_key], scans, strict=False)  # conditions of other contrasts follow the scans
-            volumes[image_key][: len(scans)] = [repeat_onto_fine_grid(volume, scan) for volume, scan in coarse]
-        grid = volumes[image_key][0]
-        for key, on_grid in volumes.items():
-            for volume in on_grid:
-                _check_same_grid(d["case"], grid, volume, first)
-            d[key] = self._stack(on_grid, degrade=key == image_key)
-        d[image_key].meta["doubts"] = json.dumps(list(told))
+        d[image_key].meta["doubts"] = json.dumps(doubts)
         return d
+
+    def _maps(self, paths: Paths) -> set[Source]:
+        return {path for key in self.masks & paths.keys() for path in paths[key]}
+
+    def _on_one_grid(self, case: str, paths: Paths, loaded: Volumes) -> tuple[Volumes, list[str]]:
+        """All volumes on the fine grid of the first condition, and what is doubtful about that."""
+        scans = [] if self.degradation is None or self.simulate else self.degradation.scans
+        expected = Expectation([scan.factors for scan in scans], self.trained_mm, self.resample or self.register)
+        sources = list(itertools.chain(*paths.values()))  # the conditions come first
+        way = plan(case, [(str(path), grid_of(loaded[path])) for path in sources], expected)
+        placed = {path: with_axes(volume, way.order) for path, volume in loaded.items()}
+        for path, scan in zip(sources, scans, strict=False):
+            placed[path] = repeat_onto_fine_grid(placed[path], scan)
+        lines = self._aligned(placed, sources, way, self._maps(paths)) if way.displaced or self.register else []
+        of_files = {Path(str(path)).name: json.loads(volume.meta.get("doubts", "[]")) for path, volume in loaded.items()}
+        told = [f"{name}: {line}" for name, doubts in of_files.items() for line in doubts]
+        return placed, list(dict.fromkeys([*told, *way.doubts, *lines]))
+
+    def _aligned(self, placed: Volumes, sources: Sequence[Source], way: Plan, maps: set[Source]) -> list[str]:
+        """Bring the other volumes onto the grid of the first, in place; a line for each."""
+        from .registration import Alignment  # needs SimpleITK
+
+        first, scans = placed[sources[0]], 1
+        if self.degradation is not None and not self.simulate:  # edges of blocks are none of the head
+            scans = len(self.degradation.scans)
+            first = make_volume(self.degradation.scans[0].interpolate(first.as_tensor()[None])[0], first.affine, first.meta)
+        alignment = Alignment(first, register=self.register)
+        others = dict.fromkeys(path for path in sources[scans:] if path not in sources[:scans])
+        for path in sorted(others, key=lambda path: path in maps):  # a label map moves with the scan it was drawn on
+            if self.register or str(path) in way.displaced:
+                placed[path] = alignment(placed[path], mask=path in maps)
+        return alignment.lines
 
     def _stack(self, volumes: Sequence[MetaTensor], *, degrade: bool) -> MetaTensor:
         factors = (1, 1, 1) if self.degradation is None else self.degradation.factors
@@ -136,18 +166,31 @@ def make_volume(voxels: Tensor, affine: Tensor | np.ndarray, meta: Mapping[Any, 
     return MetaTensor(voxels, affine=torch.as_tensor(affine, dtype=torch.float64), meta=remaining)
 
 
+def with_axes(volume: MetaTensor, order: Sequence[int]) -> MetaTensor:
+    """A volume (C, H, W, D) with its spatial axes in this order; meta `axcodes` and `grid_shape` follow."""
+    if list(order) == [0, 1, 2]:
+        return volume
+    codes, shape = volume.meta.get("axcodes", RAS), volume.meta["grid_shape"]
+    meta = {"axcodes": "".join(codes[axis] for axis in order), "grid_shape": [shape[axis] for axis in order]}
+    voxels = volume.as_tensor().permute(0, *(axis + 1 for axis in order)).contiguous()
+    return make_volume(voxels, volume.affine[:, [*order, 3]], {**volume.meta, **meta})
+
+
+def in_ras(volume: MetaTensor) -> MetaTensor:
+    """As it was before `with_axes`."""
+    return with_axes(volume, [volume.meta.get("axcodes", RAS).index(code) for code in RAS])
+
+
+def grid_of(volume: MetaTensor) -> Grid:
+    """Where the voxels of (C, H, W, D) lie."""
+    return Grid(np.asarray(volume.affine, dtype=np.float64), tuple(volume.shape[1:]))
+
+
 def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> MetaTensor:
     """A coarse measurement (C, H, W, D) repeated onto its fine grid (C, f_H H, f_W W, f_D D); voxel edges stay put."""
-    fine = [side * factor for side, factor in zip(measurement.shape[1:], degradation.factors, strict=True)]
-    if max(fine) > LARGEST_SIDE:
-        fact = f"its {by(measurement.shape[1:])} voxels would become {by(fine)}"
-        raise BadInput(f"{measurement.meta['filename_or_obj']}: {fact}; it is fine already, or give a smaller --block")
-    factors = np.array(degradation.factors, dtype=np.float64)
-    coarse_from_fine = np.diag([*(1 / factors), 1.0])
-    coarse_from_fine[:3, 3] = (1 / factors - 1) / 2
+    fine = grid_of(measurement).refined(degradation.factors)
     voxels = degradation.repeat(measurement.as_tensor())
-    affine = np.asarray(measurement.affine) @ coarse_from_fine
-    return make_volume(voxels, affine, {**measurement.meta, "grid_shape": list(voxels.shape[1:])})
+    return make_volume(voxels, fine.affine, {**measurement.meta, "grid_shape": list(fine.shape)})
 
 
 def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = 1) -> Tensor:
@@ -202,16 +245,3 @@ def _sound(source: str | Path | DicomSeries, volume: MetaTensor, constant: bool)
         voxels = torch.where(voxels == common, value, voxels)
         lines.append(f"its background is {common:g}, far from its tissue; taken as {value:g}")
     return make_volume(voxels, volume.affine, volume.meta), lines
-
-
-def _check_same_grid(case: str, grid: MetaTensor, volume: MetaTensor, first: MetaTensor) -> None:
-    """Raise BadInput unless `volume` lies on `grid`, the (possibly refined) grid of the file `first`."""
-    name, other = (Path(v.meta["filename_or_obj"]).name for v in (first, volume))
-    remedy = "resample one to the other first (docs/your_data.md#grids)"
-    if grid.shape[1:] != volume.shape[1:]:
-        refined = "" if grid is first else f" and so {by(grid.shape[1:])} on the fine grid"
-        sizes = f"{name} is {by(first.shape[1:])}{refined} but {other} is {by(volume.shape[1:])}"
-        raise BadInput(f"case {case}: {sizes}; {remedy}")
-    apart = distance_mm(np.asarray(grid.affine), np.asarray(volume.affine), grid.shape[1:])
-    if apart > GRID_TOLERANCE_MM:
-        raise BadInput(f"case {case}: {name} and {other} lie up to {apart:.3g} mm apart in space; {remedy}")

@@ -13,7 +13,8 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from ..data.volumes import GRID_TOLERANCE_MM, make_volume, read_volume
+from ..data.doubts import GRID_TOLERANCE_MM
+from ..data.volumes import make_volume, read_volume
 from ..errors import BadInput
 from ..measurement.intensity import intensity_range
 from ..running.record import record

@@ -44,7 +44,7 @@ def report(
     shown = cases[:max_cases]
     for number, case in enumerate(shown, start=1):
         try:
-            volumes = load_case(_files(folder / case, sources.get(case, {})), what, simulated=simulated)
+            volumes = load_case(_files(folder / case, sources.get(case, {})), what, simulated=simulated, **_alignment(results))
             page = case_page(CasePage(case, volumes, what, results))
         except (BadInput, OSError) as error:
             unseen[case] = one_line(error)
@@ -64,7 +64,7 @@ def recorded_case(folder: Path, case: str) -> CaseVolumes:
     """The volumes of a case of a run, from the files that its record names. Raises BadInput when the result cannot be read."""
     results = record(folder)
     source = _recorded(results.get("sources", {}).get(case, {}))
-    return load_case(_files(folder / case, source), _task(results, {}), simulated="mean" in results)
+    return load_case(_files(folder / case, source), _task(results, {}), simulated="mean" in results, **_alignment(results))
 
 
 def cases_of(folder: Path, failures: Mapping[str, str]) -> list[str]:
@@ -85,6 +85,11 @@ def _task(results: Mapping[str, Any], given: Mapping[str, Any]) -> Task:
     recorded = results.get("task") or results.get("system", {})
     told = {"conditions": ["t1"], "block": [4, 4, 4], **recorded, **known, **({"title": ""} if known else {})}
     return Task.of({"target": told["conditions"][0], **told})
+
+
+def _alignment(results: Mapping[str, Any]) -> dict[str, bool]:
+    """How the run brought its files onto one grid."""
+    return {key: bool(results.get("system", {}).get(key)) for key in ("resample", "register")}
 
 
 def _recorded(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 """The volumes of a case on one grid and one intensity scale; what cannot be shown is said by name instead."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain, repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 
 from ..data.dicom import DicomSeries
-from ..data.volumes import GRID_TOLERANCE_MM, LoadVolumesd, make_volume, read_volume
+from ..data.doubts import GRID_TOLERANCE_MM
+from ..data.volumes import LoadVolumesd, in_ras, make_volume, read_volume
 from ..errors import BadInput
 from ..evaluation.scaling import ScaleToTruthd
 from ..measurement import Degradation, Task
@@ -41,10 +41,11 @@ class CaseVolumes(NamedTuple):
     notes: Sequence[str]
 
 
-def load_case(files: Files, task: Task, *, simulated: bool) -> CaseVolumes:
+def load_case(files: Files, task: Task, *, simulated: bool, **alignment: bool) -> CaseVolumes:
     """Read and scale what there is of a case. Raises BadInput when the result itself cannot be read.
 
-    simulated: whether the run itself took the measurement, from a fine volume; else the files hold its scans.
+    simulated: whether the run itself took the measurement, from a fine volume; else the files hold its scans. alignment:
+    `resample` and `register` as the run had them, so that volumes are shown where it used them.
     """
     result = read_volume(files.result)
     raw, notes = {"result": result}, []
@@ -54,10 +55,12 @@ def load_case(files: Files, task: Task, *, simulated: bool) -> CaseVolumes:
                 notes.append(f"{name}: no file of it was found")
             continue
         try:
-            if isinstance(given, str | Path | DicomSeries):
-                found = {name: read_volume(given)}
+            if not isinstance(given, str | Path | DicomSeries):
+                found = _inputs(given, task, simulate=simulated, **alignment)
+            elif simulated and any(alignment.values()) and files.inputs and not isinstance(given, Path):
+                found = {name: _input([files.inputs[0], given], None, **alignment)}
             else:
-                found = _inputs(given, task, simulated=simulated)
+                found = {name: read_volume(given)}
             for volume in found.values():
                 _check_grid(volume, result)
             raw |= found
@@ -67,23 +70,27 @@ def load_case(files: Files, task: Task, *, simulated: bool) -> CaseVolumes:
     return CaseVolumes(volumes, np.asarray(result.affine, dtype=np.float64), [*notes, *further])
 
 
-def _inputs(paths: Sequence[str | DicomSeries], task: Task, *, simulated: bool) -> dict[str, MetaTensor]:
+def _inputs(paths: Sequence[str | DicomSeries], task: Task, **options: bool) -> dict[str, MetaTensor]:
     """Every scan and every other condition by itself, (1, H, W, D), before the run padded it."""
     files, names, several = list(paths), list(task.conditions), len(task.scans) > 1
-    if simulated and several:  # all from one file
+    if options["simulate"] and several:  # all from one file
         files[:1] = files[:1] * len(task.scans)
         names[:1] = ["x".join(map(str, block)) for block in task.blocks]
     titles = ["input"] if len(files) == 1 else [f"input ({name})" for name in names]
     if several:  # in the units of the result, unlike another contrast
         titles[: len(task.scans)] = [f"input {name}" for name in names[: len(task.scans)]]
-    sources = zip(titles, files, chain(task.scans, repeat(None)), strict=False)
-    return {title: _input(file, degradation, simulate=simulated) for title, file, degradation in sources}
+    scans: list[Degradation | None] = list(task.scans) or [None]
+    shown = {title: _input([file], scan, **options) for title, file, scan in zip(titles, files, scans, strict=False)}
+    for title, file in list(zip(titles, files, strict=False))[len(shown) :]:  # where it lies beside the first
+        shown[title] = _input([files[0], file], scans[0], **options)
+    return shown
 
 
-def _input(file: str | DicomSeries, degradation: Degradation | None, *, simulate: bool) -> MetaTensor:
-    volume = LoadVolumesd(("image",), degradation, simulate=simulate)({"image": file})["image"]
+def _input(files: Sequence[str | DicomSeries], degradation: Degradation | None, **options: Any) -> MetaTensor:
+    """The last of the files, as a run that has them all sees it."""
+    volume = LoadVolumesd(("image",), degradation, **options)({"image": files})["image"]
     h, w, d = (slice(0, int(side)) for side in volume.meta["grid_shape"])
-    return make_volume(volume.as_tensor()[:, h, w, d], volume.affine, {})
+    return in_ras(make_volume(volume.as_tensor()[-1:, h, w, d], volume.affine, volume.meta))
 
 
 def _check_grid(volume: MetaTensor, result: MetaTensor) -> None:

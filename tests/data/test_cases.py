@@ -2,12 +2,17 @@
 import csv
 import json
 import logging
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scripts.data.cases import find_cases, subject_of
 from scripts.errors import BadInput
+
+sys.path.append(str(Path(__file__).parent / "dicom"))
+from dicom_series import write_series
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -83,7 +88,7 @@ def test_of_two_unprocessed_hcp_runs_the_first_is_taken_with_a_warning(tmp_path,
     make_files(tmp_path, *runs, "100408/unprocessed/3T/T1w_MPR1/100408_3T_T1w_MPR1.nii.gz")
     found = find_cases(tmp_path, ["t1"])
     assert found[0]["image"] == [str(tmp_path / runs[1])]
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert "100307" in caplog.text
     assert "100408" not in caplog.text
 
@@ -141,7 +146,7 @@ def test_two_files_for_one_place_are_both_named(tmp_path):
 def test_incomplete_cases_are_left_out_with_one_warning(tmp_path, caplog):
     make_files(tmp_path, "a/a_t1.nii.gz", "a/a_flair.nii.gz", "b/b_t1.nii.gz", "c/c_t1.nii.gz")
     assert case_names(find_cases(tmp_path, ["t1"], target="flair")) == ["a"]
-    assert len(caplog.records) == 1
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert "b (no flair)" in caplog.text
     assert "c (no flair)" in caplog.text
 
@@ -150,6 +155,18 @@ def test_when_all_cases_lack_a_modality_the_seen_ones_are_named(tmp_path):
     make_files(tmp_path, "a/a_t1.nii.gz", "b/b_t1.nii.gz", "b/b_seg.nii.gz")
     with pytest.raises(BadInput, match=r"none of 2 cases has t1 and flair; modalities seen: seg \(1\), t1 \(2\)"):
         find_cases(tmp_path, ["t1"], target="flair")
+
+
+def test_a_clinical_folder_is_told_whole_where_a_modality_is_missing(tmp_path):
+    names = ["AX_T1_SE", "AX_T1_SE_post", "COR_T2_7", "SAG_FLAIR", "scan_9"]
+    make_files(tmp_path, *(f"{name}.nii.gz" for name in names))
+    write_series(tmp_path / "dicom", np.ones((12, 10, 8), np.int16), np.eye(4), SeriesDescription="t1 mprage Gd")
+    with pytest.raises(BadInput, match="none of 1 cases has t1ce; modalities seen: ") as error:
+        find_cases(tmp_path, ["t1ce"])
+    told = {"AX_T1_SE.nii.gz": "t1", "AX_T1_SE_post.nii.gz": "t1ce", "COR_T2_7.nii.gz": "t2", "scan_9.nii.gz": "unknown"}
+    for name, seen in {"flair": 1, **told, "t1 mprage Gd": "t1ce"}.items():
+        assert f"{name} ({seen})" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_names_that_tell_another_modality_than_they_are_taken_for_are_warned_of(tmp_path, caplog):

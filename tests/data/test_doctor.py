@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.__main__ import main
+from scripts.data.doctor import doctor
 
 sys.path.insert(0, str(Path(__file__).parent / "dicom"))
 from dicom_series import random_affine, random_voxels, write_series
@@ -29,7 +30,7 @@ def test_every_series_is_listed_with_its_use_or_what_is_wrong(tmp_path, write, c
     write(3, "t1 tse")
     write(4, "flair", skip=(2,))
     (tmp_path / "x.dcm").write_bytes(b"")
-    assert main(["doctor", str(tmp_path)]) == 0
+    assert main(["doctor", str(tmp_path), "--task", "t1"]) == 0
     out = capsys.readouterr().out
     for line in (
         "case phantom_20200102: 4 DICOM series",
@@ -46,7 +47,7 @@ def test_every_series_is_listed_with_its_use_or_what_is_wrong(tmp_path, write, c
 def test_a_refused_file_is_told_once(tmp_path, write, capsys, caplog):
     write(3, "t1 tse")
     (tmp_path / "x.dcm").write_bytes(b"")
-    assert main(["doctor", str(tmp_path)]) == 0
+    assert main(["doctor", str(tmp_path), "--task", "t1"]) == 0
     assert capsys.readouterr().out.count("x.dcm") == 1 and "x.dcm" not in caplog.text
 
 
@@ -59,25 +60,29 @@ def test_nothing_usable_ends_with_code_1_and_one_line(tmp_path, write, capsys):
 def test_a_rule_is_tried_out(tmp_path, write, capsys):
     write(1, "t1 ax")
     write(2, "t1 sag")
-    assert main(["doctor", str(tmp_path)]) == 1
-    assert main(["doctor", str(tmp_path), "--rule", "t1", "sag"]) == 0
+    assert main(["doctor", str(tmp_path), "--task", "t1"]) == 1
+    assert main(["doctor", str(tmp_path), "--task", "t1", "--rule", "t1", "sag"]) == 0
     assert "t1 is series 2 t1 sag" in capsys.readouterr().out
 
 
-def test_conditions_on_two_grids_are_pointed_out(tmp_path, write, capsys, rng):
+def test_conditions_on_two_grids_are_not_usable_unless_they_are_resampled(tmp_path, write, capsys, rng):
     write(1, "t1")
     write(2, "flair", random_affine(rng))
-    assert main(["doctor", str(tmp_path), "--task", "t1", "flair"]) == 0
+    assert main(["doctor", str(tmp_path), "--task", "t1", "flair"]) == 1
+    said = capsys.readouterr()
+    assert "0 of 1 cases can be used" in said.out
+    assert "; add --resample, or --register where the head moved" in said.err
+    doctor(tmp_path, ["t1", "flair"], resample=True)
     out = capsys.readouterr().out
-    assert "flair is not on the grid of t1" in out and "1 of 1 cases can be used, 1 of them after resampling" in out
+    assert "series 2 flair will be resampled onto the first" in out and "1 of 1 cases can be used" in out
 
 
 def test_dicom_beside_nifti_files_is_said_to_be_unused(tmp_path, write, rng, capsys):
     write(1, "t1")
-    assert main(["doctor", str(tmp_path)]) == 0
+    assert main(["doctor", str(tmp_path), "--task", "t1"]) == 0
     assert "DICOM is not used" not in capsys.readouterr().out
     nib.save(nib.Nifti1Image(rng.normal(size=(9, 8, 7)), np.eye(4)), tmp_path / "a_t1.nii.gz")
-    assert main(["doctor", str(tmp_path)]) == 0
+    assert main(["doctor", str(tmp_path), "--task", "t1"]) == 0
     assert "volume files form cases, such as a, so DICOM is not used" in capsys.readouterr().out
     assert main(["doctor", str(tmp_path), "--task", "flair"]) == 1
     assert "so DICOM is not used" in capsys.readouterr().out
@@ -86,8 +91,8 @@ def test_dicom_beside_nifti_files_is_said_to_be_unused(tmp_path, write, rng, cap
 def test_a_folder_of_nifti_files_is_examined_too(tmp_path, rng, capsys):
     for name, shape in (("a_t1", (9, 8, 7)), ("b_t1", (9, 8, 2))):
         nib.save(nib.Nifti1Image(rng.normal(size=shape), np.eye(4)), tmp_path / f"{name}.nii.gz")
-    assert main(["doctor", str(tmp_path)]) == 0
+    assert main(["doctor", str(tmp_path), "--task", "t1"]) == 0
     out = capsys.readouterr().out
     assert "case a: t1 is" in out and "case b cannot be used: " in out and "at least 5 voxels a side" in out
     (tmp_path / "a_t1.nii.gz").unlink()
-    assert main(["doctor", str(tmp_path)]) == 1
+    assert main(["doctor", str(tmp_path), "--task", "t1"]) == 1

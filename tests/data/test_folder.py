@@ -104,7 +104,8 @@ def test_a_link_to_nothing_is_a_case_that_says_so(tmp_path):
 
 def test_a_clinical_folder_says_which_names_tell_a_modality_in_the_wrong_place(tmp_path):
     make_files(tmp_path, *(f"p/AX_{word}_8.nii.gz" for word in ("T1", "T1_POST", "T2")), "p/flair.nii.gz")
-    with pytest.raises(BadInput, match=r"seen: flair \(1\); 2 names tell one, .*: AX_T1_8.nii.gz, AX_T1_POST_8.nii.gz; rename"):
+    names = r"p/AX_T1_8.nii.gz \(t1\), p/AX_T1_POST_8.nii.gz \(t1ce\), p/AX_T2_8.nii.gz \(t2\); rename them"
+    with pytest.raises(BadInput, match=rf"seen: flair \(1\); in names that end in no modality: {names}"):
         find_cases(tmp_path, ["t1"])
 
 

@@ -153,6 +153,7 @@ def test_the_result_of_an_mgz_is_the_nifti_that_the_nifti_of_it_gives(oblique, t
         "dataset_dir": str(tmp_path / "in"),
         "output_dir": str(tmp_path / "out"),
         "ckpt_path": str(tmp_path / "weights.pt"),
+        "trained_mm": 0,  # new weights are for voxels of any size
     }
     run(run_id="inference", config_file=config, size="tiny", steps=1, precision="float32", logging_file=False, **places)
     found, wanted = (nib.load(tmp_path / "out" / case / f"{case}_pred.nii.gz") for case in ("free", "nifti"))

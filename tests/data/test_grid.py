@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
+import json
 import random
 from pathlib import Path
 
@@ -28,14 +29,16 @@ def rng():
     return np.random.default_rng(seed)
 
 
-def oblique_affine(rng, orientation):
-    """An affine of this orientation, turned by less than half the way to another one, with uneven voxels."""
+def oblique_affine(rng, orientation, thick=""):
+    """An affine of this orientation, turned by less than half the way to another one, with uneven voxels, four times as long
+    along the axis `thick`, such as "IS".
+    """
     turn, triangle = np.linalg.qr(np.eye(3) + rng.uniform(-0.25, 0.25, (3, 3)))
     turn = turn * np.sign(np.diag(triangle))
     voxels = np.zeros((3, 3))
     for axis, code in enumerate(orientation):
         world = ["LR", "PA", "IS"].index(next(pair for pair in ("LR", "PA", "IS") if code in pair))
-        voxels[world, axis] = rng.uniform(0.7, 1.4) * (1 if code in "RAS" else -1)
+        voxels[world, axis] = rng.uniform(0.7, 1.4) * (1 if code in "RAS" else -1) * (1 + 3 * (code in thick))
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = turn @ voxels, rng.uniform(-100, 100, 3)
     affine = affine.astype(np.float32).astype(np.float64)  # as NIfTI stores it
@@ -70,15 +73,18 @@ def test_all_orientations_return_bit_by_bit(tmp_path, rng, factors):
         np.testing.assert_array_equal(back.affine.numpy(), affine, err_msg=orientation)
 
 
-@pytest.mark.parametrize("factors", FACTORS[1:], ids=str)
-def test_the_finer_grid_has_its_blocks_where_the_coarse_voxels_are(tmp_path, rng, factors):
+@pytest.mark.parametrize("thick", ["", "LR", "PA", "IS"])
+def test_the_finer_grid_has_its_blocks_where_the_coarse_voxels_are(tmp_path, rng, thick):
+    """The thick axis of the scan is refined, wherever it lies and however it is stored; without one all three are."""
+    factors = (1, 1, 4) if thick else (4, 4, 4)
     forth = Compose([LoadVolumesd(degradation=BlockAverage(factors)), CropToContentd(multiple=factors)])
     for orientation in ORIENTATIONS:
-        coarse, affine = draw_head(rng, 9, 15), oblique_affine(rng, orientation)
+        coarse, affine = draw_head(rng, 9, 15), oblique_affine(rng, orientation, thick)
         data = forth({"image": [write(tmp_path, coarse, affine)]})
-        fine = RestoreGridd()({**data, "pred": data["image"].as_tensor()})["pred"]
-        of_axis = {code: f for pair, f in zip(("LR", "PA", "IS"), factors, strict=True) for code in pair}
-        blocks = np.array([of_axis[code] for code in orientation])
+        seen = data["image"].as_tensor()
+        torch.testing.assert_close(BlockAverage(factors)(seen), seen, msg=orientation)  # where the networks expect the blocks
+        fine = RestoreGridd()({**data, "pred": seen})["pred"]
+        blocks = np.array([4 if code in thick or not thick else 1 for code in orientation])
         expected = coarse
         for axis, block in enumerate(blocks):
             expected = expected.repeat(block, axis)
@@ -88,6 +94,24 @@ def test_the_finer_grid_has_its_blocks_where_the_coarse_voxels_are(tmp_path, rng
         there = nib.affines.apply_affine(affine, index.T)
         here = nib.affines.apply_affine(fine.affine.numpy(), centres.T)
         np.testing.assert_allclose(here, there, rtol=0, atol=AFFINE_TOLERANCE_MM, err_msg=orientation)
+
+
+def test_other_conditions_of_a_sagittal_scan_turn_with_it(tmp_path, rng):
+    coarse = draw_head(rng, 9, 15)
+    affine, fine_affine = np.diag([4.0, 1, 1, 1]), np.eye(4)
+    fine_affine[0, 3] = -1.5  # voxel edges stay put
+    fine = rng.random((coarse.shape[0] * 4, *coarse.shape[1:]), dtype=np.float32)
+    nib.save(nib.Nifti1Image(fine, fine_affine), tmp_path / "fine.nii")
+    paths = [write(tmp_path, coarse, affine), str(tmp_path / "fine.nii")]
+    data = LoadVolumesd(degradation=BlockAverage((1, 1, 4)))({"image": paths})
+    assert data["image"].meta["axcodes"] == "SAR"
+    back = RestoreGridd()({**data, "pred": data["image"]})["pred"]
+    np.testing.assert_array_equal(back[0], coarse.repeat(4, 0))
+    np.testing.assert_array_equal(back[1], fine)
+    np.testing.assert_allclose(back.affine, fine_affine, rtol=0, atol=AFFINE_TOLERANCE_MM)
+    assert json.loads(data["image"].meta["doubts"]) == [
+        "head.nii has sagittal slices, refined right-left; the weights saw axial ones"
+    ]
 
 
 def test_it_works_after_the_dataloader_and_with_other_meta(tmp_path, rng):

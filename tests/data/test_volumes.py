@@ -137,7 +137,8 @@ def test_an_affine_that_places_nothing_is_refused(tmp_path, rng):
 def test_grids_of_different_size_are_refused_in_the_words_of_the_manual(tmp_path, rng):
     first, second = save(tmp_path / "t1ce.nii.gz", draw(rng)), save(tmp_path / "flair.nii.gz", draw(rng, (6, 7, 9)))
     expected = (
-        "case 0042: t1ce.nii.gz is 6x7x8 but flair.nii.gz is 6x7x9; resample one to the other first (docs/your_data.md#grids)"
+        "case 0042: t1ce.nii.gz is 6x7x8 but flair.nii.gz is 6x7x9; "
+        "add --resample, or --register where the head moved (docs/your_data.md#grids)"
     )
     for data in ({"image": [first, second]}, {"image": first, "label": second}):
         with pytest.raises(BadInput) as error:
@@ -146,12 +147,17 @@ def test_grids_of_different_size_are_refused_in_the_words_of_the_manual(tmp_path
 
 
 def test_grids_apart_in_space_are_refused_but_rounding_is_not(tmp_path, rng):
-    moved, rounded = np.eye(4), np.eye(4)
-    moved[0, 3], rounded[0, 3] = 0.5, 5e-4
-    paths = [save(tmp_path / f"{i}.nii", draw(rng), affine) for i, affine in enumerate((None, moved, rounded))]
-    LoadVolumesd()({"image": [paths[0], paths[2]]})
+    """Positions are written with two decimals; and a millidegree is 0.009 mm at the end of 512 voxels of 1 mm."""
+    moved, rounded, turned = np.eye(4), np.eye(4), np.eye(4)
+    moved[0, 3], rounded[0, 3] = 0.5, 0.005
+    turned[:2, :2] = [[np.cos(0.05), -np.sin(0.05)], [np.sin(0.05), np.cos(0.05)]]
+    paths = [save(tmp_path / f"{i}.nii", draw(rng), affine) for i, affine in enumerate((None, moved, rounded, turned))]
+    image = LoadVolumesd()({"image": [paths[0], paths[2]]})["image"]
+    np.testing.assert_array_equal(image[1], nib.load(paths[2]).get_fdata(dtype=np.float32))  # as it is on disk
     with pytest.raises(BadInput, match=r"0\.nii and 1\.nii lie up to 0\.5 mm apart"):
         LoadVolumesd()({"image": paths[:2]})
+    with pytest.raises(BadInput, match=r"0\.nii and 3\.nii lie up to 0\.39 mm apart"):  # 0.05 of the 7.8 mm to a corner
+        LoadVolumesd()({"image": [paths[0], paths[3]]})
 
 
 def test_the_same_grid_may_be_stored_in_another_orientation(tmp_path, rng):

@@ -189,6 +189,45 @@ def test_a_run_of_inference_shows_its_coarse_input_and_a_truth_that_is_given(run
     assert columns(cases["a"]) == ["input", "result", "truth", "error"]
 
 
+def test_a_sagittal_scan_is_shown_where_it_lies(run, head):
+    """The networks saw it turned; the report shows it as the result lies."""
+    coarse, affine = averages(head, (4, 1, 1))
+    save(coarse, run / "scans" / "a_t1.nii.gz", affine)
+    sources = {"a": {"image": [str(run / "scans" / "a_t1.nii.gz")]}}
+    content = {
+        "task": Task(["t1"], "t1", BlockAverage((1, 1, 4))).content(),
+        "system": {},
+        "cases": {"a": {}},
+        "sources": sources,
+    }
+    (run / "out" / "run.json").write_text(json.dumps(content))
+    (run / "out" / "results.json").unlink()
+    shown = recorded_case(run / "out", "a")
+    assert not shown.notes[1:]  # no truth, but all else
+    blocks = np.kron(coarse, np.ones((4, 1, 1)))
+    inside = shown.volumes["input"] * (0.95 * head.max())  # in the units of the result, which lies from 0 to that
+    np.testing.assert_allclose(inside, blocks, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["resample", "register"])
+def test_a_condition_of_another_grid_is_shown_as_the_run_used_it(run, rng, how):
+    smooth = 500 + 300 * np.sin(np.indices((32, 36, 40)) / 4).prod(0)
+    smooth[:4], smooth[-4:], smooth[:, :5], smooth[..., -6:] = 0, 0, 0, 0
+    moved = np.eye(4)
+    moved[0, 3] = 3 * (how == "register")  # the head moved, and its header does not know
+    paths = [save(smooth, run / "two" / "a_t1.nii.gz"), save(smooth[:, 3:], run / "two" / "a_flair.nii.gz", moved)]
+    save(smooth, run / "out" / "a" / "a_pred.nii.gz")
+    content = {"task": Task(["t1", "flair"], "t2", None).content(), "cases": {"a": {}}, "sources": {"a": {"image": paths}}}
+    (run / "out" / "results.json").unlink()
+    (run / "out" / "run.json").write_text(json.dumps({**content, "system": {}}))
+    assert "input" in recorded_case(run / "out", "a").notes[0]  # it was never on that grid
+    (run / "out" / "run.json").write_text(json.dumps({**content, "system": {how: True}}))
+    shown = recorded_case(run / "out", "a").volumes
+    first, second = shown["input (t1)"], shown["input (flair)"]
+    fits = np.corrcoef(first[6:-6, 4:-4].ravel(), np.roll(second, 3 * (how == "resample"), 1)[6:-6, 4:-4].ravel())[0, 1]
+    assert fits > 0.98
+
+
 def test_a_translation_is_compared_in_the_units_of_the_truth(run, head):
     save(3 * head + 40, run / "data" / "a_flair.nii.gz")
     save(3 * head + 40, run / "data" / "b_flair.nii.gz")

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a task asks of a case, judged by its headers alone; the loader and the doctor both ask here. Imports no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from .. import bundle_root
+from ..errors import BadInput
+from .doubts import GRID_TOLERANCE_MM, by, distance_mm
+
+orientations: Any = nib.orientations  # has no types
+
+THICKER = 1.5  # times the other spacings, from which on the largest is that of thick slices
+FINEST, USUAL = 0.45, 0.2  # shares of the trained voxel: a finer result is refused, one further off is doubted
+LARGEST_SIDE = 640  # voxels of a fine grid; more would ask for terabytes
+FACTOR, SUPER_RESOLUTION, THICK_SLICE = 4, "super_resolution", "super_resolution_thick_slice"  # what ships, for T1w
+SLICES = ("sagittal", "coronal", "axial")  # by the RAS axis that they are thick along
+ALONG = ("right-left", "back-front", "feet-head")
+GRIDS = "docs/your_data.md#grids"
+WHICH_TASK = "docs/your_data.md#which-task"
+
+
+class Grid(NamedTuple):
+    """Voxels in space: affine (4, 4) to mm in RAS, and shape (H, W, D)."""
+
+    affine: npt.NDArray[np.floating]
+    shape: tuple[int, ...]
+
+    @property
+    def spacing(self) -> list[float]:
+        """Voxel sizes in mm."""
+        return [float(mm) for mm in np.linalg.norm(self.affine[:3, :3], axis=0)]
+
+    def in_ras(self) -> Grid:
+        """The same voxels stored right, anterior, superior."""
+        turn = orientations.io_orientation(self.affine)
+        shape = tuple(self.shape[int(np.flatnonzero(turn[:, 0] == axis)[0])] for axis in range(3))
+        return Grid(self.affine @ orientations.inv_ornt_aff(turn, self.shape), shape)
+
+    def refined(self, factors: Sequence[int]) -> Grid:
+        """Each voxel cut into `factors`; voxel edges stay put."""
+        step = 1 / np.array(factors, dtype=np.float64)
+        coarse_from_fine = np.diag([*step, 1.0])
+        coarse_from_fine[:3, 3] = (step - 1) / 2
+        return Grid(self.affine @ coarse_from_fine, tuple(s * f for s, f in zip(self.shape, factors, strict=True)))
+
+    def apart(self, other: Grid) -> float:
+        """Largest distance in mm of corner voxels, infinite for another number of voxels."""
+        if tuple(self.shape) != tuple(other.shape):
+            return float("inf")
+        return distance_mm(self.affine, other.affine, self.shape)
+
+
+class Expectation(NamedTuple):
+    """What a run takes its files for.
+
+    blocks: voxels averaged along (H, W, D), of each scan of the target; none where nothing is measured, or in simulation.
+    trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
+    """
+
+    blocks: Sequence[Sequence[int]] = ()
+    trained_mm: float = 0.0
+    resample: bool = False
+
+
+class Plan(NamedTuple):
+    """How a case comes onto one grid.
+
+    order: the RAS axes in the order in which the task has them; grid: the fine one, in RAS. displaced: sources on other grids.
+    """
+
+    order: tuple[int, int, int]
+    grid: Grid
+    displaced: list[str]
+    doubts: list[str]
+
+
+def plan(case: str, sources: Sequence[tuple[str, Grid]], expected: Expectation) -> Plan:
+    """Scans of the target first, each by its name and RAS grid. Raises BadInput when they cannot be what the task expects."""
+    blocks = [tuple(block) for block in expected.blocks]
+    if len(sources) < len(blocks):
+        raise BadInput(f"case {case}: {len(blocks)} scans are needed; name them all in --conditions")
+    name, first = sources[0]
+    order, doubts = (0, 1, 2), list[str]()
+    if len(blocks) == 1 and (across := _thick(blocks[0])) is not None:
+        order, doubts = _axes(name, first, across, expected.trained_mm)
+        blocks = [tuple(blocks[0][axis] for axis in order)]  # two axes changed places, which is its own inverse
+    elif len(blocks) > 1:
+        _check_planes(sources, blocks)
+    grids = [grid.refined(block) for (_, grid), block in zip(sources, blocks, strict=False)]
+    grid = grids[0] if grids else first
+    if blocks:
+        _check_sizes(name, first, grid, expected.trained_mm)
+    doubts.extend(_unusual(first, grid, expected.trained_mm))
+    displaced = []
+    for number, (other, own) in enumerate(sources[1:], start=1):
+        lies_on = grids[number] if number < len(grids) else own
+        if grid.apart(lies_on) <= GRID_TOLERANCE_MM:
+            continue
+        if not expected.resample or number < len(grids):
+            raise BadInput(f"case {case}: {_difference((name, first), grid, (other, lies_on), scan=number < len(grids))}")
+        displaced.append(other)
+    return Plan(order, grid, displaced, doubts)
+
+
+def thick_axis(spacing: Sequence[float]) -> int | None:
+    """The axis whose voxels are clearly the longest, if there is one."""
+    *_, second, largest = sorted(spacing)
+    return list(spacing).index(largest) if largest > (THICKER - 1e-3) * second else None
+
+
+def fitting_task(spacing: Sequence[float], trained_mm: float = 0.0) -> str:
+    """The shipped task that suits voxels of this size (mm) and what it makes of them, or why none does."""
+    fine, finest = [mm / FACTOR for mm in spacing], FINEST * (trained_mm or 1.0)
+    thick = thick_axis(spacing)
+    if thick is not None and fine[thick] >= finest:
+        made = [fine[axis] if axis == thick else mm for axis, mm in enumerate(spacing)]
+        return f"its slices are thick: --task {THICK_SLICE}, for T1w, makes {_mm(made)} of them ({WHICH_TASK})"
+    if min(fine) >= finest:
+        return f"--task {SUPER_RESOLUTION}, for T1w, makes {_mm(fine)} of them ({WHICH_TASK})"
+    if max(fine) < finest:
+        return f"it is fine already: the weights are for voxels or slices of about 4 mm ({WHICH_TASK})"
+    return f"no task that ships is for such voxels ({WHICH_TASK})"
+
+
+def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
+    """Conditions and expectation of the task that one word names, configs/task_WORD.yaml or a file; of several, or of one that
+    names none, they are the conditions, and nothing is restored.
+    """
+    configs = Path(bundle_root(), "configs")
+    named = [path for path in (configs / f"task_{words[0]}.yaml", Path(words[0]).expanduser()) if path.suffix == ".yaml"]
+    file = next((path for path in named if path.is_file()), None)
+    if len(words) != 1 or file is None:
+        return list(words), Expectation()
+    config: dict[str, Any] = {}
+    for path in (configs / "inference.yaml", file):
+        config |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    measured = config["degradation"]
+    blocks = [] if measured is None else measured.get("blocks", [config["block"]])
+    return list(config["conditions"]), Expectation([block for block in blocks if max(block) > 1], float(config["trained_mm"]))
+
+
+def _thick(block: Sequence[int]) -> int | None:
+    """The only axis along which a block averages."""
+    axes = [axis for axis, factor in enumerate(block) if factor > 1]
+    return axes[0] if len(axes) == 1 else None
+
+
+def _axes(name: str, grid: Grid, across: int, trained_mm: float) -> tuple[tuple[int, int, int], list[str]]:
+    """The order of the RAS axes that brings the thick one of a scan to where the task has its own, and what to say of it."""
+    thick = _thick_axis_of(name, grid, trained_mm)
+    if thick == across:
+        return (0, 1, 2), []
+    order = [0, 1, 2]
+    order[across], order[thick] = thick, across
+    doubt = f"{Path(name).name} has {SLICES[thick]} slices, refined {ALONG[thick]}; the weights saw {SLICES[across]} ones"
+    return (order[0], order[1], order[2]), [doubt]
+
+
+def _thick_axis_of(name: str, grid: Grid, trained_mm: float) -> int:
+    if (thick := thick_axis(grid.spacing)) is None:
+        fact = f"its voxels of {_mm(grid.spacing)} are no thick slices"
+        raise BadInput(f"{name}: {fact}; {fitting_task(grid.spacing, trained_mm)}")
+    return thick
+
+
+def _check_planes(sources: Sequence[tuple[str, Grid]], blocks: Sequence[Sequence[int]]) -> None:
+    """Raise BadInput when a scan is thick along another axis than its block; their order is the user's."""
+    for (name, grid), block in zip(sources, blocks, strict=False):
+        across = _thick(block)
+        if across is not None and across != (thick := _thick_axis_of(name, grid, 0.0)):
+            wanted = ", ".join(SLICES[axis] for one in blocks if (axis := _thick(one)) is not None)
+            fact = f"its slices are {SLICES[thick]}, not {SLICES[across]}"
+            raise BadInput(f"{name}: {fact}; name the scans in the order {wanted}")
+
+
+def _check_sizes(name: str, coarse: Grid, fine: Grid, trained_mm: float) -> None:
+    refined = [made for had, made in zip(coarse.spacing, fine.spacing, strict=True) if made < had * 0.99]
+    if refined and min(refined) < FINEST * trained_mm:
+        fact = f"its voxels of {_mm(coarse.spacing)} would become {_mm(fine.spacing)}"
+        raise BadInput(f"{name}: {fact}; {fitting_task(coarse.spacing, trained_mm)}")
+    if max(fine.shape) > LARGEST_SIDE:
+        fact = f"its {by(coarse.shape)} voxels would become {by(fine.shape)}, but {LARGEST_SIDE} a side are the most"
+        raise BadInput(f"{name}: {fact}; crop it, or give larger voxels or a smaller --block")
+
+
+def _unusual(coarse: Grid, fine: Grid, trained_mm: float) -> list[str]:
+    """What comes out, where it is not of the size that the weights saw."""
+    if not trained_mm or all(abs(mm / trained_mm - 1) <= USUAL for mm in fine.spacing):
+        return []
+    become = "" if coarse.shape == fine.shape else f" come out as {_mm(fine.spacing)}"
+    return [f"voxels of {_mm(coarse.spacing)}{become}; the weights saw {trained_mm:g} mm"]
+
+
+def _difference(first: tuple[str, Grid], fine: Grid, second: tuple[str, Grid], *, scan: bool) -> str:
+    """How two grids differ, and the way out."""
+    name, other = (Path(source).name for source, _ in (first, second))
+    remedy = f"add --resample, or --register where the head moved ({GRIDS})"
+    if scan:
+        remedy = f"scans of one measurement must cover the same field ({GRIDS})"
+    if fine.shape != second[1].shape:
+        refined = "" if first[1].shape == fine.shape else f" and so {by(fine.shape)} on the fine grid"
+        return f"{name} is {by(first[1].shape)}{refined} but {other} is {by(second[1].shape)}; {remedy}"
+    return f"{name} and {other} lie up to {fine.apart(second[1]):.3g} mm apart in space; {remedy}"
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return f"{' x '.join(f'{mm:.3g}' for mm in spacing)} mm"
