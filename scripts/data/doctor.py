@@ -17,8 +17,7 @@ from ..errors import BadInput
 from .cases import find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, find_studies, weighting
-from .dicom.read import affine_of
-from .volumes import GRID_TOLERANCE_MM, checked_header
+from .dicom.slices import affine_of
 
 orientations: Any = nib.orientations  # has no types
 
@@ -102,6 +101,8 @@ Grid = tuple[np.ndarray, tuple[int, ...]]  # 4x4 affine to RAS and shape
 def _grid(source: str | DicomSeries) -> Grid:
     """Of a volume that is turned to RAS."""
     if not isinstance(source, DicomSeries):
+        from .volumes import checked_header
+
         affine, shape = checked_header(Path(source).expanduser())
     elif source.problem:
         raise BadInput(f"{source} {source.problem}")
@@ -115,5 +116,7 @@ def _grid(source: str | DicomSeries) -> Grid:
 def _same(first: Grid, second: Grid) -> bool:
     if first[1] != second[1]:
         return False
+    from .volumes import GRID_TOLERANCE_MM
+
     corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in first[1]))]).T
     return bool(np.linalg.norm((first[0] - second[0]) @ corners, axis=0).max() <= GRID_TOLERANCE_MM)

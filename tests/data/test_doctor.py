@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts import bundle_root
 from scripts.__main__ import main
 
 sys.path.insert(0, str(Path(__file__).parent / "dicom"))
@@ -91,3 +94,15 @@ def test_a_folder_of_nifti_files_is_examined_too(tmp_path, rng, capsys):
     assert "case a: t1 is" in out and "case b cannot be used: " in out and "at least 5 voxels a side" in out
     (tmp_path / "a_t1.nii.gz").unlink()
     assert main(["doctor", str(tmp_path)]) == 1
+
+
+def test_it_answers_at_once_and_imports_nothing_that_computes(tmp_path):
+    ours = "import sys; from scripts.__main__ import main; main(['doctor', sys.argv[1]]); print(*sys.modules)"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = subprocess.run(
+        [sys.executable, "-c", ours, tmp_path], cwd=bundle_root(), capture_output=True, text=True, check=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "no case with t1" in ended.stderr
+    assert not {"torch", "monai", "highdicom", "ignite", "matplotlib"} & set(ended.stdout.split())
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5  # of computing: a busy machine may wait

@@ -15,11 +15,11 @@ from monai.data.meta_tensor import MetaTensor
 
 from ...errors import BadInput
 from .series import DicomSeries
+from .slices import LPS_TO_RAS, affine_of
 
 Array = npt.NDArray[np.floating]
 
 FRAME_OF_REFERENCE = "2.25.1"  # where anonymisation removed it; highdicom reads nothing without one
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 RESCALED: dict[str, Any] = {"apply_real_world_transform": False, "dtype": np.float64}  # slope and intercept, no window
 TOLERANCES: dict[str, Any] = {"atol": 0.02, "orientation_tol": 1e-3}  # as `slices`, for positions of two decimals
 
@@ -60,15 +60,4 @@ def _enhanced(series: DicomSeries) -> tuple[Array, Array]:
     if "SharedFunctionalGroupsSequence" not in dataset:  # some scanners leave it out when nothing is shared
         dataset.SharedFunctionalGroupsSequence = [pydicom.Dataset()]
     frames = hd.Image.from_dataset(dataset, copy=False).get_frames(list(series.frames), **RESCALED)
-    return frames.transpose(2, 1, 0), _affine(series)
-
-
-def affine_of(series: DicomSeries) -> Array:
-    """4x4, voxels (column, row, slice) to mm in RAS, from the headers alone."""
-    return np.asarray(LPS_TO_RAS @ _affine(series))
-
-
-def _affine(series: DicomSeries) -> Array:
-    columns, rows, slices = series.spacing
-    lps = hd.spatial.create_affine_matrix_from_attributes(series.position, series.orientation, [rows, columns], slices)
-    return np.asarray(lps, dtype=np.float64)
+    return frames.transpose(2, 1, 0), LPS_TO_RAS @ affine_of(series)
