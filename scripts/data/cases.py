@@ -17,6 +17,7 @@ from ..errors import BadInput
 from .archive import unzip
 from .dicom import DicomSeries
 from .formats import stem, suffix
+from .identifiers import Identifiers, anonymous, hide, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def find_cases(
     train_fraction: float = 0.8,
     series_rules: Mapping[str, str] | None = None,
     mask: str | None = None,
+    identifiers: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Cases as `{"case": name, "image": [path per condition], "label": path of the target}`, sorted by name.
 
@@ -87,7 +89,8 @@ def find_cases(
     `splits.csv` in the folder, else the first `train_fraction` of the sorted subjects train. datalist: a JSON file in
     MONAI's decathlon form, instead of looking. series_rules: which DICOM series is which modality, as regular expressions.
     mask: a label map such as seg, which becomes "mask"; a case may lack it. A datalist names its own.
-    Cases that lack a modality are left out with one warning.
+    identifiers: the file that keeps whose the cases from DICOM are, which are then named study-001 and so on, here and in the
+    log; without it they are named by patient ID and date. Cases that lack a modality are left out with one warning.
     Raises BadInput when nothing usable is found or two files claim one place.
     """
     root = folder_of(dataset_dir)
@@ -104,7 +107,7 @@ def find_cases(
     if cases:
         complete = _complete(root, {case: cases[case] for case in splits.take(cases)}, asked)
     else:
-        complete = _from_dicom(root, splits, asked, series_rules or {}) or _nothing_found(root, asked, files)
+        complete = _from_dicom(root, splits, asked, series_rules or {}, identifiers) or _nothing_found(root, asked, files)
     entries = [_entry(case, [files[m] for m in wanted], files.get(goal or "")) for case, files in complete.items()]
     return entries if mask is None else [_with_mask(entry, _modality(mask), cases) for entry in entries]
 
@@ -215,17 +218,25 @@ def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> N
     raise BadInput(f"{root}: no case with {_and(asked)}; found {seen}; see docs/your_data.md#layouts for names")
 
 
-def _from_dicom(root: Path, split: _Split, asked: Sequence[str], rules: Mapping[str, str]) -> dict[str, dict[str, DicomSeries]]:
+def _from_dicom(
+    root: Path, split: _Split, asked: Sequence[str], rules: Mapping[str, str], identifiers: str | Path | None
+) -> dict[str, dict[str, DicomSeries]]:
     """The series of complete cases, empty where there is no DICOM."""
     from .dicom.choose import choose_cases, find_studies  # needs pydicom, which MONAI Label pins to an older version
 
     studies, refused = find_studies(root)
+    taken = split.take(studies) if studies else []
+    if identifiers is not None:
+        words, names = words_of(studies), Identifiers(identifiers).names(studies)
+        taken = [names[case] for case in taken]
+        studies = {names[case]: [anonymous(one, words) for one in study] for case, study in studies.items()}
+        refused = [hide(f"{Path(file).name}: {fact}", words) for file, _, fact in (line.partition(": ") for line in refused)]
     if refused and not studies:
         raise BadInput(f"{refused[0]}{f' (and {len(refused) - 1} more)' if len(refused) > 1 else ''}")
     for line in refused:
         logger.warning("%s", line)
     rules = {_modality(word): rule for word, rule in rules.items()}
-    return choose_cases(root, {case: studies[case] for case in split.take(studies)}, asked, rules) if studies else {}
+    return choose_cases(root, {case: studies[case] for case in taken}, asked, rules) if studies else {}
 
 
 # From all files to complete cases

@@ -37,7 +37,8 @@ def read_series(series: DicomSeries) -> MetaTensor:
             warnings.simplefilter("ignore")
             voxels, affine = _enhanced(series) if series.enhanced else _classic(series)
     except Exception as error:  # every decoder fails in its own way
-        reason = (str(error).splitlines() or [""])[0][:120]
+        told = error.strerror if isinstance(error, OSError) else str(error)  # without the path, which may name the patient
+        reason = ((told or "").splitlines() or [""])[0][:120]
         raise BadInput(f"{series} cannot be read ({type(error).__name__}: {reason}); export it again") from error
     contiguous = np.ascontiguousarray(voxels, dtype=np.float32)
     return MetaTensor(torch.from_numpy(contiguous)[None], affine=torch.from_numpy(LPS_TO_RAS @ affine))

@@ -80,4 +80,6 @@ def _read(file: str, keywords: Sequence[str]) -> Dataset:
     try:
         return dcmread(file, stop_before_pixels=True, specific_tags=asked)
     except OSError as error:
-        raise BadInput(f"{file}: cannot be read again ({error.strerror or error}); keep it until the run ends") from error
+        # without its path, which may name the patient
+        fact = f"a file of the series cannot be read again ({error.strerror or 'it is no DICOM now'})"
+        raise BadInput(f"{fact}; keep it until the run ends") from error
