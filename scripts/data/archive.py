@@ -30,6 +30,8 @@ def unzip(path: Path) -> Path:
                     f"{path}: holds {size / 1e9:.1f} GB but {folder.name} has {free / 1e9:.1f} GB free; unzip it yourself"
                 )
             archive.extractall(inside)
-    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:  # RuntimeError: it has a password
-        raise BadInput(f"{path}: cannot be unzipped ({error}); unzip it yourself") from error
+    except BadInput:
+        raise
+    except Exception as error:  # every compression is broken in its own way; RuntimeError: it has a password
+        raise BadInput(f"{path}: cannot be unzipped ({str(error)[:120]}); unzip it yourself, or copy it again") from error
     return inside
