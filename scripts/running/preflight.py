@@ -100,6 +100,8 @@ def _check_value(key: str, value: Any, default: Any, source: str) -> None:
         raise BadInput(f"{source}: --{key} {value} is neither True nor False; write it with a capital")
     if str(value).startswith(("$", "@")):
         return
+    if value is None and key in ("dataset_dir", "ckpt_path"):
+        raise BadInput(f"{source}: --{key} is empty; give a path")
     if isinstance(default, int | float) and not _is_number(value, whole=isinstance(default, int)):
         kind = "whole number" if isinstance(default, int) and _is_number(value, whole=False) else "number"
         raise BadInput(f"{source}: --{key} {value} is no {kind}; the default is {default}")
