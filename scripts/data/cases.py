@@ -235,7 +235,9 @@ def _from_dicom(
         raise BadInput(f"{refused[0]}{f' (and {len(refused) - 1} more)' if len(refused) > 1 else ''}")
     for line in refused:
         logger.warning("%s", line)
-    rules = {_modality(word): rule for word, rule in rules.items()}
+    if not isinstance(rules, Mapping):
+        raise BadInput(f"series_rules: {rules} names no modalities; see docs/dicom.md#which-series")
+    rules = {_modality(word): str(rule) for word, rule in rules.items()}
     return choose_cases(root, {case: studies[case] for case in taken}, asked, rules) if studies else {}
 
 
@@ -347,7 +349,7 @@ def _by_table(table: Path, cases: Sequence[str]) -> dict[str, str]:
 
 def _from_datalist(root: Path, datalist: str, wanted: Sequence[str], goal: str | None, split: _Split) -> list[dict[str, Any]]:
     """Cases of a decathlon JSON; its own validation list wins over any other split."""
-    file = root / Path(datalist).expanduser()
+    file = root / Path(str(datalist)).expanduser()
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         lists = {name: list(content.get(name, [])) for name in ("training", "validation", "test")}

@@ -25,6 +25,7 @@ from ..errors import BadInput, end_cleanly, root_cause
 RUN_OPTIONS = {
     "args_file", "config_file", "final_id", "init_id", "logging_file", "meta_file", "run_id", "tracking", "workflow_type",
 }  # fmt: skip
+NUMBERS = {"memory_gb", "max_cases"}  # ids of numbers that are not given by default
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
 OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
 WITHOUT = "_without_"  # ids of the base that a workflow over it does not use
@@ -102,6 +103,8 @@ def _check_value(key: str, value: Any, default: Any, source: str) -> None:
         return
     if value is None and key in ("dataset_dir", "ckpt_path"):
         raise BadInput(f"{source}: --{key} is empty; give a path")
+    if default is None and key in NUMBERS and value is not None:
+        default = 0.0
     if isinstance(default, int | float) and not _is_number(value, whole=isinstance(default, int)):
         kind = "whole number" if isinstance(default, int) and _is_number(value, whole=False) else "number"
         raise BadInput(f"{source}: --{key} {value} is no {kind}; the default is {default}")
