@@ -103,10 +103,9 @@ def _check_value(key: str, value: Any, default: Any, source: str) -> None:
         return
     if value is None and key in ("dataset_dir", "ckpt_path"):
         raise BadInput(f"{source}: --{key} is empty; give a path")
-    if default is None and key in NUMBERS and value is not None:
-        default = 0.0
-    if isinstance(default, int | float) and not _is_number(value, whole=isinstance(default, int)):
-        kind = "whole number" if isinstance(default, int) and _is_number(value, whole=False) else "number"
+    wanted = default if default is not None or value is None or key not in NUMBERS else 0.0
+    if isinstance(wanted, int | float) and not _is_number(value, whole=isinstance(wanted, int)):
+        kind = "whole number" if isinstance(wanted, int) and _is_number(value, whole=False) else "number"
         raise BadInput(f"{source}: --{key} {value} is no {kind}; the default is {default}")
     if isinstance(default, list):
         given = list(value) if isinstance(value, tuple | list) else _list_of(str(value))
