@@ -99,7 +99,7 @@ def _check_value(key: str, value: Any, default: Any, source: str) -> None:
     """Any text counts as true; and a word in place of a number would fail late, far from its cause."""
     if isinstance(default, bool) and str(value) not in ("True", "False"):
         raise BadInput(f"{source}: --{key} {value} is neither True nor False; write it with a capital")
-    if str(value).startswith(("$", "@")):
+    if isinstance(default, bool) or str(value).startswith(("$", "@")):
         return
     if value is None and key in ("dataset_dir", "ckpt_path"):
         raise BadInput(f"{source}: --{key} is empty; give a path")

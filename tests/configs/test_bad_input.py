@@ -235,6 +235,11 @@ def test_a_switch_that_python_would_take_for_true_is_refused(value):
         preflight(arguments)
 
 
+@pytest.mark.parametrize(("key", "value"), [("fusion", "False"), ("steps", "4"), ("block", "[1,1,4]"), ("planes", "['axial']")])
+def test_a_value_as_the_command_line_gives_it_is_taken(key, value):
+    preflight(["--config_file", str(Path(bundle_root()) / "configs" / "inference.yaml"), f"--{key}", value])
+
+
 @pytest.mark.parametrize(
     ("key", "value", "fact"),
     [
