@@ -46,6 +46,7 @@ SPLIT = arg("--split", choices=["all", "train", "val"], help="default: val")
 CONFIG = (
     arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution)"),
     arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path (docs/configs.md)"),
+    arg("--keep-ids", action="store_true", help="name cases from DICOM by patient ID and date (docs/dicom.md#privacy)"),
     arg("--set", dest="settings", action="append", metavar="KEY=VALUE", help="any id of the configs; may be repeated"),
 )
 RUN = (

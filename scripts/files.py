@@ -41,15 +41,18 @@ def whole(path: Path, remedy: str = "give another place to write to") -> Iterato
             path.parent.rmdir()  # succeeds only when nothing was written in it
 
 
-def write_text(path: str | Path, text: str, remedy: str = "give another place to write to") -> None:
-    """A text file in UTF-8, whole or not at all."""
+def write_text(path: str | Path, text: str, remedy: str = "give another place to write to", *, private: bool = False) -> None:
+    """A text file in UTF-8, whole or not at all; private: for its owner's eyes alone (mode 600)."""
     with whole(Path(path).expanduser(), remedy) as part:
+        part.touch(0o600 if private else 0o666)  # before anything stands in it
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, content: Any, remedy: str = "give another place to write to") -> None:
-    """A JSON file, whole or not at all. Raises ValueError, and writes nothing, for numbers that are not finite."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", remedy)
+def write_json(
+    path: str | Path, content: Any, remedy: str = "give another place to write to", *, private: bool = False
+) -> None:
+    """As `write_text`. Raises ValueError, and writes nothing, for numbers that are not finite."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", remedy, private=private)
 
 
 def read_json(path: Path, remedy: str = "remove it and run again") -> dict[str, Any]:

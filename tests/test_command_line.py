@@ -5,7 +5,9 @@ import os
 import resource
 import subprocess
 import sys
+import zipfile
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,3 +116,31 @@ def test_a_reader_that_stops_early_is_no_error():
         cwd=bundle_root(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_was_unpacked_is_gone_after_sigterm(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a_t1.nii.gz", b"x")
+    ours = (
+        "import sys, time, pathlib; from scripts.data.archive import unzip; from scripts.errors import exit_code;"
+        "exit_code(lambda: (print(unzip(pathlib.Path(sys.argv[1])), flush=True), time.sleep(60)))"
+    )
+    command = [sys.executable, "-c", ours, tmp_path / "a.zip"]
+    with subprocess.Popen(command, cwd=bundle_root(), stdout=subprocess.PIPE, text=True) as process:
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir()
+        process.terminate()
+        assert process.wait(30) == 143
+    assert not folder.parent.exists()
+
+
+def test_zips_that_are_broken_in_any_way_are_named_in_one_line(tmp_path, rng, capsys):
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a_t1.nii.gz", rng.integers(0, 9, 3000, dtype="uint8").tobytes())
+    whole = (tmp_path / "whole.zip").read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / f"{place}.zip").write_bytes(damaged[: len(whole) - place % 2])
+        main(["doctor", str(tmp_path / f"{place}.zip")])
+        assert capsys.readouterr().err.count("\n") == 1

@@ -1,14 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data: finding cases, reading and writing volumes, patches that know their place."""
 
-from .cases import find_cases
-from .grid import CropToContentd, RestoreGridd
-from .patches import EpochSampler, PatchDataset, PrepareTrainingd, SlicePatch, VolumePatch
-from .provenance import Provenance
-from .volumes import LoadVolumesd
-from .write import SaveVolumed
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "CropToContentd", "EpochSampler", "LoadVolumesd", "PatchDataset", "PrepareTrainingd", "Provenance", "RestoreGridd",
-    "SaveVolumed", "SlicePatch", "VolumePatch", "find_cases",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from .cases import find_cases as find_cases
+    from .grid import CropToContentd as CropToContentd
+    from .grid import RestoreGridd as RestoreGridd
+    from .patches import EpochSampler as EpochSampler
+    from .patches import PatchDataset as PatchDataset
+    from .patches import PrepareTrainingd as PrepareTrainingd
+    from .patches import SlicePatch as SlicePatch
+    from .patches import VolumePatch as VolumePatch
+    from .provenance import Provenance as Provenance
+    from .volumes import LoadVolumesd as LoadVolumesd
+    from .write import SaveVolumed as SaveVolumed
+
+_NAMES = {
+    "cases": ("find_cases",),
+    "grid": ("CropToContentd", "RestoreGridd"),
+    "patches": ("EpochSampler", "PatchDataset", "PrepareTrainingd", "SlicePatch", "VolumePatch"),
+    "provenance": ("Provenance",),
+    "volumes": ("LoadVolumesd",),
+    "write": ("SaveVolumed",),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: who looks at headers alone, as the doctor does, does not wait seconds for PyTorch."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

@@ -4,7 +4,6 @@
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -29,8 +28,8 @@ def unzip(path: Path) -> Path:
             archive.extractall(inside)  # zipfile itself stops a member at the size it claims
     except BadInput:
         raise
-    except (OSError, RuntimeError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # RuntimeError: a password
-        raise BadInput(f"{path}: cannot be unzipped ({error}); unzip it yourself") from error
+    except Exception as error:  # every compression is broken in its own way; RuntimeError: it has a password
+        raise BadInput(f"{path}: cannot be unzipped ({str(error)[:120]}); unzip it yourself, or copy it again") from error
     return inside
 
 

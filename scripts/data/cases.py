@@ -14,6 +14,7 @@ from .bids import difference, entities, filter_for, fitting
 from .dicom import DicomSeries
 from .folder import OTHER_FORMATS, CaseList, account, files_below
 from .formats import image_of, parts, stem, suffix
+from .identifiers import Identifiers, anonymous, hide, words_of
 from .layouts import MODALITIES, modalities_told, modality_of, place_of, why_no_case
 from .splits import MOST, Split
 from .splits import subject_of as subject_of
@@ -38,6 +39,7 @@ def find_cases(
     dataset_dir: str | Path, conditions: Sequence[str], *, target: str | None = None, split: str = "all",
     datalist: str | None = None, train_fraction: float = 0.8, series_rules: Mapping[str, str] | None = None,
     mask: str | None = None, bids_filter: Mapping[str, Any] | None = None, refused: bool = False,
+    identifiers: str | Path | None = None,
 ) -> CaseList:  # fmt: skip
     """Cases as `{"case": name, "image": [path per condition], "label": path of the target}`, sorted by name.
 
@@ -48,6 +50,8 @@ def find_cases(
     MONAI's decathlon form, instead of looking. series_rules: which DICOM series is which modality, as regular expressions.
     mask: a label map such as seg, which becomes "mask"; a case may lack it. A datalist names its own.
     bids_filter: which of several files of a modality, by the entities of BIDS, see `bids.filter_for`.
+    identifiers: the file that keeps whose the cases from DICOM are, which are then named study-001 and so on, here and in the
+    log; without it they are named by patient ID and date.
     Cases that lack a modality are left out with one warning, and so is one of which two files claim one place, or, with
     `refused`, it is {"case": name, "image": [], "error": line}. The list's `files` accounts for every file of the folder.
     Raises BadInput when nothing usable is found.
@@ -65,13 +69,14 @@ def find_cases(
     cases = _filtered(everything, bids_filter) if bids_filter else everything
     splits = Split(root, split, train_fraction)
     complete: Mapping[str, Mapping[str, Path | DicomSeries]]
+    words: set[str] = set()
     if cases:
         taken = {case: cases[case] for case in splits.take(cases)}
         complete, lines = _complete(root, taken, asked, files, refused=refused)
         reasons = _reasons(everything, taken, asked)
         bad = {file.path: lines[case] for case in lines for m in asked for file in cases[case][m]}
     else:
-        complete, bad = _from_dicom(root, splits, asked, series_rules or {})
+        complete, bad, words = _from_dicom(root, splits, asked, series_rules or {}, identifiers)
         lines, reasons = {}, {}
         if not complete:
             _nothing_found(root, asked, files)
@@ -79,7 +84,8 @@ def find_cases(
     if mask is not None:
         entries = [_with_mask(entry, modality_of(mask), cases) for entry in entries]
     entries += [{"case": case, "image": [], ERROR: line} for case, line in lines.items()] if refused else []
-    return _accounted(root, sorted(entries, key=lambda entry: entry["case"]), reasons, bad)
+    accounted = _accounted(root, sorted(entries, key=lambda entry: entry["case"]), reasons, bad)
+    return CaseList(accounted, _hidden(accounted.files, words)) if words else accounted
 
 
 def _entry(case: str, image: Sequence[Path | DicomSeries], label: Path | DicomSeries | None) -> dict[str, Any]:
@@ -152,19 +158,28 @@ def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> N
 
 
 def _from_dicom(
-    root: Path, split: Split, asked: Sequence[str], rules: Mapping[str, str]
-) -> tuple[dict[str, dict[str, DicomSeries]], dict[Path, str]]:
-    """The series of complete cases, empty where there is no DICOM, and why files cannot be read."""
+    root: Path, split: Split, asked: Sequence[str], rules: Mapping[str, str], identifiers: str | Path | None
+) -> tuple[dict[str, dict[str, DicomSeries]], dict[Path, str], set[str]]:
+    """The series of complete cases, empty where there is no DICOM, why files cannot be read, and words that nobody may see."""
     from .dicom.choose import choose_cases, find_studies  # needs pydicom, which MONAI Label pins to an older version
 
     studies, refused = find_studies(root)
+    taken = split.take(studies) if studies else []
+    bad, words = {Path(path): why for path, _, why in (line.partition(": ") for line in refused)}, set[str]()
+    if identifiers is not None:
+        words, names = words_of(studies), Identifiers(identifiers).names(studies)
+        taken = [names[case] for case in taken]
+        studies = {names[case]: [anonymous(one, words) for one in study] for case, study in studies.items()}
+        refused = [hide(f"{Path(file).name}: {fact}", words) for file, _, fact in (line.partition(": ") for line in refused)]
     if refused and not studies:
         raise BadInput(f"{refused[0]}{f' (and {len(refused) - 1} more)' if len(refused) > 1 else ''}")
     for line in refused:
         logger.warning("%s", line)
-    rules = {modality_of(word): rule for word, rule in rules.items()}
-    chosen = choose_cases(root, {case: studies[case] for case in split.take(studies)}, asked, rules) if studies else {}
-    return chosen, {Path(path): why for path, _, why in (line.partition(": ") for line in refused)}
+    if not isinstance(rules, Mapping):
+        raise BadInput(f"series_rules: {rules} names no modalities; see docs/dicom.md#which-series")
+    rules = {modality_of(word): str(rule) for word, rule in rules.items()}
+    chosen = choose_cases(root, {case: studies[case] for case in taken}, asked, rules) if studies else {}
+    return chosen, bad, words
 
 
 # From all files to complete cases
@@ -205,9 +220,7 @@ def _seen(root: Path, cases: Cases, files: Sequence[Path]) -> str:
     parts = [f"modalities seen: {', '.join(f'{modality} ({number})' for modality, number in sorted(counts.items()))}"]
     placed = {file.path for modalities in cases.values() for several in modalities.values() for file in several}
     if others := [path for path in files if path not in placed]:
-        parts.append(
-            f"in names that end in no modality: {_by_words(root, others)}; rename them or give a datalist"
-        )
+        parts.append(f"in names that end in no modality: {_by_words(root, others)}; rename them or give a datalist")
     if root.is_dir():
         from .dicom.choose import find_studies, weighting  # needs pydicom
 
@@ -279,12 +292,21 @@ def _accounted(root: Path, entries: list[dict[str, Any]], reasons: Mapping[Path,
     return CaseList(entries, account(root, everything, used, why, bad))
 
 
+def _hidden(content: Any, words: set[str]) -> Any:
+    """Plain values without words that tell who a patient is."""
+    if isinstance(content, Mapping):
+        return {hide(key, words): _hidden(value, words) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_hidden(value, words) for value in content]
+    return hide(content, words) if isinstance(content, str) else content
+
+
 # Lists made by others
 
 
 def _from_datalist(root: Path, datalist: str, wanted: Sequence[str], goal: str | None, split: Split) -> list[dict[str, Any]]:
     """Cases of a decathlon JSON; its own validation list wins over any other split."""
-    file = root / Path(datalist).expanduser()
+    file = root / Path(str(datalist)).expanduser()
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         lists = {name: list(content.get(name, [])) for name in ("training", "validation", "test")}

@@ -12,7 +12,7 @@ from .advice import SUPER_RESOLUTION, Expectation, Grid, asked_of, plan
 from .cases import ERROR, find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, find_studies, weighting
-from .dicom.read import affine_of
+from .dicom.slices import affine_of
 from .folder import summary
 from .read import checked_header
 

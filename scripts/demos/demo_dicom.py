@@ -93,7 +93,7 @@ def write_template(folder: Path) -> None:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     template = folder.with_suffix(".nii.gz")
     nib.save(load_mni152_template(resolution=1), template)
-    save_all(mr_images(dataset, as_slices(_thick(read_volume(template)))), folder)
+    save_all(mr_images(dataset, as_slices(_thick(read_volume(template))), THICK[2]), folder)
 
 
 def _thick(volume: MetaTensor) -> MetaTensor:

@@ -13,7 +13,9 @@ from monai.inferers import Inferer
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from ..data.dicom import DicomSeries
 from ..data.doubts import GRID_TOLERANCE_MM
+from ..data.identifiers import FILE, Identifiers
 from ..data.volumes import make_volume, read_volume
 from ..errors import BadInput
 from ..measurement.intensity import intensity_range
@@ -43,6 +45,10 @@ class ReadPredictiond(MapTransform):
         super().__init__(("image", "label"))
         self.folder = _existing(predictions)
         self.seconds = {case: told.get("seconds") for case, told in record(self.folder).get("cases", {}).items()}
+        identifiers = Identifiers(self.folder / FILE)
+        for case in cases:
+            if isinstance(first := (case.get("image") or [None])[0], DicomSeries):
+                identifiers.check_same(str(case["case"]), first.study_uid)
         known = {str(case["case"]) for case in cases}
         if strays := sorted(path.parent.name for path in self.folder.glob("*/*_pred.nii.gz") if path.parent.name not in known):
             logger.warning(f"{self.folder}: {len(strays)} predictions have no truth in this split, such as {strays[0]}")

@@ -38,9 +38,15 @@ def read(path: Path) -> Any:
 def averaged(path: str | Path) -> dict[str, Tensor]:
     """The averaged weights of a checkpoint. Raises BadInput when the file is something else."""
     try:
-        return read(Path(path))["objects"]["ema"]
+        return _named_tensors(read(Path(path))["objects"]["ema"])
     except (KeyError, TypeError, IndexError) as error:
         raise BadInput(f"{path}: not a checkpoint of a training; give its latest.pt") from error
+
+
+def _named_tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, dict) or not all(isinstance(key, str) and torch.is_tensor(content[key]) for key in content):
+        raise TypeError(f"tensors by name are wanted, not {type(content).__name__}")
+    return content
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
@@ -69,8 +75,13 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 def weights_of(path: str | Path) -> dict[str, Tensor]:
     """A plain state dict, or the averaged weights of a checkpoint. Raises BadInput when the file is not what it should be."""
     check_sum(Path(path))
-    state: dict[str, Tensor] = read(Path(path))
-    return averaged(path) if "objects" in state else state
+    content = read(Path(path))
+    if isinstance(content, dict) and "objects" in content:
+        return averaged(path)
+    try:
+        return _named_tensors(content)
+    except TypeError as error:
+        raise BadInput(f"{path}: holds no tensors by name, as weights do; give those of a training") from error
 
 
 def _planes_alone(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from monai.data.utils import affine_to_spacing
 
 from ..data import find_cases
 from ..data.dicom import DicomSeries
+from ..data.identifiers import FILE
 from ..errors import BadInput, one_line
 from ..files import write_text
 from ..measurement import Task
@@ -38,7 +39,8 @@ def report(
     what, simulated = _task(results, task), "mean" in results  # an evaluation, which measures fine volumes itself
     sources = {case: _recorded(source) for case, source in results.get("sources", {}).items()}
     folders = {"dataset_dir": dataset_dir, "truth_dir": truth_dir, "datalist": datalist}
-    for case, given in _sources(what, with_target=simulated and truth_dir is None, **folders).items():
+    identifiers = file if (file := folder / FILE).exists() else None
+    for case, given in _sources(what, with_target=simulated and truth_dir is None, identifiers=identifiers, **folders).items():
         sources[case] = sources.get(case, {}) | given
     unseen: dict[str, str] = {}
     shown = cases[:max_cases]
@@ -102,15 +104,22 @@ def _recorded(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sources(
-    task: Task, *, with_target: bool, dataset_dir: str | None, truth_dir: str | None, datalist: str | None
+    task: Task,
+    *,
+    with_target: bool,
+    dataset_dir: str | None,
+    truth_dir: str | None,
+    datalist: str | None,
+    identifiers: Path | None,
 ) -> dict[str, dict[str, Any]]:
     """Of every case the paths `image` (a list) and `label`, as far as there are folders to look in."""
     sources: dict[str, dict[str, Any]] = {}
     target = task.target if with_target else None
     if dataset_dir is not None:
-        sources = {case["case"]: case for case in find_cases(dataset_dir, task.conditions, target=target, datalist=datalist)}
+        cases = find_cases(dataset_dir, task.conditions, target=target, datalist=datalist, identifiers=identifiers)
+        sources = {case["case"]: case for case in cases}
     if truth_dir is not None:
-        for case in find_cases(truth_dir, [task.target]):
+        for case in find_cases(truth_dir, [task.target], identifiers=identifiers):
             sources.setdefault(case["case"], {})["label"] = case["image"][0]
     return sources
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from monai.data.utils import affine_to_spacing
 
+from ..data.identifiers import FILE, Identifiers
 from ..errors import BadInput
 from ..running.record import record
 from .planes_figure import planes_figure
@@ -27,6 +28,10 @@ def side_by_side(run_dirs: Sequence[str], output: str = "side_by_side.png", *, c
     for folder, cases in zip(folders, found, strict=True):
         if chosen not in cases:
             raise BadInput(f"{folder}: has no result of {f'case {chosen}' if chosen else 'a case that all runs have'}")
+    identities = [Identifiers(folder / FILE) for folder in folders]
+    uids = [one.entries[chosen]["study_uid"] for one in identities if chosen in one.entries]
+    for one in identities:
+        one.check_same(str(chosen), next(iter(uids), ""))
     names = [results.get("system", {}).get("name") or folder.name for folder, results in zip(folders, records, strict=True)]
     runs = {name: recorded_case(folder, str(chosen)) for name, folder in zip(names, folders, strict=True)}
     first = next(iter(runs.values()))

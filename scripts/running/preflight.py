@@ -6,19 +6,24 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+import torch
+import yaml
 from monai.bundle import ConfigParser
 
 from ..data.write import check_output_dir
-from ..errors import BadInput, root_cause
+from ..errors import BadInput, end_cleanly, root_cause
 
 # Options of `monai.bundle run` itself; every other `--key` overrides the config.
 RUN_OPTIONS = {
     "args_file", "config_file", "final_id", "init_id", "logging_file", "meta_file", "run_id", "tracking", "workflow_type",
 }  # fmt: skip
+NUMBERS = {"memory_gb", "max_cases"}  # ids of numbers that are not given by default
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
 OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
 WITHOUT = "_without_"  # ids of the base that a workflow over it does not use
@@ -39,6 +44,8 @@ def preflight(arguments: Sequence[str] = (), *, output_dir: str | None = None, b
     logging.getLogger("monai.handlers.StatsHandler").addFilter(_without_traceback)
     if output_dir is not None:
         check_output_dir(output_dir)
+    if arguments:  # a process of its own, not a guest in somebody's
+        end_cleanly()
     options = _options(arguments)
     if (named := options.pop("config_file", None)) is None:
         return
@@ -52,7 +59,7 @@ def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], sourc
     """Raise BadInput for a key, in an overlay or in `options`, that no workflow among the files has, and for a value that is no
     switch or number where one belongs: such a change would change nothing, or something else, in silence.
     """
-    configs = {Path(file).name: ConfigParser.load_config_file(str(file)) for file in files}
+    configs = {Path(file).name: config_of(file) for file in files}
     workflows = [str(file) for file in files if PREFLIGHT in configs[Path(file).name]]
     known = ConfigParser.load_config_files(workflows)
     for unused in (key for file in workflows for key in configs[Path(file).name].get(WITHOUT, [])):
@@ -67,6 +74,18 @@ def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], sourc
         _check_value(key, value, ConfigParser(known).get(key), source)
 
 
+def config_of(file: str | Path) -> dict[str, Any]:
+    """What a config file says. Raises BadInput when it is none."""
+    try:
+        content = ConfigParser.load_config_file(str(file))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        fact = (str(error).splitlines() or [""])[0][:120]
+        raise BadInput(f"{file}: cannot be read as a config ({fact}); mend it (docs/configs.md)") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{file}: holds no ids and values; see docs/configs.md")
+    return content
+
+
 def check_keys(changes: Mapping[str, Any], base: Mapping[str, Any], source: str, base_name: str) -> None:
     """Raise BadInput for a key, `a#b` for a nested one, that the config `base` does not have; it would change nothing."""
     for key in changes:
@@ -78,11 +97,38 @@ def _check_value(key: str, value: Any, default: Any, source: str) -> None:
     """Any text counts as true; and a word in place of a number would fail late, far from its cause."""
     if isinstance(default, bool) and str(value) not in ("True", "False"):
         raise BadInput(f"{source}: --{key} {value} is neither True nor False; write it with a capital")
-    if isinstance(default, int | float) and not str(value).startswith(("$", "@")):
+    if isinstance(default, bool) or str(value).startswith(("$", "@")):
+        return
+    if value is None and key in ("dataset_dir", "ckpt_path"):
+        raise BadInput(f"{source}: --{key} is empty; give a path")
+    wanted = default if default is not None or value is None or key not in NUMBERS else 0.0
+    if isinstance(wanted, int | float) and not _is_number(value, whole=isinstance(wanted, int)):
+        kind = "whole number" if isinstance(wanted, int) and _is_number(value, whole=False) else "number"
+        raise BadInput(f"{source}: --{key} {value} is no {kind}; the default is {default}")
+    if isinstance(default, list):
+        given = list(value) if isinstance(value, tuple | list) else _list_of(str(value))
+        if not given and default:
+            raise BadInput(f"{source}: --{key} {value} is no list with something in it; the default is {default}")
+        if all(isinstance(one, int) for one in default) and default and not all(_is_number(one, whole=True) for one in given):
+            raise BadInput(f"{source}: --{key} {value} is no list of whole numbers; the default is {default}")
+    if key == "device":
         try:
-            float(value)
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"{source}: --{key} {value} is no number; the default is {default}") from error
+            torch.zeros(1, device=str(value))
+        except (RuntimeError, AssertionError) as error:
+            raise BadInput(f"{source}: --device {value} is not there ({str(error).splitlines()[0][:100]}); try cpu") from error
+
+
+def _list_of(text: str) -> list[Any]:
+    with suppress(yaml.YAMLError):
+        return content if isinstance(content := yaml.safe_load(text), list) else []
+    return []
+
+
+def _is_number(value: Any, *, whole: bool) -> bool:
+    try:
+        return float(value).is_integer() if whole else bool(np.isfinite(float(value)))
+    except (TypeError, ValueError):
+        return False
 
 
 def _restart(files: Sequence[str], arguments: Sequence[str], named: str) -> None:

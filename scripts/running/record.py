@@ -14,6 +14,7 @@ from .. import bundle_version
 from ..data.cases import ERROR
 from ..data.dicom import DicomSeries
 from ..data.folder import refuse
+from ..data.identifiers import FILE, Identifiers
 from ..files import read_json, sha256, write_json
 from ..inferers.memory import peak_memory_gb
 from ..measurement import Task
@@ -62,7 +63,7 @@ class RunRecord:
             "versions": {"bundle": bundle_version(), "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             "warnings": self.warnings.lines,
             "peak_memory_gb": peak_memory_gb(),
-            "sources": _sources(engine),
+            "sources": Identifiers(self.path.with_name(FILE)).keep_sources(_sources(engine)),
             "files": _files(engine),
             "cases": {case: {"seconds": engine.seconds[case], **doubts_of(engine, case)} for case in engine.done},
             "failures": engine.failures,
@@ -129,7 +130,9 @@ def _told(source: str | DicomSeries) -> str | dict[str, Any]:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """The record that the latest run left in a folder, empty when none left one."""
+    """The record that the latest run left in a folder, with sources that only the owner may see; empty when none left one."""
     found = [path for name in RECORDS if (path := folder / name).is_file()]
     # An earlier run's metrics are not of what lies there now.
-    return read_json(max(found, key=lambda path: path.stat().st_mtime)) if found else {}
+    content = read_json(max(found, key=lambda path: path.stat().st_mtime)) if found else {}
+    sources = {**Identifiers(folder / FILE).sources, **content.get("sources", {})}
+    return {**content, "sources": sources} if sources else content

@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from .. import bundle_root
 from ..errors import BadInput
-from .preflight import PREFLIGHT, check_changes
+from .preflight import PREFLIGHT, check_changes, config_of
 
 PACKAGE, CONFIGS = __name__.split(".")[0], "scripts."  # what this package is called here, and in configs
 
@@ -40,7 +40,7 @@ def task_config(task: str) -> Path:
 def config_files(workflow: str, overlays: Sequence[str | Path] = ()) -> list[Path]:
     """The files of a workflow in the order of their precedence: what it goes over, itself, then the overlays."""
     file = config_file(workflow)
-    base = ConfigParser.load_config_file(str(file))[PREFLIGHT].get("base")
+    base = config_of(file)[PREFLIGHT].get("base")
     below = config_files(base.removesuffix(".yaml")) if base else []
     return [*below, file, *map(config_file, overlays)]
 

@@ -4,6 +4,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from test_runs import FINE, ONE_STEP, block_averages, draw, launch, save
 from scripts import bundle_root
 from scripts.errors import BadInput, root_cause
 from scripts.networks import ScoreFusion
+from scripts.networks.weights import averaged, weights_of
 from scripts.running.preflight import preflight
 from scripts.running.workflow import run_workflow
 
@@ -239,10 +241,45 @@ def test_a_switch_that_python_would_take_for_true_is_refused(value):
         preflight(arguments)
 
 
-def test_a_word_in_place_of_a_number_is_refused():
-    arguments = ["--config_file", str(Path(bundle_root()) / "configs" / "inference.yaml"), "--steps", "two"]
-    with pytest.raises(BadInput, match=r"^the command line: --steps two is no number; the default is 1$"):
+@pytest.mark.parametrize(("key", "value"), [("fusion", "False"), ("steps", "4"), ("block", "[1,1,4]"), ("planes", "['axial']")])
+def test_a_value_as_the_command_line_gives_it_is_taken(key, value):
+    preflight(["--config_file", str(Path(bundle_root()) / "configs" / "inference.yaml"), f"--{key}", value])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fact"),
+    [
+        ("steps", "two", "is no number; the default is 1"),
+        ("steps", "1.5", "is no whole number; the default is 1"),
+        ("sigma_data", "nan", "is no number; the default is 0.058"),
+        ("block", "4", "is no list with something in it"),
+        ("block", "[4,a,4]", "is no list of whole numbers"),
+        ("planes", "axial", "is no list with something in it"),
+        ("conditions", "[]", "is no list with something in it"),
+        ("device", "quantum", "is not there"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(key, value, fact):
+    arguments = ["--config_file", str(Path(bundle_root()) / "configs" / "inference.yaml"), f"--{key}", value]
+    with pytest.raises(BadInput, match=rf"^the command line: --{key} {re.escape(value)} {fact}"):
         preflight(arguments)
+
+
+@pytest.mark.parametrize("content", ["a: [1\n", "- 1\n", "", "\udcff"], ids=["cut", "list", "empty", "binary"])
+def test_a_file_that_is_no_config_is_named(content, tmp_path):
+    (tmp_path / "mine.yaml").write_text(content, errors="surrogateescape")
+    with pytest.raises(BadInput, match=r"mine\.yaml: (cannot be read as a config|holds no ids and values)"):
+        run_workflow("inference", [tmp_path / "mine.yaml"], run_id="inference")
+
+
+@pytest.mark.parametrize(
+    "content", [[1], torch.ones(3), 3, "x", {"a": 3}, {"objects": {"ema": [1]}}, {1: torch.ones(1)}], ids=str
+)
+def test_a_checkpoint_that_holds_something_else_is_named(content, tmp_path):
+    torch.save(content, tmp_path / "else.pt")
+    for read in (weights_of, averaged):
+        with pytest.raises(BadInput, match=r"else\.pt: (holds no tensors by name|not a checkpoint of a training)"):
+            read(tmp_path / "else.pt")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts import bundle_root
 from scripts.__main__ import main
 from scripts.data.doctor import doctor
 
@@ -96,3 +99,19 @@ def test_a_folder_of_nifti_files_is_examined_too(tmp_path, rng, capsys):
     assert "case a: t1 is" in out and "case b cannot be used: " in out and "at least 5 voxels a side" in out
     (tmp_path / "a_t1.nii.gz").unlink()
     assert main(["doctor", str(tmp_path), "--task", "t1"]) == 1
+
+
+@pytest.mark.parametrize("kind", ["nothing", "DICOM", "NIfTI"])
+def test_it_answers_at_once_and_imports_nothing_that_computes(kind, tmp_path, write):
+    if kind == "DICOM":
+        write(0, "t1")
+    if kind == "NIfTI":
+        nib.save(nib.Nifti1Image(np.ones((9, 9, 9), dtype=np.float32), np.diag([4.0, 4.0, 4.0, 1.0])), tmp_path / "a_t1.nii.gz")
+    ours = "import sys; from scripts.__main__ import main; main(['doctor', sys.argv[1], '--task', 't1']); print(*sys.modules)"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", ours, tmp_path]
+    ended = subprocess.run(command, cwd=bundle_root(), capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "no case with t1" in ended.stderr if kind == "nothing" else "1 of 1 cases can be used" in ended.stdout
+    assert not {"torch", "monai", "highdicom", "ignite", "matplotlib"} & set(ended.stdout.split())
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5  # of computing: a busy machine may wait

@@ -11,13 +11,13 @@ import pydicom
 import torch
 from monai.data.meta_tensor import MetaTensor
 
-from ...errors import BadInput, one_line
+from ...errors import BadInput
 from .series import DicomSeries
+from .slices import LPS_TO_RAS, affine_of
 
 Array = npt.NDArray[np.floating]
 
 FRAME_OF_REFERENCE = "2.25.1"  # where anonymisation removed it; highdicom reads nothing without one
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 RESCALED: dict[str, Any] = {"apply_real_world_transform": False, "dtype": np.float64}  # slope and intercept, no window
 TOLERANCES: dict[str, Any] = {"atol": 0.02, "orientation_tol": 1e-3}  # as `slices`, for positions of two decimals
 
@@ -35,7 +35,9 @@ def read_series(series: DicomSeries) -> MetaTensor:
             warnings.simplefilter("ignore")
             voxels, affine = _enhanced(series) if series.enhanced else _classic(series)
     except Exception as error:  # every decoder fails in its own way
-        raise BadInput(f"{series} cannot be read ({one_line(error)}); export it again") from error
+        told = error.strerror if isinstance(error, OSError) else str(error)  # without the path, which may name the patient
+        reason = ((told or "").splitlines() or [""])[0][:120]
+        raise BadInput(f"{series} cannot be read ({type(error).__name__}: {reason}); export it again") from error
     contiguous = np.ascontiguousarray(voxels, dtype=np.float32)
     return MetaTensor(torch.from_numpy(contiguous)[None], affine=torch.from_numpy(LPS_TO_RAS @ affine))
 
@@ -57,15 +59,4 @@ def _enhanced(series: DicomSeries) -> tuple[Array, Array]:
     if "SharedFunctionalGroupsSequence" not in dataset:  # some scanners leave it out when nothing is shared
         dataset.SharedFunctionalGroupsSequence = [pydicom.Dataset()]
     frames = hd.Image.from_dataset(dataset, copy=False).get_frames(list(series.frames), **RESCALED)
-    return frames.transpose(2, 1, 0), _affine(series)
-
-
-def affine_of(series: DicomSeries) -> Array:
-    """4x4, voxels (column, row, slice) to mm in RAS, from the headers alone."""
-    return np.asarray(LPS_TO_RAS @ _affine(series))
-
-
-def _affine(series: DicomSeries) -> Array:
-    columns, rows, slices = series.spacing
-    lps = hd.spatial.create_affine_matrix_from_attributes(series.position, series.orientation, [rows, columns], slices)
-    return np.asarray(lps, dtype=np.float64)
+    return frames.transpose(2, 1, 0), LPS_TO_RAS @ affine_of(series)

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .series import DicomSeries
+
 PLANES = ("sagittal", "coronal", "axial")  # by the axis along which the normal points: left, posterior, superior
 OBLIQUE_COSINE = math.cos(math.radians(30))
 SAME_DIRECTION = 1e-3  # of direction cosines: 0.06 degrees
 UNEVEN = 0.01  # of the spacing
 ROUNDED_MM = 0.02  # positions are often written with two decimals
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DRIFT = 1e-3  # in the plane, of the stack's length
 
 
@@ -65,6 +68,15 @@ def spacing_of(slices: Sequence[Slice]) -> tuple[float, float, float]:
     """Millimetres from column to column, row to row and, on average, slice to slice; 0 for a single slice."""
     length = float(slices[0].normal @ np.subtract(slices[-1].position, slices[0].position))
     return slices[0].pixel_spacing[1], slices[0].pixel_spacing[0], length / max(len(slices) - 1, 1)
+
+
+def affine_of(series: DicomSeries) -> npt.NDArray[np.float64]:
+    """4x4, voxels (column, row, slice) to mm in RAS, from the headers alone."""
+    along, down = np.reshape(series.orientation, (2, 3))
+    lps = np.eye(4)
+    lps[:3, :3] = np.stack([along, down, np.cross(along, down)], axis=1) * series.spacing
+    lps[:3, 3] = series.position
+    return np.asarray(LPS_TO_RAS @ lps)
 
 
 def plane_of(one: Slice) -> str:

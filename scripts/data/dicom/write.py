@@ -14,7 +14,7 @@ from ..provenance import Provenance
 from .whitelist import Source, read_source
 from .write_frames import enhanced_mr, parametric_map
 from .write_header import derivation, header, renew, update
-from .write_pixels import SIXTEEN_BITS, as_slices, decimal, to_integers, window
+from .write_pixels import SIXTEEN_BITS, Grid, as_slices, decimal, to_integers, window
 
 TOLERANCE_MM = 1e-3
 # Nothing was acquired: the parameters of a sequence, which a reader must find, are empty, and the sequence is "research".
@@ -30,37 +30,41 @@ def write_series(volume: MetaTensor, folder: Path, files: Sequence[str], provena
     volume: (1, columns, rows, slices), affine in RAS mm; meta `source_affine` tells the grid of the source. files: the images
     it was made from, of which the first decides whether the series is classic (a file a slice) or enhanced (one file).
     """
-    source, slices, finer = read_source(files), as_slices(volume), _is_resampled(volume)
+    source = read_source(files)
+    grid = _grid(volume, source)
     if source.first.SOPClassUID == MRImageStorage:
-        save_all(_classic_mr(slices, source, provenance, finer=finer), folder)
+        save_all(_classic_mr(grid, source, provenance), folder)
     else:
-        save_all([enhanced_mr(slices, source, provenance, finer=finer)], folder)
+        save_all([enhanced_mr(grid, source, provenance)], folder)
 
 
 def write_parametric_map(volume: MetaTensor, path: Path, files: Sequence[str], provenance: Provenance) -> None:
     """Write an uncertainty as one Parametric Map; the rest as for `write_series`."""
-    dataset = parametric_map(as_slices(volume), read_source(files), provenance, finer=_is_resampled(volume))
-    dataset.save_as(path, enforce_file_format=True)
+    source = read_source(files)
+    parametric_map(_grid(volume, source), source, provenance).save_as(path, enforce_file_format=True)
 
 
-def _is_resampled(volume: MetaTensor) -> bool:
-    source_affine = volume.meta.get("source_affine")
-    return source_affine is not None and not np.allclose(volume.affine, np.asarray(source_affine), rtol=0, atol=TOLERANCE_MM)
+def _grid(volume: MetaTensor, source: Source) -> Grid:
+    """Slices are as thick as the source's unless they lie at other distances."""
+    slices, before = as_slices(volume), np.asarray(volume.meta.get("source_affine", volume.affine))
+    same = abs(slices.spacing_between_slices - np.linalg.norm(before[:3, 2])) <= TOLERANCE_MM
+    thickness = source.thickness if same and source.thickness else slices.spacing_between_slices
+    return Grid(slices, float(thickness), not np.allclose(volume.affine, before, rtol=0, atol=TOLERANCE_MM))
 
 
-def _classic_mr(slices: Volume, source: Source, provenance: Provenance, *, finer: bool) -> Iterator[Dataset]:
+def _classic_mr(grid: Grid, source: Source, provenance: Provenance) -> Iterator[Dataset]:
     """MR Images, one a slice. Each names all sources: every slice was made from the whole volume."""
     dataset = header(source, provenance, MRImageStorage, series=CLASSIC_MR)
-    return mr_images(update(dataset, derivation(source, provenance, finer=finer)), slices)
+    return mr_images(update(dataset, derivation(source, provenance, finer=grid.finer)), grid.slices, grid.thickness)
 
 
-def mr_images(dataset: Dataset, slices: Volume) -> Iterator[Dataset]:
+def mr_images(dataset: Dataset, slices: Volume, thickness: float) -> Iterator[Dataset]:
     """Fill one MR Image with a slice after the other, each time under a new SOP instance UID."""
     stored = to_integers(slices.array)
     update(dataset, {
         "Rows": stored.integers.shape[1], "Columns": stored.integers.shape[2], **SIXTEEN_BITS,
         "PixelSpacing": [decimal(spacing) for spacing in slices.pixel_spacing],
-        "SliceThickness": decimal(slices.spacing_between_slices),
+        "SliceThickness": decimal(thickness),
         "SpacingBetweenSlices": decimal(slices.spacing_between_slices),
         "ImageOrientationPatient": [decimal(cosine) for cosine in slices.direction_cosines],
         "RescaleSlope": decimal(stored.slope), "RescaleIntercept": decimal(stored.intercept), "RescaleType": "US",

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from highdicom import Volume
 from highdicom.pm import RealWorldValueMapping
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -14,7 +13,7 @@ from pydicom.uid import EnhancedMRImageStorage, ParametricMapStorage, generate_u
 from ..provenance import Provenance
 from .whitelist import Source
 from .write_header import by_series, code, derivation, header, tags, update
-from .write_pixels import SIXTEEN_BITS, Window, decimal, to_integers, window
+from .write_pixels import SIXTEEN_BITS, Grid, Window, decimal, to_integers, window
 
 # PRIMARY: what multi-frame MR must say here (PS3.3 C.8.16.1.2), though classic MR of the same kind is SECONDARY.
 ENHANCED_TYPE = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
@@ -24,7 +23,7 @@ KIND = {"PixelPresentation": "MONOCHROME", "VolumetricProperties": "VOLUME", "Vo
 STACK_ID, IN_STACK_POSITION, FRAME_CONTENT = 0x00209056, 0x00209057, 0x00209111
 
 
-def enhanced_mr(slices: Volume, source: Source, provenance: Provenance, *, finer: bool) -> Dataset:
+def enhanced_mr(grid: Grid, source: Source, provenance: Provenance) -> Dataset:
     """An Enhanced MR Image with one frame a slice."""
     contrast = CONTRASTS.get(provenance.task.target, "UNKNOWN")
     kind = {**KIND, "ComplexImageComponent": "MAGNITUDE", "AcquisitionContrast": contrast}
@@ -40,19 +39,19 @@ def enhanced_mr(slices: Volume, source: Source, provenance: Provenance, *, finer
     }
     dataset = header(source, provenance, EnhancedMRImageStorage, series=series)
     del dataset.ReferencedSeriesSequence  # it says what SourceImageEvidenceSequence says
-    stored = to_integers(slices.array)
-    _add_frames(dataset, slices, {
+    stored = to_integers(grid.slices.array)
+    _add_frames(dataset, grid, {
         "MRImageFrameTypeSequence": [tags(FrameType=ENHANCED_TYPE, **kind)],
         "PixelValueTransformationSequence": [_rescale(stored.slope, stored.intercept)],
-        "FrameVOILUTSequence": [tags(**window(slices.array).tags)],
-        "DerivationImageSequence": [tags(**derivation(source, provenance, finer=finer))],
+        "FrameVOILUTSequence": [tags(**window(grid.slices.array).tags)],
+        "DerivationImageSequence": [tags(**derivation(source, provenance, finer=grid.finer))],
     })  # fmt: skip
     update(dataset, SIXTEEN_BITS)
     dataset.PixelData = stored.integers.tobytes()
     return dataset
 
 
-def parametric_map(slices: Volume, source: Source, provenance: Provenance, *, finer: bool) -> Dataset:
+def parametric_map(grid: Grid, source: Source, provenance: Provenance) -> Dataset:
     """The standard deviation over samples as a Parametric Map, float32, in the units of the series beside it."""
     series = {
         "Modality": "OT",
@@ -65,8 +64,7 @@ def parametric_map(slices: Volume, source: Source, provenance: Provenance, *, fi
         "PixelPresentation": "MONOCHROME",
     }
     dataset = header(source, provenance, ParametricMapStorage, series=series)
-    dataset.SeriesNumber += 1
-    values = np.ascontiguousarray(slices.array, dtype="<f4")
+    values = np.ascontiguousarray(grid.slices.array, dtype="<f4")
     low, high = float(values.min()), float(values.max())
     meaning = RealWorldValueMapping(
         lut_label="SD",
@@ -75,21 +73,23 @@ def parametric_map(slices: Volume, source: Source, provenance: Provenance, *, fi
         value_range=(low, high),
         quantity_definition=codes.SCT.StandardDeviation,
     )
-    _add_frames(dataset, slices, {
+    _add_frames(dataset, grid, {
         "ParametricMapFrameTypeSequence": [tags(FrameType=MAP_TYPE)],
         "PixelValueTransformationSequence": [_rescale(1, 0)],
         "FrameVOILUTSequence": [tags(**Window(low, high).tags)],
         "RealWorldValueMappingSequence": [meaning],
-        "DerivationImageSequence": [tags(**derivation(source, provenance, finer=finer))],
+        "DerivationImageSequence": [tags(**derivation(source, provenance, finer=grid.finer))],
     })  # fmt: skip
     dataset.BitsAllocated = 32
     dataset.FloatPixelData = values.tobytes()
     return dataset
 
 
-def _add_frames(dataset: Dataset, slices: Volume, shared: Mapping[str, Any]) -> None:
+def _add_frames(dataset: Dataset, grid: Grid, shared: Mapping[str, Any]) -> None:
     """Give an object its frames, all but the pixels: one a slice, in one stack; `shared` holds for all of them."""
-    organization = generate_uid()
+    organization, slices = generate_uid(), grid.slices
+    measures = slices.get_pixel_measures()
+    measures[0].SliceThickness = decimal(grid.thickness)
     dimensions = [tags(DimensionOrganizationUID=organization, DimensionIndexPointer=tag, FunctionalGroupPointer=FRAME_CONTENT)
                   for tag in (STACK_ID, IN_STACK_POSITION)]  # fmt: skip
     dataset.NumberOfFrames, dataset.Rows, dataset.Columns = slices.spatial_shape
@@ -99,7 +99,7 @@ def _add_frames(dataset: Dataset, slices: Volume, shared: Mapping[str, Any]) -> 
     dataset.AcquisitionContextSequence = []
     anatomy = tags(FrameLaterality="U", AnatomicRegionSequence=[code(codes.SCT.Brain)])
     dataset.SharedFunctionalGroupsSequence = [tags(
-        PixelMeasuresSequence=slices.get_pixel_measures(),
+        PixelMeasuresSequence=measures,
         PlaneOrientationSequence=slices.get_plane_orientation(),
         FrameAnatomySequence=[anatomy],
         **shared,

@@ -17,8 +17,7 @@ from ..provenance import NOT_FOR_DIAGNOSIS, Provenance
 from .whitelist import Source
 
 MANUFACTURER = "Score-Fusion bundle"
-NEW_SERIES = 9000  # added to the source's series number, so that results stand behind all scans
-LARGEST_NUMBER = 2**31 - 1
+FIRST_NUMBER, NUMBERS = 10**8, 9 * 10**8  # of series: behind all scans, and so many that no two results share one
 
 
 def tags(**values: Any) -> Dataset:
@@ -45,7 +44,7 @@ def header(source: Source, provenance: Provenance, sop_class: UID, *, series: Ma
     """
     now = datetime.now()
     date, time = f"{now:%Y%m%d}", f"{now:%H%M%S.%f}"
-    dataset = Dataset()
+    dataset, uid = Dataset(), generate_uid()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.update(source.subject)
@@ -56,8 +55,8 @@ def header(source: Source, provenance: Provenance, sop_class: UID, *, series: Ma
         "InstanceCreationDate": date, "InstanceCreationTime": time,
         "ContentDate": date, "ContentTime": time,
         "SeriesDate": date, "SeriesTime": time,
-        "SeriesInstanceUID": generate_uid(),
-        "SeriesNumber": (int(source.first.get("SeriesNumber") or 0) + NEW_SERIES) % LARGEST_NUMBER,
+        "SeriesInstanceUID": uid,
+        "SeriesNumber": FIRST_NUMBER + int(uid.rpartition(".")[2]) % NUMBERS,
         "SeriesDescription": provenance.title,
         **_software(provenance),
         "ContributingEquipmentSequence": _equipment(source, provenance, now),

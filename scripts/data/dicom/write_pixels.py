@@ -29,6 +29,14 @@ class Window(NamedTuple):
         return {"WindowCenter": decimal(center), "WindowWidth": decimal(width), "VOILUTFunction": "LINEAR_EXACT"}
 
 
+class Grid(NamedTuple):
+    """Slices, their thickness in mm, and whether they lie on another grid than the source's."""
+
+    slices: Volume
+    thickness: float
+    finer: bool
+
+
 class Stored(NamedTuple):
     """Integers, and how they become values again: value = integer * slope + intercept."""
 

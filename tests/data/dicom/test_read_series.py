@@ -13,7 +13,8 @@ from monai.data.utils import list_data_collate
 from pydicom.uid import generate_uid
 
 from scripts.data.dicom.find import find_series
-from scripts.data.dicom.read import affine_of, read_series
+from scripts.data.dicom.read import read_series
+from scripts.data.dicom.slices import affine_of
 from scripts.data.volumes import LoadVolumesd, read_volume
 from scripts.errors import BadInput
 

@@ -17,6 +17,7 @@ from highdicom.pm import ParametricMap
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from pydicom import dcmread
+from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, ParametricMapStorage
 
@@ -26,15 +27,17 @@ from scripts.errors import BadInput
 from scripts.measurement import BlockAverage, Task
 
 SECRET = "MustNotGetOut"
-LEAKS = ("InstitutionName", "StationName", "OperatorsName", "PatientComments", "PatientMotherBirthName", "ProtocolName",
-         "PerformedProcedureStepDescription", "RequestedProcedureDescription", "ImageComments", "SoftwareVersions",
-         "DeviceSerialNumber", "AdditionalPatientHistory", "SequenceName")  # fmt: skip
+TEXTS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"}  # value representations that can hold a name
+CODE = {"CodeValue", "CodingSchemeDesignator", "CodeMeaning"}
 KEPT = {
     "PatientID": "id-7", "PatientName": "Müller^Jürgen", "PatientBirthDate": "19610203", "PatientSex": "F", "StudyID": "s3",
     "StudyDescription": "Schädel", "AccessionNumber": "acc-9", "PatientIdentityRemoved": "YES",
     "DeidentificationMethod": "by hand", "BodyPartExamined": "HEAD", "LossyImageCompression": "01",
     "LossyImageCompressionRatio": "10", "LossyImageCompressionMethod": "ISO_10918_1",
 }  # fmt: skip
+# Said of the study, too, and left as they are.
+KEPT_ALSO = {"SpecificCharacterSet", "PatientPosition", "PositionReferenceIndicator", "ReferringPhysicianName", "Manufacturer",
+             "ManufacturerModelName", "IssuerOfPatientID", "LongitudinalTemporalInformationModified"}  # fmt: skip
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 KINDS = ["classic", "enhanced"]
 
@@ -82,6 +85,14 @@ class Case:
         return self
 
 
+def fill(dataset, kept):
+    """Write the canary into every text that the standard knows, but those that are kept, and into a private one."""
+    for tag, (representation, multiplicity, _, _, keyword) in DicomDictionary.items():
+        if tag >= 0x00080000 and representation in TEXTS and multiplicity == "1" and keyword not in kept:
+            dataset.add_new(tag, representation, SECRET)
+    dataset.private_block(0x0019, "SECRET MAKER", create=True).add_new(0x01, "LO", SECRET)
+
+
 def write_source(kind, folder, affine, rng):
     """A series full of what must not get out, at every place where it could be."""
     right_handed = affine.copy()
@@ -95,14 +106,16 @@ def write_source(kind, folder, affine, rng):
     for path in paths:
         dataset = dcmread(path)
         dataset.SpecificCharacterSet = "ISO_IR 100"
-        for keyword in LEAKS:
-            setattr(dataset, keyword, SECRET)
+        dataset.file_meta.SourceApplicationEntityTitle = dataset.file_meta.ImplementationVersionName = SECRET
+        dataset.file_meta.PrivateInformationCreatorUID, dataset.file_meta.PrivateInformation = "1.2", SECRET.encode()
+        fill(dataset, {*KEPT, *KEPT_ALSO})
         for keyword, value in KEPT.items():
             setattr(dataset, keyword, value)
-        method = Dataset()
+        method, deeper = Dataset(), Dataset()
         method.CodeValue, method.CodingSchemeDesignator, method.CodeMeaning = "113100", "DCM", "Basic Profile"
-        for holder in (dataset, method):
-            holder.private_block(0x0019, "SECRET MAKER", create=True).add_new(0x01, "LO", SECRET)
+        fill(deeper, {"SpecificCharacterSet"})
+        fill(method, {*CODE, "SpecificCharacterSet"})
+        method.EquivalentCodeSequence, method.ReferencedPatientSequence = [deeper], [deeper]
         dataset.DeidentificationMethodCodeSequence = [method]
         dataset.PatientAge, dataset.PatientWeight = "061Y", "77.25"
         dataset.save_as(path)
@@ -210,7 +223,10 @@ def test_patient_and_study_stay_and_nothing_else_gets_out(case):
         assert [element for element in dataset.iterall() if element.tag.is_private] == []
         same = (*KEPT, "StudyInstanceUID", "FrameOfReferenceUID", "StudyDate", "StudyTime")
         assert [str(dataset[key].value) for key in same] == [str(source[key].value) for key in same]
-        assert dataset.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+        (method,) = dataset.DeidentificationMethodCodeSequence
+        assert {element.keyword: element.value for element in method} == {
+            "CodeValue": "113100", "CodingSchemeDesignator": "DCM", "CodeMeaning": "Basic Profile",
+        }  # fmt: skip
         assert not {"PatientAge", "PatientWeight"} & {element.keyword for element in dataset}
 
 
@@ -265,6 +281,36 @@ def test_the_pixels_are_integers_with_a_window_that_leaves_out_extremes(case):
     assert frame.VOILUTFunction == "LINEAR_EXACT"
     shown = np.array([-0.5, 0.5]) * frame.WindowWidth + frame.WindowCenter
     np.testing.assert_allclose(shown, np.quantile(case.voxels, [0.01, 0.999]), rtol=1e-5)
+
+
+def measures(dataset):
+    """Where an image says how thick its slices are."""
+    groups = dataset.get("SharedFunctionalGroupsSequence")
+    return groups[0].PixelMeasuresSequence[0] if groups else dataset
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slices_are_as_thick_as_the_sources_where_they_lie_at_its_distances(kind, tmp_path, rng):
+    case = Case(kind, tmp_path, rng)
+    spacing = float(np.linalg.norm(case.source_affine[:3, 2]))
+    for path in case.sources:  # with gaps between slices
+        dataset = dcmread(path)
+        measures(dataset).SliceThickness = "2.25"
+        dataset.save_as(path)
+    in_plane, same = case.source_affine @ np.diag([0.5, 0.5, 1, 1]), case.source_affine
+    for affine, thickness in ((same, 2.25), (in_plane, 2.25), (case.affine, spacing / 4)):
+        case.affine = affine
+        case.save_both()
+        for path in case.written:
+            assert float(measures(dcmread(path)).SliceThickness) == pytest.approx(thickness)
+
+
+def test_no_two_results_of_a_source_share_a_number_and_all_stand_behind_it(case):
+    numbers = {dcmread(path).SeriesNumber for path in case.written}
+    case.save_both()
+    numbers |= {dcmread(path).SeriesNumber for path in case.written}
+    assert len(numbers) == 4
+    assert min(numbers) > 10**8 and max(numbers) < 2**31
 
 
 # Conformance
@@ -331,7 +377,7 @@ def test_a_full_disk_leaves_the_older_series_whole(classic, monkeypatch):
 def test_a_source_that_is_gone_is_named(classic):
     for path in classic.sources:
         path.unlink()
-    with pytest.raises(BadInput, match=r"0001\.dcm: cannot be read again"):
+    with pytest.raises(BadInput, match=r"^a file of the series cannot be read again \(No such file or directory\)"):
         classic.save_both()
     assert not classic.out.exists()
 

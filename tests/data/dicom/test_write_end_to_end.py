@@ -2,6 +2,7 @@
 """A DICOM folder in, a DICOM series out, through the bundle's own command."""
 
 import json
+import re
 from pathlib import Path
 
 import dicom_series
@@ -16,6 +17,7 @@ from pydicom import dcmread
 
 from scripts import bundle_root
 from scripts.networks import ScoreFusion
+from scripts.report import report
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of code in configs, at every run
 
@@ -68,6 +70,10 @@ def test_super_resolution_answers_a_classic_series_with_a_finer_one_that_keeps_t
     first, source = dcmread(files[0]), dcmread(sources[0])
     assert (first.StudyInstanceUID, first.PatientID) == (source.StudyInstanceUID, source.PatientID)
     assert "super-resolution 4x4x4 of t1" in first.DerivationDescription
+    report(str(tmp_path / "out"))
+    told = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".json", ".html") and path.stem != "identifiers"]
+    assert "input: " not in (case / "report.html").read_text()  # its series was found
+    assert len(told) == 3 and not [path for path in told if re.search("phantom|20200102", path.read_text())]
     deviation, place = ras(ParametricMap.from_file(case / "uncertainty.dcm").get_volume())
     np.testing.assert_allclose(place, found, rtol=0, atol=1e-4)
     written = nib.as_closest_canonical(nib.load(case / f"{case.name}_uncertainty.nii.gz"))
