@@ -16,8 +16,8 @@ import numpy as np
 from ..errors import BadInput
 from .cases import find_cases, folder_of, look
 from .dicom import DicomSeries
-from .dicom.choose import Studies, find_studies, weighting
-from .dicom.read import affine_of
+from .dicom.choose import Studies, describe, find_studies
+from .dicom.series import affine_of
 from .volumes import GRID_TOLERANCE_MM, checked_header
 
 orientations: Any = nib.orientations  # has no types
@@ -64,21 +64,9 @@ def _unlogged(lines: Sequence[str]) -> Iterator[None]:
 def _table(studies: Studies) -> list[str]:
     lines = []
     for case, study in studies.items():
-        lines.append(f"case {case}: {len(study)} DICOM series")
-        lines.extend(f"  {_row(series)}" for series in study)
+        lines.append(f"case {case}: {len({one.uid for one in study})} DICOM series")
+        lines.extend(f"  {line}" for line in describe(study))
     return lines
-
-
-def _row(series: DicomSeries) -> str:
-    if series.problem:
-        return f"{series} {series.problem}"
-    sides, spacing = "x".join(map(str, series.shape)), " x ".join(f"{mm:.4g}" for mm in series.spacing)
-    about = f"{series}: {series.plane}, {sides} voxels of {spacing} mm"
-    if series.doubt:
-        return f"{about}: {series.doubt}; not used unless series_rules names it"
-    word, why = weighting(series)
-    derived = ", derived: only where no original is" if series.derived else ""
-    return f"{about}: {word or 'unknown'} ({why}{derived})"
 
 
 def _examine(case: str, sources: Mapping[str, str | DicomSeries]) -> tuple[str, bool]:
