@@ -19,9 +19,9 @@ OBLIQUE_COSINE = math.cos(math.radians(30))
 SAME_DIRECTION = 6e-3  # of direction cosines, which some write with two decimals: 0.3 degrees
 SAME_SIZE = 1e-3  # of pixels, relative
 SAME_PLACE_MM = 0.02
-OFF_LINE, OFF_LINE_MM = 0.02, 0.06  # from an even grid, of the spacing or where positions have one decimal
-DRIFT, DRIFT_MM = 1e-3, 0.1  # in the plane, of the stack's length: as straight as rounded positions can be
-TILT = 0.01  # of the stack's length: what cosines of two decimals can be wrong by; more is a tilted gantry
+OFF_LINE, OFF_LINE_MM = 0.02, 0.1  # from an even grid, of the spacing or where oblique positions have one decimal
+STRAIGHT_MM = 0.05  # in the plane, from end to end of a stack: as straight as rounded positions can be
+TILT, TILT_MM = 0.01, 0.2  # of the stack's length: what cosines of two decimals can be wrong by; more is a tilted gantry
 ROUNDING = 0.05  # of spacings that are compared with what the header says
 
 FIRM = ("component", "echo", "inversion")  # never two of them in a volume
@@ -105,7 +105,7 @@ def line_of(slices: Sequence[Slice]) -> tuple[Array, Array]:
     count = np.arange(len(slices)) - (len(slices) - 1) / 2
     step = count @ positions / (float(count @ count) or 1.0)
     along = float(step @ slices[0].normal) * slices[0].normal
-    if _drift(slices)[-1] <= _straight(slices):
+    if np.linalg.norm(step - along) * len(slices) <= STRAIGHT_MM:
         step = along
     return positions.mean(axis=0) + count[0] * step, step
 
@@ -147,7 +147,7 @@ def fault(slices: Sequence[Slice]) -> str:
             return f"is unevenly spaced: {fact}; resample it to an even spacing"
         return f"lacks {lost} slice{'s' if lost > 1 else ''}: {fact}; send the whole series again"
     drift, length = _drift(slices), float(places[-1] - places[0])
-    if drift.max() <= max(_straight(slices), TILT * length):
+    if drift.max() <= max(TILT_MM, TILT * length):
         return ""
     degrees = math.degrees(math.atan2(float(drift[-1]), length))
     return f"is stacked {degrees:.3g} degrees off its slices' normal (gantry tilt); resample it first"
@@ -206,11 +206,6 @@ def _drift(slices: Sequence[Slice]) -> Array:
     normal = slices[0].normal
     along = np.subtract([one.position for one in slices], slices[0].position)
     return np.asarray(np.linalg.norm(along - np.outer(along @ normal, normal), axis=1))
-
-
-def _straight(slices: Sequence[Slice]) -> float:
-    length = float(slices[0].normal @ np.subtract(slices[-1].position, slices[0].position))
-    return max(DRIFT * length, DRIFT_MM)
 
 
 def _stackable(first: Slice, second: Slice) -> bool:

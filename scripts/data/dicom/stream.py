@@ -56,7 +56,8 @@ def may_be_cut(path: Path) -> bool:
             start = file.read(132)
     except OSError:
         return True
-    return start[128:] == b"DICM" or BARE.match(start) is not None or not start.strip(b"\0")
+    empty = not start[:128].strip(b"\0") and b"DICM".startswith(start[128:])
+    return empty or start[128:] == b"DICM" or BARE.match(start) is not None
 
 
 def opened(path: Path) -> BinaryIO:

@@ -18,11 +18,12 @@ def _words(text: str) -> frozenset[str]:
 DESCRIPTIONS = tuple(
     (word, re.compile(pattern))
     for word, pattern in (
-        ("fieldmap", r"\b(field ?map\w*|gre field|fmap|b[01] ?map\w*|shim\w*|topup|spin echo field)\b"),
-        ("fmri", r"\b(bold|fmri|resting|rest|rsfmri|ep2d (bold|fid|pace))\b"),
+        ("fieldmap", r"\b(field ?map\w*|gre field|fmap|b[01] ?(map|field)\w*|shim\w*|topup|spin echo field)\b"),
+        ("spectroscopy", r"\b(csi|svs|spectro\w*)\b"),
+        ("fmri", r"\b(sbref|fcmri|se epi|bold|fmri|resting|rest|rsfmri|ep2d (bold|fid|pace))\b"),
         ("perfusion", r"\b(dsc|dce|asl|p?casl|perf\w*|ep2d perf|twist|dyn\w*|permeab\w*)\b"),
-        ("dwi", r"\b(\w*dwi|dti|diff\w*|difu\w*|ep2d\w*|resolve|tensor|hardi|noddi|dki|b ?\d{3,4})\b"),
-        ("angiography", r"\b(\w*tof|c?e?mra|mrv|angio\w*|pca|phase contrast|venog\w*|inhance)\b"),
+        ("dwi", r"\b(\w*dwi|dti|diff\w*|difu\w*|ep2d\w*|(?<!deep )resolve|tensor|hardi|noddi|dki|b ?\d{3,4})\b"),
+        ("angiography", r"\b(\w*tof|c?e?mra|mrv|angio\w*|pca|phase contrast|pc [23]d|[23]d pc|venc|flow|venog\w*|inhance)\b"),
         ("swi", r"\b(swi\w*|swan|t2w? ?star|hemo|merge|t2w? (ffe|fl[23]d|gre|fe)|gre t2|ven bold|fsbb)\b|\bt2w? ?\*"),
         (
             "t1",
@@ -39,7 +40,7 @@ AGENT = re.compile(
     r"gad\w*|gd\w{0,4}|km|kl|mdc|mc|ce|kontr\w*|contr\w*|inj\w*|enh\w*|bolus|tehost\w*|dotarem|magnevist|prohance|omniscan|multihance"
     r"|clariscan|primovist|eovist|контраст\w*|造影\w*|增强\w*|조영\w*"
 )
-SHORT_AGENTS = frozenset({"c", "k", "ca", "iv"})  # after one of the other words or a sign alone
+SHORT_AGENTS = frozenset({"c", "g", "k", "ca", "iv"})  # after one of the other words or a sign alone
 NOT_GIVEN = _words(
     "pre no non not un minus without wo ohne sans sin senza o zonder ilman nem sem utan uden uten bez before prior vor avant "
     "antes prima voor innan for przed pred до без"
@@ -53,6 +54,7 @@ NEVER_GIVEN = re.compile(
     r"nati[vf]\w*|plain|basale?|simple|nonenh\w*|unenh\w*|nc|kontrastsiz|平扫|.*(增强|造影|조영)(前|전)|単純\w*"
 )
 ANY_AGENT = frozenset({"post", "pos", "apres"})  # told by itself, unless it is of an operation
+AT_THE_END = frozenset({"plus", "avec", "con", "mit", "with"})
 OF_SOMETHING_ELSE = re.compile(
     r"op|oper\w*|surg\w*|sat\w*|scan|rt|rad\w*|tx|treat\w*|ther\w*|chemo|fossa|proc\w*|res\w*|biops\w*"
 )
@@ -87,7 +89,8 @@ MAPS = frozenset(
 )
 # Words with two meanings count unless the next or last word gives the other: a flip angle, a subject, an encoding direction.
 MAP_WORD = re.compile(
-    r"(?<![a-z])(e?adc|(col ?)?fa(?! ?=? ?\d|t)|tracew?|mip|min ?ip|r?cb[fv]|mtt|ttp|tmax|sub(?! ?\w*\d|j)(tract\w*)?|subs"
+    r"(?<![a-z])(\w*adc|average dc|(col ?)?fa(?! ?=? ?\d|t)|tracew?|mip|min ?ip|(r|rel)?cb[fv]|pbp|gbp|pha images|mtt|ttp|tmax"
+    r"|sub(?! ?\w*\d|j)(tract\w*)?|subs"
     r"|(?<!in )(?<!in-)(?<!opp )(?<!out )(?<!multi )phase(?! ?\d)"
     r"(?! ([aprlhfsi]{1,2}|enc\w*|dir\w*|over\w*|corr\w*|sens\w*|cor|sag|tra|ax|cycl\w*|array|n?pw|wrap|os)\b)"
     r"|(?!road)\w*map(s|ping)?|mapit|inv ?[12]|real(?! ?time)|imag(inary)?|t1rho|r[12] ?\*|qsm)(?![a-z])"
@@ -100,9 +103,9 @@ HEAD = re.compile(
     r"HEAD|BRAIN|SKULL|NEURO|CRAN|CEREB|FACE|ORBIT|PITUIT|SELLA|TEMPORAL|WHOLE ?BODY|SCHAEDEL|KOPF", re.IGNORECASE
 )
 ELSEWHERE = re.compile(
-    r"\b([ctl] ?-?sp(ine)?|\w*spine|[hbl]ws|rachis|columna|coluna|colonna|wirbel\w*|cervical\w*|thora[ck]\w*|lumb\w*|sacr\w*"
-    r"|knee|knie|genou|rodilla|shoulder|schulter|hip|pelvis|becken|abdomen|liver|leber|kidney|heart|cardiac|herz|prostat\w*|breast"
-    r"|mamma|wrist|ankle|foot|elbow|[ctl]\d{1,2} ?- ?[ctls]\d{1,2})\b"
+    r"\b([ctl] ?-?sp(ine)?|\w*spine|[hbl]ws|rachis|columna|coluna|colonna|hals|wirbel\w*|cervical\w*|thora[ck]\w*|lumb\w*"
+    r"|sacr\w*|knee|knie|genou|rodilla|shoulder|schulter|hip|pelvis|becken|abdomen|liver|leber|kidney|heart|cardiac|herz|prostat\w*"
+    r"|breast|mamma|wrist|ankle|foot|elbow|[ctl]\d{1,2} ?- ?[ctls]\d{1,2})\b"
 )
 
 
@@ -160,7 +163,7 @@ def _given(tokens: Sequence[str], at: int) -> bool | None:
         return None
     if token == "pre" or (token in NOT_GIVEN and not following):
         return False
-    return True if token in ANY_AGENT or (token == "plus" and not following) else None
+    return True if token in ANY_AGENT or (token in AT_THE_END and not following) else None
 
 
 def exclusion(kinds: Collection[str], description: str, body_part: str) -> str:
@@ -187,6 +190,8 @@ def _by_parameters(series: DicomSeries) -> tuple[str, str]:
         return "", "neither description nor parameters tell"
     why = f"by TE {te:g}, TR {tr:g}" + (f", TI {ti:g}" if ti else "") + " ms"
     gradient_echo = "GR" in series.scanning_sequence
+    if gradient_echo and "echo" in series.part:
+        return "", f"{why}: one of several gradient echoes, as of a field map"
     if ti >= 1200 and te >= 60 and tr >= 4000:
         return "flair", why
     if te <= 15 and (500 <= ti <= 1300 or (gradient_echo and tr <= 400)):

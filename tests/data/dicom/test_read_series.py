@@ -228,7 +228,7 @@ def test_what_the_headers_promise_is_read(tmp_path, rng, tags):
     series = the_series(tmp_path)
     assert not series.problem
     np.testing.assert_array_equal(read_series(series)[0], voxels)
-    np.testing.assert_allclose(affine_of(series), affine, atol=0.06)  # mm: the rounding of positions
+    np.testing.assert_allclose(affine_of(series), affine, atol=0.087)  # mm: 0.05 in each direction
 
 
 def test_a_series_loads_as_the_nifti_file_of_it_does(tmp_path, rng):

@@ -26,8 +26,9 @@ NAMES = {
         T1 SPGR fat sat | STEALTH T1 3D | T1 tra o. KM | T1 s/contraste | T1 s/ gd | T1 IV- | T1 basale | T1 simple
         T1 ilman tehostetta | T1 før kontrast | AX T1 (-) | Pre-contrast T1 | T1 (pre) | T1 NON-GAD | T1 w/out contrast
         T1 w/o iv contrast | T1 post radiation | T1 TSE phase R-L | T1 SE phase: AP | T1 no phase wrap
-        Stealth localization T1 | T1w sub-CC110033 | T1 SE FAT SAT | T1 merged | t1_vibe_dixon_tra_W
-        t1_vibe_dixon_tra_in | T1 mDIXON W | T1 hippocampus cor | t1_mprage_sag_PRE-OP | T1 SE foot-head brain
+        Stealth localization T1 | T1w sub-CC110033 | T1 SE FAT SAT | T1 merged | DeepResolve T1 tra | T1 sin | T1 inj-
+        t1_vibe_dixon_tra_W | t1_vibe_dixon_tra_in | T1 mDIXON W | T1 hippocampus cor | t1_mprage_sag_PRE-OP
+        T1 SE foot-head brain
     """,
     "t1ce": """
         Ax T1 post | t1_mprage_sag_p2_iso_KM | AX T1 +C | T1post | 3D T1w GAD | T1 no FS +C | T1 avec injection
@@ -41,8 +42,8 @@ NAMES = {
         t1_mpr_tra_iso_postKM | Ax T1 FSPGR GAD | T1 SPACE KM | mprage post gd sag | T1 tra m. KM | T1 c/contraste
         T1 IV+ | +C AX T1 FSE | AX T1 FSE FS+C | T1 AXIAL POST C | AX 3D T1 (GAD) | T1 (KM) | GdT1 | CET1 | POST AX T1
         Post-Contrast Ax T1 | AX T1 (+) | T1 GADO + | T1 kontrastl\u0131 | T1 kontrasztos | Gd-DTPA T1
-        AX T1 W/O FS POST | T1W_3D_FFE+C | eT1W_SE_Gd | T1 PRE-OP GD | T1 tehosteaine | T1 mdc | T1 post 5 min
-        t1_se_cor_gd
+        AX T1 W/O FS POST | T1W_3D_FFE+C | eT1W_SE_Gd | T1 PRE-OP GD | T1 tehosteaine | T1 mdc | T1 avec | T1 C/G
+        T1 post 5 min | t1_se_cor_gd
     """,
     "t2": """
         t2_tse_tra | B Ax T2 | T2W_TSE | sT2W_TSE | Ax T2 FRFSE | AX T2 PROPELLER | t2_space_sag | T2 BLADE | T2 cor fs
@@ -67,7 +68,8 @@ NAMES = {
         T1 localizer | lokalizer | SmartBrain | Calibration Scan | ASSET calibration | AX T10 SPINE | T1 sag C-spine
         T1 LWS sag | t1_tse_sag_HWS | T2 SAG L SPINE | T1 columna lumbar | T1 rachis | T1 knee cor | T1 SAG T1-T12
         mp2rage_INV1 | T1_mp2rage_inv2 | T1rho | R2* | QSM | t1_vibe_dixon_tra_F | t1_vibe_dixon_tra_opp | T1 LAVA FAT
-        T1 hip cor | T1 real | OutPhase: LAVA | T1 VIBE DIXON F | T1 DIXON opp phase | FAT: AX T1 LAVA | 3D T1 Knie
+        T1 hip cor | T1 real | relCBV | dADC | Pha_Images | OutPhase: LAVA | T1 VIBE DIXON F | T1 DIXON opp phase
+        FAT: AX T1 LAVA | 3D T1 Knie
     """,
 }
 CASES = [
@@ -89,7 +91,7 @@ def test_a_description_is_understood(name, word):
 @pytest.mark.parametrize("word", ["t1", "t1ce", "t2", "flair"])
 def test_what_stands_before_or_after_changes_little(form, word):
     # a sign or word at the end tells most there
-    names = [name for name, use in CASES if use == word and not name.endswith(("W/O", "+", "-", "(+)", "(-)"))]
+    names = [name for name, use in CASES if use == word and not name.endswith(("W/O", "+", "-", "(+)", "(-)", "avec"))]
     wrong = [name for name in names if weighting(replace(SERIES, description=form.format(name)))[0] != word]
     assert wrong == []
 
@@ -102,6 +104,18 @@ def test_two_weightings_in_one_name_are_told_by_the_echo():
 def test_a_field_map_is_no_t1_by_its_parameters():
     field = replace(SERIES, description="gre_field", echo_time=4.9, repetition_time=400.0, scanning_sequence=("GR",))
     assert weighting(field)[0] == "fieldmap" and weighting(replace(field, description="AX HEAD"))[0] == "t1"
+
+
+@pytest.mark.parametrize("description", ["PC 3D", "CSI", "SE_EPI_AP", "B0 field", "VENC 10"])
+def test_what_has_a_name_of_its_own_is_not_called_t1_by_its_parameters(description):
+    flash = replace(SERIES, echo_time=4.0, repetition_time=20.0, scanning_sequence=("GR",))
+    assert weighting(flash)[0] == "t1" and weighting(replace(flash, description=description))[0] != "t1"
+
+
+def test_one_of_several_gradient_echoes_is_no_t1_by_its_parameters():
+    echo = replace(SERIES, part="echo 4.92", echo_time=4.92, repetition_time=400.0, scanning_sequence=("GR",))
+    assert weighting(echo) == ("", "by TE 4.92, TR 400 ms: one of several gradient echoes, as of a field map")
+    assert weighting(replace(echo, description="t1 memprage"))[0] == "t1"
 
 
 @pytest.mark.parametrize("kind", ["PHASE", "REAL", "FAT", "OPPOSED PHASE", "ADC"])
