@@ -166,9 +166,9 @@ def count_doubts(slices: Sequence[Slice], numbers: Collection[int], images: int)
     elif 2 * len(lost) >= len(numbers) - 1 and 0 < first.thickness < step / 1.9 and not _agree(step, first.between):
         facts.append(f"its slices are {step:.4g} mm apart, but {first.thickness:.4g} mm thick")
     inner = [number for number in lost if number > min(numbers)]
-    told = lost if not _agree(step, first.between) else [number for number in lost if number not in inner]
-    if told:
-        few = ", ".join(map(str, told[:3])) + (" ..." if len(told) > 3 else "")
+    lacking = lost if not _agree(step, first.between) else [number for number in lost if number not in inner]
+    if lacking:
+        few = ", ".join(map(str, lacking[:3])) + (" ..." if len(lacking) > 3 else "")
         missing = f"no image has number {few} of {max(numbers)}"
         if facts:
             return f"lacks slices: {facts[0]}, and {missing}; send the whole series again", []

@@ -144,8 +144,8 @@ def agent_given(signs: str) -> bool | None:
     for pattern, words in SIGNS:
         signs = pattern.sub(words, signs)
     tokens = re.findall(r"\w+", signs)
-    told = {_given(tokens, at) for at in range(len(tokens))}
-    return False if False in told else True if True in told else None
+    answers = {_given(tokens, at) for at in range(len(tokens))}
+    return False if False in answers else True if True in answers else None
 
 
 def _given(tokens: Sequence[str], at: int) -> bool | None:
