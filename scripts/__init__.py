@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volume-to-volume translation of medical images by fused 2D diffusion models: `score_fusion` where it is installed."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

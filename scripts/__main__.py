@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: `score-fusion --help`; imports only the standard library before a command runs."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one error a user can mend."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way in which files are written: whole or not at all, on the disk before they take their name."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

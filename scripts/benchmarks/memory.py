@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How memory grows with the volume: measured, beside what the memory ladder predicts."""
 
-from __future__ import annotations
-
 import multiprocessing
 import time
 from collections.abc import Sequence

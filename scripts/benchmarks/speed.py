@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast we are, against this machine's limit and against what a user would build from MONAI's parts."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Zip files as folders."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 import zipfile

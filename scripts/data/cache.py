@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prepared volumes, kept as files of which only what is used is read."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import logging

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finding cases: which files of a folder are whose, of which modality, and for training or validation."""
 
-from __future__ import annotations
-
 import csv
 import json
 import logging

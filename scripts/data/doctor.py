@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a folder holds, what each file or series would be used for, and what is wrong with the rest; reads headers only."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence

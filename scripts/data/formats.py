@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of volumes: which suffix is which format, and what opens it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple

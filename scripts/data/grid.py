@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the loaded grid to the part worth computing, and from there exactly back to the grid of the source."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 

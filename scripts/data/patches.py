@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training samples: patches of volumes or slices that know their place."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What produced a result, as DICOM and its readers want to be told."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

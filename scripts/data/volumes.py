@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading volumes: every file is checked, turned to RAS and laid on one grid, or refused with a line that says why."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Hashable, Mapping, Sequence

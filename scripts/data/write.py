@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing volumes, as NIfTI and as DICOM."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Hashable, Mapping, Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quick start: a low-resolution copy of a well-known brain, restored by the shipped weights."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

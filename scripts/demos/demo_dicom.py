@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a DICOM study to a derived series in it and a report: thick slices restored, T1 post turned into FLAIR."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from pathlib import Path

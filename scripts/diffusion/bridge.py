@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bridge from the condition to the target (I2SB), in place of a diffusion from noise."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import pairwise

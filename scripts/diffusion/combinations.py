@@ -5,8 +5,6 @@ They call `denoise(x_t, gamma, member=i)`, the estimate of one member alone. A s
 steps before it, so a multistep solver is of first order here.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

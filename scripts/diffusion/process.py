@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is diffused, what is predicted, and how one is had from the other."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from torch import Tensor

@@ -7,8 +7,6 @@ noise (near 0) to 1; `generator` draws on the CPU, so that a seed means the same
 Every sampler ends on an estimate of x_0 as `denoise` gave it: what the projection ensured holds for the result.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import pairwise

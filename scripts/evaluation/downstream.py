@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Downstream segmentation: a case with its real, its degraded and its synthesised modality, and the network over them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

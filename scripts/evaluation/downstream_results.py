@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well tumours are found with the real, the degraded and the synthesised modality, as one file."""
 
-from __future__ import annotations
-
 import logging
 import math
 import warnings

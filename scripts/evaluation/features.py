@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What FID and KID compare: one vector of features a volume, from an extractor that names itself."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import numpy as np

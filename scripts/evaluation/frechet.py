@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distances between what a method makes and what is true, as sets: FID and KID on features."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The features of the paper's FID: MedicalNet, the 3D ResNet-50 of Chen et al. 2019 (arXiv 1904.00625)."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's distance between two sets of volumes, with its noise told apart from its bias."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

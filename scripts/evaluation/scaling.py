@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The intensity scale in which the paper computes its metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

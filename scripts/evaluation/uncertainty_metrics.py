@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether an uncertainty map says how wrong a result is. With several samples `pred` is their mean, `uncertainty` their std."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a method must beat: classical interpolation of the measurement."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What more network evaluations buy: `evaluate.yaml` once for every ensemble, sampler and number of steps."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

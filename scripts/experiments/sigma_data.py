@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `sigma_data` of a new task is: how far the first condition lies from the target."""
 
-from __future__ import annotations
-
 import torch
 
 from ..running.workflow import config_files, load_config, task_config

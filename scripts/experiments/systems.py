@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is trained and what is compared, a line each; docs/systems.md explains the systems."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

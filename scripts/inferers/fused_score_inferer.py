@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volume in, volume out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The memory ladder: steps down by itself when an evaluation needs more memory than there is."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps freed memory, because volumes are large and fetching fresh pages costs a third of the time."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Half precision where the device computes it natively."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

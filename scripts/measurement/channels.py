@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the networks see: conditions, three coordinates and a mask."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

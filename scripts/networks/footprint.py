@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much memory one evaluation of the networks needs: a model that counts the tensors of the finest level."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weight files: read strictly, checked against their listed sums, taken apart by plane, and exported."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Diagrams as SVG inside a page: their text is text, and what is black takes the page's colour."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from io import StringIO

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages themselves: templates filled with text that is escaped, and with pictures, style and script inlined."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bars of Dice and recovery between their bounds, as in Figures 5 to 7 of Zhu et al. 2025."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Mapping, Sequence

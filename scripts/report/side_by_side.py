@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m scripts side_by_side`: what several systems made of one case, as in the paper's figure 3."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slices of volumes as compressed pictures: one sheet of tiles for every plane and volume."""
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Mapping, Sequence

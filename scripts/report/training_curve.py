@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m scripts training_curve`: how loss and validation went, from what trainings left for TensorBoard."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The volumes of a case on one grid and one intensity scale; what cannot be shown is said by name instead."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import chain, repeat
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main commands: thin calls of the bundle's workflows, as `python -m monai.bundle run` makes them too."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first thing every run does: refuse what would change nothing, and turn bad input into one line."""
 
-from __future__ import annotations
-
 import ast
 import logging
 import os

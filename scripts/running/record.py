@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run did: the facts that a report tells of it."""
 
-from __future__ import annotations
-
 import logging
 import platform
 from collections.abc import Mapping

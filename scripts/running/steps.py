@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inference of the bundle in steps, for callers that have loops of their own: an application, a notebook."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory

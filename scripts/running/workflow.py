@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workflows of the bundle from Python: its config files by name, checked, and run as `monai.bundle run` runs them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Paired tests between systems that restored the same cases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table 2: how much of a tumour is found with the real, the degraded and every synthesised modality."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path

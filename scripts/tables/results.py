@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results of evaluations as rows of a table need them: read, checked, sorted by task, named."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far a mean over few cases can be trusted, and a difference between two systems."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pix2pix: a discriminator beside the networks and trainers that there are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moving average of the weights."""
 
-from __future__ import annotations
-
 from ignite.engine import Engine
 from ignite.handlers import EMAHandler
 from torch import nn

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From clean samples to what a denoiser is trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

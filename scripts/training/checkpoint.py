@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints: saved atomically, resumed exactly; and networks ready to be trained."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps a single bad batch from ruining the weights."""
 
-from __future__ import annotations
-
 import logging
 import math
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses on what a denoiser says."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several processes, one training."""
 
-from __future__ import annotations
-
 import os
 
 import torch

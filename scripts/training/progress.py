@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far a training is and how long it will take."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

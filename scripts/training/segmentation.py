@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training a segmentation: regions of a label map, random patches, and weights made here or elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

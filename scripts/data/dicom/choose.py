@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which series of a study is its t1, t1ce, t2 or flair, and why."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which DICOM series a folder, a tree of studies or a zip holds, and what is wrong with each."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One DICOM file's header: safe to open, whole, and of an MR image; or a line that says why not."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A DICOM series as a volume."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slices in space: which form a volume together, and whether nothing is missing between them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a derived image takes from its sources. Nothing else is read from them, so nothing else can be passed on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

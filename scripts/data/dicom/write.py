@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results as DICOM objects in the study of their sources."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 

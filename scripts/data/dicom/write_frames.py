@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Derived objects of many frames in one file: Enhanced MR, and the Parametric Map of an uncertainty."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every derived object says, whatever its kind: whose it is, what made it, from what."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import groupby

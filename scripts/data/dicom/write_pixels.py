@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Voxels and their places as DICOM stores them."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

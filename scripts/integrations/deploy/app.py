@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application: one operator that finds cases, and one for each step of the bundle."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

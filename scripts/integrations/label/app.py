@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The app: which tasks of the bundle the server offers, and where the uncertainty goes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

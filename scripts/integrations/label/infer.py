@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inference for MONAI Label: the bundle's own preprocessing, inferer and postprocessing around the server's request."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A copy of this bundle for programs that read `inference.yaml`, `train.yaml` and `models/model.pt` alone, without overlays."""
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import sys

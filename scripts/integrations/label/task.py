@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A task of the bundle on the studies of a server: its configs, its weights, and the files of a study."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training from MONAI Label: the bundle's train configs on the server's studies."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
