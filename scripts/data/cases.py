@@ -222,7 +222,8 @@ def _seen(root: Path, cases: Cases, files: Sequence[Path]) -> str:
     if others := [path for path in files if path not in placed]:
         parts.append(f"in names that end in no modality: {_by_words(root, others)}; rename them or give a datalist")
     if root.is_dir():
-        from .dicom.choose import find_studies, weighting  # needs pydicom
+        from .dicom.choose import find_studies  # needs pydicom
+        from .dicom.words import weighting
 
         series = [one for study in find_studies(root)[0].values() for one in study]
         if series:

@@ -11,8 +11,8 @@ from ..errors import BadInput
 from .advice import SUPER_RESOLUTION, Expectation, Grid, asked_of, plan
 from .cases import ERROR, find_cases, folder_of, look
 from .dicom import DicomSeries
-from .dicom.choose import Studies, find_studies, weighting
-from .dicom.slices import affine_of
+from .dicom.choose import Studies, describe, find_studies
+from .dicom.series import affine_of
 from .folder import summary
 from .read import checked_header
 
@@ -64,21 +64,9 @@ def _unlogged(lines: Sequence[str]) -> Iterator[None]:
 def _table(studies: Studies) -> list[str]:
     lines = []
     for case, study in studies.items():
-        lines.append(f"case {case}: {len(study)} DICOM series")
-        lines.extend(f"  {_row(series)}" for series in study)
+        lines.append(f"case {case}: {len({one.uid for one in study})} DICOM series")
+        lines.extend(f"  {line}" for line in describe(study))
     return lines
-
-
-def _row(series: DicomSeries) -> str:
-    if series.problem:
-        return f"{series} {series.problem}"
-    sides, spacing = "x".join(map(str, series.shape)), " x ".join(f"{mm:.4g}" for mm in series.spacing)
-    about = f"{series}: {series.plane}, {sides} voxels of {spacing} mm"
-    if series.doubt:
-        return f"{about}: {series.doubt}; not used unless series_rules names it"
-    word, why = weighting(series)
-    derived = ", derived: only where no original is" if series.derived else ""
-    return f"{about}: {word or 'unknown'} ({why}{derived})"
 
 
 def _examined(entry: Mapping[str, Any], asked: Sequence[str], expected: Expectation) -> str:
@@ -104,7 +92,7 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expe
 
 def _doubts(source: str | DicomSeries) -> Sequence[str]:
     if isinstance(source, DicomSeries):
-        return getattr(source, "doubts", ())
+        return source.doubts
     return checked_header(Path(source).expanduser()).doubts
 
 

@@ -67,7 +67,7 @@ class Identifiers:
 def anonymous(series: DicomSeries, words: Iterable[str]) -> DicomSeries:
     """A series whose faults, which name files, tell no patient and no date."""
     changed: dict[str, Any] = {}
-    for key in ("problem", "doubt", "doubts"):
+    for key in ("problem", "exclusion", "doubts"):
         value = getattr(series, key, "")
         changed |= (
             {key: hide(value, words) if isinstance(value, str) else tuple(hide(line, words) for line in value)} if value else {}

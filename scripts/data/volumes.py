@@ -99,8 +99,11 @@ class LoadVolumesd(MapTransform):
         for path, scan in zip(sources, scans, strict=False):
             placed[path] = repeat_onto_fine_grid(placed[path], scan)
         lines = self._aligned(placed, sources, way, self._maps(paths)) if way.displaced or self.register else []
-        of_files = {Path(str(path)).name: json.loads(volume.meta.get("doubts", "[]")) for path, volume in loaded.items()}
-        told = [f"{name}: {line}" for name, doubts in of_files.items() for line in doubts]
+        of_files = {path: json.loads(volume.meta.get("doubts", "[]")) for path, volume in loaded.items()}
+        named = {
+            path: "" if isinstance(path, DicomSeries) else f"{Path(path).name}: " for path in loaded
+        }  # series say their own
+        told = [f"{named[path]}{line}" for path, doubts in of_files.items() for line in doubts]
         return placed, list(dict.fromkeys([*told, *way.doubts, *lines]))
 
     def _aligned(self, placed: Volumes, sources: Sequence[Source], way: Plan, maps: set[Source]) -> list[str]:
@@ -138,7 +141,7 @@ def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> 
     Raises BadInput when it is missing, unreadable, damaged, not 3D, smaller than 5 voxels a side, not finite within the head,
     or, unless it may be `constant`, the same everywhere.
     """
-    codes, told = (1, 1), list(getattr(source, "doubts", ()))
+    codes, told = (1, 1), list(source.doubts) if isinstance(source, DicomSeries) else []
     if isinstance(source, DicomSeries):
         volume = _read_dicom(source)
     else:

@@ -5,39 +5,27 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ...errors import BadInput, listed
-from .find import find_series, too_small
-from .series import DicomSeries
+from .find import IN_TIME, find_series, too_small
+from .series import DicomSeries, affine_of
+from .words import weighting
 
 logger = logging.getLogger(__name__)
 
 Studies = dict[str, list[DicomSeries]]
 
-# The first that matches a description counts; what is no condition of ours has a word too, so that it is not taken for one.
-DESCRIPTIONS = tuple(
-    (word, re.compile(pattern))
-    for word, pattern in (
-        ("dwi", r"\b(dwi|dti|diff\w*|ep2d\w*)"),
-        ("swi", r"\b(swi|t2 ?star|t2\*|hemo|merge)"),
-        ("angiography", r"\b(tof|mra|mrv|angio\w*)"),
-        ("perfusion", r"\b(dsc|dce|asl|perf\w*|pcasl)"),
-        ("t1", r"\bt1|\b(mp2?rage|mp rage|fspgr|spgr|bravo|tfl)"),
-        ("flair", r"flair|dark ?fluid"),
-        ("t2", r"\bt2"),
-        ("pd", r"\b(pd|proton)"),
-    )
-)
-WITHOUT_AGENT = re.compile(
-    r"(?<![a-z])(pre|without|w o|nativ|non? ?contrast|non ?enh|(no|ohne|sans|sin|senza) (contrast|gad|gd|km|mdc|c\b))|t1w?pre"
-)
-WITH_AGENT = re.compile(r"post|gad|\bgd|\+ ?c\b|\bc ?\+|contrast|(?<![a-z])(ce|km|mdc)\b|t1w?(ce|gd|c)\b")
-NO_AGENT = frozenset({"", "no", "none", "n", "0"})
-# The scanner's word for the weighting (Acquisition Contrast) in enhanced images.
-CONTRASTS = {"T1": "t1", "T2": "t2", "FLUID_ATTENUATED": "flair", "PROTON_DENSITY": "pd", "DIFFUSION": "dwi"}
+PLANES = ("axial", "sagittal", "coronal")  # preferred in this order
+ISOTROPIC = 1.3  # at most, of the largest to the smallest side of a voxel
+ISOTROPIC_MM = 2.0
+GRID_MM = 0.01
 
 
 def find_studies(root: str | Path) -> tuple[Studies, list[str]]:
@@ -53,26 +41,82 @@ def find_studies(root: str | Path) -> tuple[Studies, list[str]]:
     return dict(sorted((unique[uid], study) for uid, study in by_study.items())), found.refused
 
 
-def choose(study: Sequence[DicomSeries], word: str, rules: Mapping[str, str]) -> tuple[DicomSeries, str] | None:
+def choose(
+    study: Sequence[DicomSeries], word: str, rules: Mapping[str, str], beside: Sequence[Sequence[DicomSeries]] = ()
+) -> tuple[DicomSeries, str] | None:
     """The series that is this modality, and why; None when there is none.
 
     rules: by modality, a regular expression that is searched in `DicomSeries.label`, without regard to case; it alone
     decides. Otherwise the description decides, and where it says nothing the sequence's parameters; originals come
-    before derived series. The chosen one has a `problem` when none is usable or several fit equally well.
+    before derived series, and then `PREFERENCES` decide, which becomes a doubt of the one that is taken.
+    beside: for each other modality the series that could be it. The chosen one has a `problem` when none is usable or
+    several fit equally well.
     """
-    if word in rules:
-        why = f"rule {rules[word]}"
-        fitting = [(one, why) for one in study if _compiled(word, rules[word]).search(one.label)]
-    else:
-        fitting = [(one, why) for one in study for use, why in [weighting(one)] if use == word and not one.doubt]
+    fitting = _fitting(study, word, rules)
     sound = [pair for pair in fitting if not pair[0].problem]
     best = [pair for pair in sound if not pair[0].derived] or sound or fitting
-    if len(sound) > 1 and len(best) > 1:
-        others = " and ".join(str(one) for one, _ in best[1:])
+    if len(sound) < 2 or len(best) < 2:
+        return best[0] if best else None
+    preferred, reasons = best, []
+    for reason, rank in PREFERENCES:
+        ranks = [rank(one, beside) for one, _ in preferred]
+        if max(ranks) > min(ranks):
+            preferred = [pair for pair, own in zip(preferred, ranks, strict=True) if own == max(ranks)]
+            reasons.append(reason)
+    others = [str(one) for one, _ in best if one is not preferred[0][0]]
+    if len(preferred) > 1:
+        tied = [str(one) for one, _ in preferred[1:]]
         remedy = "say which with series_rules (docs/dicom.md#which-series)"
-        problem = f"and {others} could {'both' if len(best) == 2 else 'all'} be {word}; {remedy}"
-        return replace(best[0][0], problem=problem), ""
-    return best[0] if best else None
+        problem = f"and {listed(tied, ' and ')} could {'both' if len(tied) == 1 else 'all'} be {word}; {remedy}"
+        return replace(preferred[0][0], problem=problem), ""
+    chosen, why = preferred[0]
+    choice = (
+        f"{chosen} is taken for {word} and not {listed(others, ' and ')}: {', '.join(reasons)}; series_rules decides otherwise"
+    )
+    return replace(chosen, doubts=(*chosen.doubts, choice)), why
+
+
+def _fitting(study: Sequence[DicomSeries], word: str, rules: Mapping[str, str]) -> list[tuple[DicomSeries, str]]:
+    if word in rules:
+        return [(one, f"rule {rules[word]}") for one in study if _compiled(word, rules[word]).search(one.label)]
+    return [(one, why) for one in study for use, why in [weighting(one)] if use == word and not one.exclusion]
+
+
+def _isotropic(one: DicomSeries, beside: Sequence[Sequence[DicomSeries]]) -> int:
+    return max(one.spacing) <= min(ISOTROPIC * min(one.spacing), ISOTROPIC_MM)
+
+
+def _shared_grids(one: DicomSeries, beside: Sequence[Sequence[DicomSeries]]) -> int:
+    """For how many other modalities there is a series on its grid."""
+    return sum(any(_same_grid(one, other) for other in others) for others in beside)
+
+
+def _same_grid(one: DicomSeries, other: DicomSeries) -> bool:
+    if one.shape != other.shape or not other.position:
+        return False
+    corners = np.array([(*corner, 1) for corner in product(*((0, side - 1) for side in one.shape))])
+    return bool(np.abs((affine_of(one) - affine_of(other)) @ corners.T).max() <= GRID_MM)
+
+
+def _plane(one: DicomSeries, beside: Sequence[Sequence[DicomSeries]]) -> tuple[int, int]:
+    """That of series of other modalities first, then the usual one."""
+    shared = sum(any(one.plane == other.plane for other in others) for others in beside)
+    return shared, -PLANES.index(one.plane) if one.plane in PLANES else -len(PLANES)
+
+
+def _dixon(one: DicomSeries, beside: Sequence[Sequence[DicomSeries]]) -> int:
+    """In phase, as images without a separation are, before water."""
+    words = set(re.split(r"[^A-Z]+", f"{one.description} {one.part} {' '.join(one.image_type)}".upper()))
+    return 2 if words & {"IP", "IN", "INPHASE"} else 0 if words & {"W", "WATER"} else 1
+
+
+PREFERENCES: tuple[tuple[str, Callable[[DicomSeries, Sequence[Sequence[DicomSeries]]], Any]], ...] = (
+    ("isotropic", _isotropic),
+    ("on the grid of another condition", _shared_grids),
+    ("by its plane", _plane),
+    ("normalised (NORM)", lambda one, _: "NORM" in one.image_type),
+    ("in phase", _dixon),
+)
 
 
 def choose_cases(
@@ -85,7 +129,7 @@ def choose_cases(
     cases: dict[str, dict[str, DicomSeries]] = {}
     lacking = []
     for name, study in studies.items():
-        chosen = {word: choose(study, word, rules) for word in words}
+        chosen = _together(study, words, rules)
         missing = [word for word, pair in chosen.items() if pair is None]
         if missing:
             lacking.append(f"case {name}: no series is {' or '.join(missing)}; {_seen(study, rules)}")
@@ -105,40 +149,17 @@ def choose_cases(
     return cases
 
 
-def weighting(series: DicomSeries) -> tuple[str, str]:
-    """The modality of a series, "" when nothing tells, and what told."""
-    text = re.sub(r"[^a-z0-9+*]+", " ", series.description.lower())
-    word = next((word for word, pattern in DESCRIPTIONS if pattern.search(text)), "")
-    why = "by its description"
-    if not word:
-        word, why = _by_parameters(series)
-    if word == "t1" and not WITHOUT_AGENT.search(text):
-        if WITH_AGENT.search(text):
-            return "t1ce", why
-        if series.contrast_agent.lower() not in NO_AGENT:
-            return "t1ce", f"{why}; contrast agent {series.contrast_agent}"
-    return word, why
-
-
-def _by_parameters(series: DicomSeries) -> tuple[str, str]:
-    if series.contrast in CONTRASTS:
-        return CONTRASTS[series.contrast], f"by its acquisition contrast {series.contrast}"
-    te, tr, ti = series.echo_time, series.repetition_time, series.inversion_time or 0.0
-    if te is None or tr is None:
-        return "", "neither description nor parameters tell"
-    why = f"by TE {te:g}, TR {tr:g}" + (f", TI {ti:g}" if ti else "") + " ms"
-    gradient_echo = "GR" in series.scanning_sequence
-    if ti >= 1200 and te >= 60 and tr >= 4000:
-        return "flair", why
-    if te <= 15 and (500 <= ti <= 1300 or (gradient_echo and tr <= 400)):
-        return "t1", why
-    if gradient_echo or ti:
-        return "", f"{why}: neither t1, t2 nor flair"
-    if te >= 60 and tr >= 2000:
-        return "t2", why
-    if te <= 30 and tr <= 1200:
-        return "t1", why
-    return "", f"{why}: neither t1, t2 nor flair"
+def _together(
+    study: Sequence[DicomSeries], words: Sequence[str], rules: Mapping[str, str]
+) -> dict[str, tuple[DicomSeries, str] | None]:
+    """A choice for each modality, the later ones beside what was chosen before."""
+    beside = {word: [one for one, _ in _fitting(study, word, rules) if not one.problem] for word in words}
+    chosen = {}
+    for word in words:
+        chosen[word] = pair = choose(study, word, rules, [others for other, others in beside.items() if other != word])
+        if pair is not None and not pair[0].problem:
+            beside[word] = [pair[0]]
+    return chosen
 
 
 def _compiled(word: str, rule: str) -> re.Pattern[str]:
@@ -151,9 +172,41 @@ def _compiled(word: str, rule: str) -> re.Pattern[str]:
 def _seen(study: Sequence[DicomSeries], rules: Mapping[str, str]) -> str:
     usable = [one for one in study if not one.problem]
     if not usable:
-        return listed([f"{one} {one.problem}" for one in study], "; ")
-    seen = [f"{one}: {one.doubt or weighting(one)[0] or 'unknown'}" for one in usable]
+        return listed(describe(study), "; ")
+    seen = [f"{line}: {one.exclusion or weighting(one)[0] or 'unknown'}" for line, one in _films(usable)]
     return f"found {listed(seen)}; name one with series_rules (docs/dicom.md#which-series)"
+
+
+def describe(study: Sequence[DicomSeries]) -> list[str]:
+    """A line for each series: what it is and would be used for, or what is wrong; one for all the volumes of a film."""
+    lines = []
+    for name, one in _films(study):
+        if one.problem:
+            lines.append(f"{name} {one.problem}")
+            continue
+        sides, spacing = "x".join(map(str, one.shape)), " x ".join(f"{mm:.4g}" for mm in one.spacing)
+        word, why = weighting(one)
+        derived = ", derived: only where no original is" if one.derived else ""
+        use = (
+            f"{one.exclusion}; not used unless series_rules names it"
+            if one.exclusion
+            else f"{word or 'unknown'} ({why}{derived})"
+        )
+        lines.append(f"{name}: {one.plane}, {sides} voxels of {spacing} mm: {use}")
+    return lines
+
+
+def _films(study: Sequence[DicomSeries]) -> Iterator[tuple[str, DicomSeries]]:
+    """The first of all volumes of a series that are alike, with a name that says how many there are."""
+    films: dict[tuple[Any, ...], list[DicomSeries]] = {}
+    for one in study:
+        alike = one.uid, one.problem.split(":")[0], one.exclusion, one.plane, one.shape, one.spacing, weighting(one)
+        films.setdefault(alike, []).append(one)
+    for volumes in films.values():
+        if len(volumes) >= IN_TIME:
+            yield f"{volumes[0]} and {len(volumes) - 1} more volumes", volumes[0]
+        else:
+            yield from ((str(one), one) for one in volumes)
 
 
 def _name(series: DicomSeries) -> str:

@@ -1,68 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
 """One DICOM file's header: safe to open, whole, and of an MR image; or a line that says why not."""
 
-import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import pydicom
-from pydicom import uid
+from pydicom.uid import (
+    UID,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+    generate_uid,
+)
 
 from ...errors import BadInput, one_line
 from .series import DicomSeries
 from .slices import Slice
+from .stream import opened, pixel_bytes, with_syntax
 
-# The 128 bytes before "DICM" are free, so one file can be an image to one program and code to another (PS3.10, 7.1).
-DISGUISES = {
-    b"MZ": "a Windows program",
-    b"\x7fELF": "a Linux program",
-    b"#!": "a script",
-    b"\xfe\xed\xfa": "a macOS program",
-    b"\xcf\xfa\xed\xfe": "a macOS program",
-    b"\xca\xfe\xba\xbe": "a macOS or Java program",
-    b"II*\0": "a TIFF image",
-    b"MM\0*": "a TIFF image",
-    b"PK\3\4": "a zip archive",
-    b"%PDF": "a PDF document",
-}
-CLASSIC = frozenset({uid.MRImageStorage})
-ENHANCED = frozenset({uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage})
+CLASSIC = frozenset({MRImageStorage})
+ENHANCED = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 END_OF_FRAGMENTS = b"\xfe\xff\xdd\xe0"
+LARGEST = 4 << 30  # bytes of pixels in a file; more is a header that lies
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
-LOCALIZER = re.compile(r"(?<![a-z])(loc|localizer|localiser|scout|survey|aahead|3.?p(l|lane))(?![a-z])")
-MAPS = frozenset(
-    {
-        *("ADC", "EADC", "FA", "TRACE", "TRACEW", "T1 MAP", "T2 MAP", "T2_STAR MAP", "B0 MAP", "FIELD_MAP", "MIP", "MINIP"),
-        *("PROJECTION IMAGE", "SUBTRACT", "SUBTRACTION", "CBF", "CBV", "MTT", "TTP", "RCBF", "RCBV", "TMAX"),
-        *("P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"),
-    }
-)
-MAP_WORD = re.compile(r"(?<![a-z])(e?adc|fa|tracew?|mip|minip|r?cb[fv]|mtt|ttp|tmax|phase|sub(tract\w*)?|\w*map)(?![a-z])")
-HEAD = re.compile(r"HEAD|BRAIN|SKULL|NEURO|CRAN|CEREB|FACE|ORBIT|PITUIT|SELLA|TEMPORAL|WHOLE ?BODY", re.IGNORECASE)
+# What image types call the components of a complex image and of a Dixon separation.
+COMPONENTS = {
+    **dict.fromkeys(("M", "MAGNITUDE", "M_FFE", "M_SE", "M_IR"), "magnitude"),
+    **dict.fromkeys(("P", "PHASE", "PHASE MAP", "PHASE_MAP"), "phase"),
+    **dict.fromkeys(("R", "REAL"), "real"),
+    **dict.fromkeys(("I", "IMAGINARY"), "imaginary"),
+    **dict.fromkeys(("W", "WATER"), "water"),
+    **dict.fromkeys(("F", "FAT"), "fat"),
+    **dict.fromkeys(("IP", "IN_PHASE", "IN PHASE"), "in phase"),
+    **dict.fromkeys(("OP", "OPP_PHASE", "OUT_PHASE", "OUT PHASE", "OPPOSED PHASE"), "opposed phase"),
+}
+GE_COMPONENT = (0x0043, 0x102F)  # "Raw Data Type"
+GE_COMPONENTS = ("magnitude", "phase", "real", "imaginary")
+PHILIPS_SCALE = (0x2005, 0x100E)  # "Scale Slope": values of two slices compare only after division by it
 
 
 class Header(NamedTuple):
-    """What is kept of a file. series: without its geometry; damage: why the file's whole series cannot be trusted."""
+    """What is kept of a file.
+
+    series: without its geometry; damage: why the file's whole series cannot be trusted; aside: it is no MR image and so no
+    slice of its series; number: of the image in its series.
+    """
 
     sop_uid: str
     series: DicomSeries
     slices: list[Slice]
     damage: str
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file says that it is DICOM, by its content or its name."""
-    if path.suffix.lower() in (".dcm", ".ima"):
-        return True
-    if not path.is_file():  # a pipe, a link to nowhere
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return True  # it might be a slice: `read_header` names it
+    aside: bool
+    number: int | None
 
 
 def read_header(path: Path) -> Header | None:
@@ -71,116 +65,139 @@ def read_header(path: Path) -> Header | None:
     Raises BadInput when it is not DICOM, is something else as well, or ends within the header.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return _read(path, file)
     except BadInput:
         raise
     except OSError as error:
-        raise BadInput(f"{path}: cannot be opened ({error.strerror}); copy it again or delete it") from error
+        raise BadInput(f"{path}: cannot be opened ({error.strerror}); copy it again") from error
     except Exception as error:  # a file that is cut short fails in many ways
-        raise BadInput(f"{path}: its header cannot be read ({one_line(error)}); copy it again or delete it") from error
+        raise BadInput(f"{path}: its header cannot be read ({one_line(error)}); copy it again") from error
 
 
 def _read(path: Path, file: BinaryIO) -> Header | None:
-    start = file.read(132)
-    if start[128:] != b"DICM":
-        raise BadInput(f"{path}: is not DICOM ({path.stat().st_size} bytes, no DICM at byte 128); copy it again or delete it")
-    disguise = next((what for magic, what in DISGUISES.items() if start.startswith(magic)), None)
-    if disguise is not None:
-        raise BadInput(f"{path}: begins like {disguise}, as malware in DICOM does; ask its sender, or delete it")
-    file.seek(0)
     with warnings.catch_warnings():  # on values that break the standard, of tags that nobody asks for
         warnings.simplefilter("ignore")
-        dataset = pydicom.dcmread(file, stop_before_pixels=True)
-        if dataset.file_meta.MediaStorageSOPClassUID == uid.MediaStorageDirectoryStorage:
+        dataset = with_syntax(pydicom.dcmread(file, stop_before_pixels=True))
+        end, size = file.tell(), file.seek(0, 2)
+        kind = _sop_class(dataset)
+        if kind == MediaStorageDirectoryStorage:
             return None
-        kind = dataset.SOPClassUID
-        if file.tell() == path.stat().st_size and (kind in CLASSIC | ENHANCED or kind.name == str(kind)):
-            raise BadInput(f"{path}: is cut short, it ends before its pixels; copy it again or delete it")
-        series = _series(path, dataset)
-        if series.problem:
-            return Header(str(dataset.SOPInstanceUID), series, [], "")
-        return Header(str(dataset.SOPInstanceUID), series, list(_slices(path, dataset)), _damage(path, dataset, file))
+        if end == size and any(known.startswith(kind) for known in CLASSIC | ENHANCED):
+            raise BadInput(f"{path}: is cut short, it ends before its pixels; copy it again")
+        doubts = _doubts(dataset, complete(path, dataset))
+        aside = _not_an_image(dataset)
+        series = _series(path, dataset, aside or _problem(dataset), doubts)
+        number = _whole(dataset.get("InstanceNumber"))
+        slices = [] if series.problem else list(_slices(path, dataset))
+        file.seek(end)
+        damage = "" if series.problem else _damage(path, dataset, file, size - end)
+        return Header(str(dataset.SOPInstanceUID), series, slices, damage, bool(aside), number)
 
 
-def _damage(path: Path, dataset: Any, file: BinaryIO) -> str:
+def _sop_class(dataset: Any) -> UID:
+    """What kind of object it is; an MR image where an anonymiser left that out."""
+    kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    return UID(kind or (MRImageStorage if dataset.get("Modality") == "MR" else ""))
+
+
+def complete(path: Path, dataset: Any) -> list[str]:
+    """Put in stand-ins for identifiers that anonymisers removed, the same whenever they are read; which ones."""
+    lacking = [keyword for keyword in UIDS if not dataset.get(keyword)]
+    known = [str(dataset.get(key) or "") for key in ("PatientID", "PatientName", "StudyDate", "StudyTime", "StudyID")]
+    series = [*known, str(path.parent), *(str(dataset.get(key) or "") for key in ("SeriesNumber", "SeriesDescription"))]
+    for keyword, sources in zip(UIDS, (known, series, [*series, path.name]), strict=True):
+        if keyword in lacking:
+            setattr(dataset, keyword, generate_uid(entropy_srcs=["score-fusion", *sources]))
+    dataset.SOPClassUID = _sop_class(dataset)
+    return lacking
+
+
+def _doubts(dataset: Any, lacking: Sequence[str]) -> tuple[str, ...]:
+    doubts = [f"lacks {' and '.join(lacking)}; patient, date, folder and number stand in for it"] if lacking else []
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+        doubts.append("is MONOCHROME1, black where values are high: it is inverted, its highest value becomes 0")
+    return tuple(doubts)
+
+
+def _damage(path: Path, dataset: Any, file: BinaryIO, remaining: int) -> str:
     """Whether the pixels end before they should; `file` stands before their element."""
+    groups, frames = len(list(_groups(dataset))), int(dataset.get("NumberOfFrames") or 1)
+    if dataset.SOPClassUID in ENHANCED and groups != frames:
+        return f"needs {path.name}, which holds {frames} frames but describes {groups}; export it again"
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax == uid.DeflatedExplicitVRLittleEndian:
-        return ""
     if syntax.is_encapsulated:
         whole = END_OF_FRAGMENTS in file.read()
     else:
-        voxels = dataset.Rows * dataset.Columns * int(dataset.get("NumberOfFrames") or 1)
         element = 8 if syntax.is_implicit_VR else 12  # tag, type and length
-        whole = path.stat().st_size - file.tell() - element >= voxels * dataset.BitsAllocated // 8
+        whole = remaining - element >= pixel_bytes(dataset)
     return "" if whole else f"needs {path.name}, which is cut short; copy it again"
 
 
 # What kind of series a header belongs to
 
 
-def _series(path: Path, dataset: Any) -> DicomSeries:
+def _series(path: Path, dataset: Any, problem: str, doubts: tuple[str, ...]) -> DicomSeries:
     first = next(_groups(dataset), dataset)
-    description = str(dataset.get("SeriesDescription") or dataset.get("ProtocolName") or "").strip()
     number, agent = dataset.get("SeriesNumber"), dataset.get("ContrastBolusAgent")
     agents = dataset.get("ContrastBolusAgentSequence")
-    image_type = tuple(str(word) for word in _several(dataset.get("ImageType")))
-    component = str(_find(first, dataset, "ComplexImageComponent") or "")
     return DicomSeries(
         files=(str(path),),
         uid=str(dataset.SeriesInstanceUID),
         study_uid=str(dataset.StudyInstanceUID),
         patient_id=str(dataset.get("PatientID") or dataset.get("PatientName") or "").strip(),
         number=None if number is None else int(number),
-        description=description,
+        description=str(dataset.get("SeriesDescription") or dataset.get("ProtocolName") or "").strip(),
         modality=str(dataset.get("Modality") or "no modality"),
+        body_part=str(dataset.get("BodyPartExamined") or ""),
         enhanced=dataset.SOPClassUID in ENHANCED,
         study_date=str(dataset.get("StudyDate") or ""),
-        image_type=image_type,
-        contrast=str(_find(first, dataset, "AcquisitionContrast") or ""),
+        image_type=tuple(str(word) for word in _several(dataset.get("ImageType"))),
         contrast_agent=str(agent or (agents[0].get("CodeMeaning") or "yes" if agents else "")).strip(),
         scanning_sequence=tuple(str(word) for word in _several(dataset.get("ScanningSequence"))),
-        echo_time=_number(_find(first, dataset, "EffectiveEchoTime") or dataset.get("EchoTime")),
-        repetition_time=_number(_find(first, dataset, "RepetitionTime")),
-        inversion_time=_number(_find(first, dataset, "InversionTime") or _find(first, dataset, "InversionTimes")),
-        problem=_problem(dataset, image_type),
-        doubt=_doubt(dataset, {*image_type, component}, description.lower()),
+        repetition_time=_number(value_of(first, dataset, "RepetitionTime")),
+        problem=problem,
+        doubts=doubts,
     )
 
 
-def _problem(dataset: Any, image_type: tuple[str, ...]) -> str:
-    """Why no series of such images can be used."""
-    kind, modality = dataset.SOPClassUID, dataset.get("Modality")
-    if kind == uid.SecondaryCaptureImageStorage or "Secondary Capture" in kind.name:
+def _not_an_image(dataset: Any) -> str:
+    """Why such an object is no slice of any MR series, even if it says that it is of one."""
+    kind, modality = dataset.SOPClassUID, dataset.get("Modality") or "MR"
+    if "Secondary Capture" in kind.name:
         return "is a secondary capture, a picture of a screen; send the scanner's own series"
     if modality != "MR":
-        return f"is {modality or 'of no modality'}, not MR; leave it out"
+        return f"is {modality}, not MR; leave it out"
     if kind not in CLASSIC | ENHANCED:
-        return f"is {kind.name.removesuffix(' Storage')}, not an MR image; leave it out"
+        private = "of a private kind" if kind.name == str(kind) else kind.name.removesuffix(" Storage")
+        return f"is {private}, not an MR image; leave it out"
+    if dataset.get("SamplesPerPixel", 1) != 1:
+        return "is in colour; send the scanner's own series"
+    return ""
+
+
+def _problem(dataset: Any) -> str:
+    """Why no series of such images can be used."""
     if dataset.get("SyntheticData") == "YES":
         return "is synthetic already; give the scan it was made from"
     if dataset.get("BurnedInAnnotation") == "YES":
         return "has text burned into its pixels (BurnedInAnnotation YES); send the scanner's own series"
-    if dataset.get("SamplesPerPixel", 1) != 1:
-        return "is in colour; send the scanner's own series"
-    if "MOSAIC" in image_type:
+    if "MOSAIC" in _several(dataset.get("ImageType")):
         return "is a mosaic of slices; convert it to NIfTI with dcm2niix"
-    places = [_find(group, dataset, "ImagePositionPatient") for group in _groups(dataset)]
-    if not places or not all(places) or not _find(next(_groups(dataset)), dataset, "ImageOrientationPatient"):
+    groups = list(_groups(dataset))
+    places = [value_of(group, dataset, "ImagePositionPatient") for group in groups]
+    if not places or not all(places) or not value_of(groups[0], dataset, "ImageOrientationPatient"):
         return "does not say where its slices lie (ImagePositionPatient, ImageOrientationPatient); export it again"
+    lacking = [keyword for keyword in ("Rows", "Columns", "BitsAllocated") if not dataset.get(keyword)]
+    lacking += [] if value_of(groups[0], dataset, "PixelSpacing") else ["PixelSpacing"]
+    if lacking:
+        return f"lacks {' and '.join(lacking)}; export it again with all its tags"
+    if pixel_bytes(dataset) > LARGEST:
+        return f"claims {dataset.Columns}x{dataset.Rows} pixels, {pixel_bytes(dataset) / 1e9:.0f} GB in a file; export it again"
+    axes = np.array(value_of(groups[0], dataset, "ImageOrientationPatient"), dtype=float).reshape(2, 3)
+    if np.abs(axes @ axes.T - np.eye(2)).max() > 0.05:
+        return "has rows and columns that are not at right angles (ImageOrientationPatient); export it again"
     return ""
-
-
-def _doubt(dataset: Any, image_type: set[str], description: str) -> str:
-    """Why such a series is used only when a rule of the user names it."""
-    if "LOCALIZER" in image_type or LOCALIZER.search(description):
-        return "is a localizer"
-    maps = sorted(image_type & MAPS) or [match.group() for match in [MAP_WORD.search(description)] if match]
-    if maps:
-        return f"is a derived map or component ({maps[0]})"
-    part = str(dataset.get("BodyPartExamined") or "")
-    return f"is of {part}, not of the head" if part and not HEAD.search(part) else ""
 
 
 # Slices, which are files or frames
@@ -188,22 +205,62 @@ def _doubt(dataset: Any, image_type: set[str], description: str) -> str:
 
 def _slices(path: Path, dataset: Any) -> Iterator[Slice]:
     for frame, group in enumerate(_groups(dataset), start=1):
-        kind = _several(_find(group, dataset, "FrameType") or dataset.get("ImageType"))
+
+        def value(keyword: str, group: Any = group) -> Any:
+            return value_of(group, dataset, keyword)
+
+        enhanced = dataset.SOPClassUID in ENHANCED
+        kind = tuple(str(word) for word in _several(value("FrameType") or dataset.get("ImageType")))
         yield Slice(
             file=str(path),
-            frame=frame if dataset.SOPClassUID in ENHANCED else 0,
-            position=tuple(float(x) for x in _find(group, dataset, "ImagePositionPatient")),
-            orientation=tuple(float(x) for x in _find(group, dataset, "ImageOrientationPatient")),
-            pixel_spacing=tuple(float(x) for x in _find(group, dataset, "PixelSpacing")),
+            frame=frame if enhanced else 0,
+            position=tuple(float(x) for x in value("ImagePositionPatient")),
+            orientation=tuple(float(x) for x in value("ImageOrientationPatient")),
+            pixel_spacing=tuple(float(x) for x in value("PixelSpacing")),
             size=(int(dataset.Columns), int(dataset.Rows)),
-            traits={
-                "component": str(_find(group, dataset, "ComplexImageComponent") or "/".join(str(word) for word in kind[2:])),
-                "echo": _number(_find(group, dataset, "EffectiveEchoTime") or dataset.get("EchoTime")),
-                "inversion": _number(_find(group, dataset, "InversionTime")),
-                "time": _find(group, dataset, "TemporalPositionIndex") or dataset.get("TemporalPositionIdentifier"),
-                "acquisition": _find(group, dataset, "FrameAcquisitionNumber") or dataset.get("AcquisitionNumber"),
-            },
+            traits=_traits(value, dataset, kind),
+            kind=kind,
+            contrast=str(value("AcquisitionContrast") or ""),
+            number=_whole(value("InStackPositionNumber") if enhanced else dataset.get("InstanceNumber")),
+            thickness=_number(value("SliceThickness")) or 0.0,
+            between=abs(_number(value("SpacingBetweenSlices")) or 0.0),
+            images=0 if enhanced else _whole(dataset.get("ImagesInAcquisition")) or 0,
+            scaling=_scaling(value, dataset),
         )
+
+
+def _traits(value: Any, dataset: Any, kind: tuple[str, ...]) -> Mapping[str, Any]:
+    words = [str(value("ComplexImageComponent") or ""), *kind[2:]]
+    raw = dataset.get(GE_COMPONENT)
+    if raw is not None and isinstance(raw.value, int) and 0 <= raw.value < len(GE_COMPONENTS):
+        words.append(GE_COMPONENTS[raw.value].upper())
+    components = {COMPONENTS[word] for word in words if word in COMPONENTS}
+    echo = _number(value("EffectiveEchoTime") or dataset.get("EchoTime"))
+    return {
+        "component": " and ".join(sorted(components - {"magnitude"})) or "magnitude",
+        "echo": None if echo is None else float(f"{echo:.4g}"),  # of one echo it may differ in the last digits
+        "inversion": _number(value("InversionTime") or value("InversionTimes")),
+        "b-value": _number(value("DiffusionBValue")),
+        "time": value("TemporalPositionIndex") or dataset.get("TemporalPositionIdentifier"),
+        "trigger": _number(value("NominalCardiacTriggerDelayTime") or dataset.get("TriggerTime")),
+        "kind": "/".join(kind[2:]),
+        "acquisition": value("FrameAcquisitionNumber") or dataset.get("AcquisitionNumber"),
+    }
+
+
+def _scaling(value: Any, dataset: Any) -> tuple[Any, ...]:
+    """Units of the values, and factors to other units than those of slope and intercept."""
+    mapping = next(iter(dataset.get("RealWorldValueMappingSequence") or ()), pydicom.Dataset())
+    units = value("MeasurementUnitsCodeSequence") or mapping.get("MeasurementUnitsCodeSequence")
+    real, slope = value("RealWorldValueSlope") or mapping.get("RealWorldValueSlope"), value("RescaleSlope")
+    philips = dataset.get(PHILIPS_SCALE)
+    factor = _number(philips.value) if philips is not None and not isinstance(philips.value, bytes) else None
+    return (
+        value("RescaleType"),
+        units[0].get("CodeValue") if units else None,
+        f"{real / (slope or 1):.4g}" if real else None,
+        factor,
+    )
 
 
 def _groups(dataset: Any) -> Iterator[Any]:
@@ -211,7 +268,7 @@ def _groups(dataset: Any) -> Iterator[Any]:
     return iter(dataset.get("PerFrameFunctionalGroupsSequence") or ()) if dataset.SOPClassUID in ENHANCED else iter([dataset])
 
 
-def _find(group: Any, dataset: Any, keyword: str) -> Any:
+def value_of(group: Any, dataset: Any, keyword: str) -> Any:
     """A value of a frame: its own, else the one shared by all frames, else the image's."""
     for holder in (group, *(dataset.get("SharedFunctionalGroupsSequence") or ())):
         if holder is dataset:
@@ -227,5 +284,9 @@ def _several(value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> float | None:
-    value = value[0] if isinstance(value, list) and value else value
-    return None if value in (None, "", []) else float(value)
+    value = next(iter(_several(value)), None) if isinstance(value, Sequence) else value
+    return None if value is None or value == "" else float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value in (None, "") else int(value)

@@ -2,61 +2,101 @@
 """A DICOM series as a volume."""
 
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import highdicom as hd
 import numpy as np
 import numpy.typing as npt
 import pydicom
 import torch
 from monai.data.meta_tensor import MetaTensor
+from pydicom.pixels.utils import iter_pixels
 
 from ...errors import BadInput
-from .series import DicomSeries
-from .slices import LPS_TO_RAS, affine_of
+from .headers import value_of
+from .series import DicomSeries, affine_of
+from .stream import opened, with_syntax
 
-Array = npt.NDArray[np.floating]
+Array = npt.NDArray[Any]
 
-FRAME_OF_REFERENCE = "2.25.1"  # where anonymisation removed it; highdicom reads nothing without one
-RESCALED: dict[str, Any] = {"apply_real_world_transform": False, "dtype": np.float64}  # slope and intercept, no window
-TOLERANCES: dict[str, Any] = {"atol": 0.02, "orientation_tol": 1e-3}  # as `slices`, for positions of two decimals
+NEAR = 0.01  # of the range of the rest: padding this close below its minimum is background already
 
 
 def read_series(series: DicomSeries) -> MetaTensor:
     """(1, columns, rows, slices) float32 of rescaled values; affine 4x4 float64, voxels to mm in RAS.
 
-    Slices are in the order of `series.files` or `series.frames`. Raises BadInput when the series has a problem or its
-    pixels cannot be decoded.
+    Slices are in the order of `series.files` or `series.frames`. MONOCHROME1 is inverted, its highest value becoming 0;
+    padding (PixelPaddingValue) that is far from the rest becomes the minimum of the rest.
+    Raises BadInput when the series has a problem or its pixels cannot be decoded.
     """
     if series.problem:
         raise BadInput(f"{series} {series.problem}")
     try:
         with warnings.catch_warnings():  # on values that break the standard, of tags that nobody asks for
             warnings.simplefilter("ignore")
-            voxels, affine = _enhanced(series) if series.enhanced else _classic(series)
+            images, padding, inverted = zip(*_images(series), strict=True)
     except Exception as error:  # every decoder fails in its own way
         told = error.strerror if isinstance(error, OSError) else str(error)  # without the path, which may name the patient
         reason = ((told or "").splitlines() or [""])[0][:120]
         raise BadInput(f"{series} cannot be read ({type(error).__name__}: {reason}); export it again") from error
-    contiguous = np.ascontiguousarray(voxels, dtype=np.float32)
-    return MetaTensor(torch.from_numpy(contiguous)[None], affine=torch.from_numpy(LPS_TO_RAS @ affine))
+    voxels, padded = np.stack(images), np.stack(padding)
+    if inverted[0]:
+        voxels = voxels[~padded].max(initial=voxels.min()) - voxels
+    _set_padding(voxels, padded)
+    contiguous = np.ascontiguousarray(voxels.transpose(2, 1, 0), dtype=np.float32)
+    return MetaTensor(torch.from_numpy(contiguous)[None], affine=torch.from_numpy(affine_of(series)))
 
 
-def _classic(series: DicomSeries) -> tuple[Array, Array]:
-    """Voxels (columns, rows, slices) and their affine in LPS."""
-    datasets = [pydicom.dcmread(file) for file in series.files]
-    for dataset in datasets:
-        dataset.setdefault("FrameOfReferenceUID", FRAME_OF_REFERENCE)
-    volume = hd.get_volume_from_series(datasets, **RESCALED, **TOLERANCES).permute_spatial_axes([2, 1, 0])
-    if np.linalg.det(volume.affine[:3, :3]) < 0:  # highdicom counts slices against their normal
-        volume = volume.flip_spatial(2)
-    return volume.array, volume.affine
+def _images(series: DicomSeries) -> Iterator[tuple[Array, Array, bool]]:
+    """Of each slice: values (rows, columns), which of them are padding, whether high values are black."""
+    for file in series.files:
+        with opened(Path(file)) as stream:
+            dataset = with_syntax(pydicom.dcmread(stream))
+        groups = [dataset.PerFrameFunctionalGroupsSequence[frame - 1] for frame in series.frames] or [dataset]
+        black = dataset.PhotometricInterpretation == "MONOCHROME1"
+        indices = [frame - 1 for frame in series.frames] or [0]
+        for group, pixels in zip(groups, iter_pixels(dataset, indices=indices, raw=True), strict=True):
+            stored = _stored(dataset, pixels)
+            slope, intercept = (value_of(group, dataset, f"Rescale{word}") for word in ("Slope", "Intercept"))
+            values = stored * float(1 if slope in (None, "") else slope) + float(intercept or 0)
+            yield values, _is_padding(dataset, stored), black
 
 
-def _enhanced(series: DicomSeries) -> tuple[Array, Array]:
-    dataset = pydicom.dcmread(series.files[0])
-    dataset.setdefault("FrameOfReferenceUID", FRAME_OF_REFERENCE)
-    if "SharedFunctionalGroupsSequence" not in dataset:  # some scanners leave it out when nothing is shared
-        dataset.SharedFunctionalGroupsSequence = [pydicom.Dataset()]
-    frames = hd.Image.from_dataset(dataset, copy=False).get_frames(list(series.frames), **RESCALED)
-    return frames.transpose(2, 1, 0), LPS_TO_RAS @ affine_of(series)
+def _stored(dataset: Any, pixels: Array) -> Array:
+    """Without the bits above BitsStored, which hold overlays, and below the lowest one."""
+    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    values = pixels.astype(np.int64)
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        values >>= max(int(dataset.get("HighBit", bits - 1)) + 1 - bits, 0)
+    values &= (1 << bits) - 1
+    if dataset.PixelRepresentation == 1:
+        values -= (values >> (bits - 1)) << bits
+    return values
+
+
+def _is_padding(dataset: Any, stored: Array) -> Array:
+    ends = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    known = [_signed(dataset, int(end)) for end in ends if isinstance(end, int)]
+    if not isinstance(ends[0], int):
+        return np.zeros(stored.shape, dtype=bool)
+    return (stored >= min(known)) & (stored <= max(known))
+
+
+def _signed(dataset: Any, value: int) -> int:
+    """As the pixels are, whatever type the tag was written with."""
+    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    value &= (1 << int(dataset.BitsAllocated)) - 1
+    if dataset.PixelRepresentation == 1 and value >> (int(dataset.BitsAllocated) - 1):
+        return value - (1 << int(dataset.BitsAllocated))
+    return value & ((1 << bits) - 1) if dataset.PixelRepresentation == 0 else value
+
+
+def _set_padding(voxels: Array, padded: Array) -> None:
+    """Give padding the minimum of the rest, unless it lies just below that: then it is background as it is."""
+    if not padded.any() or padded.all():
+        return
+    rest = voxels[~padded]
+    low, high = rest.min(), rest.max()
+    far = (voxels[padded] < low - NEAR * (high - low)) | (voxels[padded] > low)
+    voxels[padded] = np.where(far, low, voxels[padded])

@@ -2,7 +2,7 @@
 """Slices in space: which form a volume together, and whether nothing is missing between them."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,21 +10,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .series import DicomSeries
+Array = npt.NDArray[np.float64]
 
 PLANES = ("sagittal", "coronal", "axial")  # by the axis along which the normal points: left, posterior, superior
 OBLIQUE_COSINE = math.cos(math.radians(30))
-SAME_DIRECTION = 1e-3  # of direction cosines: 0.06 degrees
-UNEVEN = 0.01  # of the spacing
-ROUNDED_MM = 0.02  # positions are often written with two decimals
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-DRIFT = 1e-3  # in the plane, of the stack's length
+SAME_DIRECTION = 6e-3  # of direction cosines, which some write with two decimals: 0.3 degrees
+SAME_SIZE = 1e-3  # of pixels, relative
+SAME_PLACE_MM = 0.02
+OFF_LINE, OFF_LINE_MM = 0.02, 0.1  # from an even grid, of the spacing or where oblique positions have one decimal
+STRAIGHT_MM = 0.05  # in the plane, from end to end of a stack: as straight as rounded positions can be
+TILT, TILT_MM = 0.01, 0.2  # of the stack's length: what cosines of two decimals can be wrong by; more is a tilted gantry
+ROUNDING = 0.05  # of spacings that are compared with what the header says
+
+FIRM = ("component", "echo", "inversion")  # never two of them in a volume
+LOOSE = ("b-value", "time", "trigger", "kind", "acquisition")  # may change within a volume; tell apart what shares a place
 
 
 class Slice(NamedTuple):
     """One image of a file. frame: from 1, 0 in a file of one image. position, orientation, pixel_spacing: as in DICOM.
 
-    size: (columns, rows). traits: what tells volumes at the same place apart, the most telling first.
+    size: (columns, rows). traits: by the words of `FIRM` and `LOOSE`. kind: words of its image type. contrast: the
+    scanner's word for its weighting. number: its place in the series or stack; thickness and between: mm, as the header
+    says, 0 where it does not; images: how many the acquisition has. scaling: units beyond slope and intercept.
     """
 
     file: str
@@ -34,9 +41,16 @@ class Slice(NamedTuple):
     pixel_spacing: tuple[float, ...]
     size: tuple[int, int]
     traits: Mapping[str, Any]
+    kind: tuple[str, ...] = ()
+    contrast: str = ""
+    number: int | None = None
+    thickness: float = 0.0
+    between: float = 0.0
+    images: int = 0
+    scaling: tuple[Any, ...] = ()
 
     @property
-    def normal(self) -> npt.NDArray[np.float64]:
+    def normal(self) -> Array:
         """Row direction x column direction, in LPS."""
         cross = np.cross(self.orientation[:3], self.orientation[3:])
         return np.asarray(cross / np.linalg.norm(cross), dtype=np.float64)
@@ -45,8 +59,20 @@ class Slice(NamedTuple):
         return f"frame {self.frame}" if self.frame else Path(self.file).name
 
 
-def volumes(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
-    """Slices of a series as volumes: what tells each apart ("" when there is one), and its slices along the normal."""
+class Volume(NamedTuple):
+    """name: what tells it from the others of its series, "" for the only one. slices: along the normal.
+
+    repetitions: how many volumes differ from it in `LOOSE` traits alone, itself included. lack: what others show it lacks.
+    """
+
+    name: str
+    slices: list[Slice]
+    repetitions: int
+    lack: str
+
+
+def volumes(slices: Sequence[Slice]) -> Iterator[Volume]:
+    """Slices of a series as volumes of one echo, component, inversion and orientation each."""
     stacks: list[list[Slice]] = []
     for one in slices:
         stack = next((stack for stack in stacks if _stackable(stack[0], one)), None)
@@ -54,8 +80,12 @@ def volumes(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
             stacks.append([one])
         else:
             stack.append(one)
-    named = [(_kind(stack[0]) if len(stacks) > 1 else "", stack) for stack in stacks]
-    return [(name, in_order(part)) for kind, stack in named for name, part in _split(kind, stack, list(stack[0].traits))]
+    for stack in stacks:
+        parts = list(_split(_kind(stack[0]) if len(stacks) > 1 else "", stack, FIRM))
+        for name, part in parts:
+            repetitions = list(_split(name, part, LOOSE))
+            lack = _lack(part, parts)
+            yield from (Volume(own, in_order(one), len(repetitions), lack) for own, one in repetitions)
 
 
 def in_order(slices: Sequence[Slice]) -> list[Slice]:
@@ -64,19 +94,23 @@ def in_order(slices: Sequence[Slice]) -> list[Slice]:
     return sorted(slices, key=lambda one: float(normal @ one.position))
 
 
+def line_of(slices: Sequence[Slice]) -> tuple[Array, Array]:
+    """Position of the first slice and step from slice to slice, LPS mm, on the straight line that fits all best.
+
+    The step is along the normal, unless rounded direction cosines turn the normal away from where the slices lie.
+    """
+    positions = np.array([one.position for one in slices], dtype=np.float64)
+    count = np.arange(len(slices)) - (len(slices) - 1) / 2
+    step = count @ positions / (float(count @ count) or 1.0)
+    along = float(step @ slices[0].normal) * slices[0].normal
+    if np.linalg.norm(step - along) * len(slices) <= STRAIGHT_MM:
+        step = along
+    return positions.mean(axis=0) + count[0] * step, step
+
+
 def spacing_of(slices: Sequence[Slice]) -> tuple[float, float, float]:
-    """Millimetres from column to column, row to row and, on average, slice to slice; 0 for a single slice."""
-    length = float(slices[0].normal @ np.subtract(slices[-1].position, slices[0].position))
-    return slices[0].pixel_spacing[1], slices[0].pixel_spacing[0], length / max(len(slices) - 1, 1)
-
-
-def affine_of(series: DicomSeries) -> npt.NDArray[np.float64]:
-    """4x4, voxels (column, row, slice) to mm in RAS, from the headers alone."""
-    along, down = np.reshape(series.orientation, (2, 3))
-    lps = np.eye(4)
-    lps[:3, :3] = np.stack([along, down, np.cross(along, down)], axis=1) * series.spacing
-    lps[:3, 3] = series.position
-    return np.asarray(LPS_TO_RAS @ lps)
+    """Millimetres from column to column, row to row and slice to slice; 0 for a single slice."""
+    return slices[0].pixel_spacing[1], slices[0].pixel_spacing[0], float(np.linalg.norm(line_of(slices)[1]))
 
 
 def plane_of(one: Slice) -> str:
@@ -91,15 +125,18 @@ def fault(slices: Sequence[Slice]) -> str:
         return "is a single slice; a volume needs several"
     if min(slices[0].pixel_spacing) <= 0:
         return "has pixels of no size (PixelSpacing); export it again"
-    steps = np.diff([one.position for one in slices], axis=0)
-    gaps = steps @ slices[0].normal
+    places = np.array([one.position for one in slices]) @ slices[0].normal
+    gaps = np.diff(places)
     usual = float(np.median(gaps))
     pairs = list(pairwise(slices))
-    if gaps.min() < ROUNDED_MM or usual < ROUNDED_MM:
+    if places[-1] - places[0] < SAME_PLACE_MM:
+        return f"has all {len(slices)} images at the same place, as a film does; a volume needs several places"
+    if gaps.min() < SAME_PLACE_MM or usual < SAME_PLACE_MM:
         first, second = pairs[int(gaps.argmin())]
         return f"has {first} and {second} at the same place; remove one of them"
-    uneven = np.abs(gaps - usual) > max(UNEVEN * usual, ROUNDED_MM)
-    if uneven.any():
+    start, step = line_of(slices)
+    off = np.abs(places - (start + np.outer(np.arange(len(slices)), step)) @ slices[0].normal).max()
+    if off > min(max(OFF_LINE * usual, OFF_LINE_MM), usual / 10):
         worst = int(np.abs(gaps - usual).argmax())
         first, second = pairs[worst]
         fact = f"{first} and {second} are {gaps[worst]:.4g} mm apart, the others {usual:.4g} mm"
@@ -107,19 +144,66 @@ def fault(slices: Sequence[Slice]) -> str:
         if lost < 1:
             return f"is unevenly spaced: {fact}; resample it to an even spacing"
         return f"lacks {lost} slice{'s' if lost > 1 else ''}: {fact}; send the whole series again"
-    return _shear(slices)
-
-
-def _shear(slices: Sequence[Slice]) -> str:
-    """Whether slices leave the straight line along their normal, as with a tilted gantry."""
-    normal = slices[0].normal
-    along = np.subtract([one.position for one in slices], slices[0].position)
-    drift = np.linalg.norm(along - np.outer(along @ normal, normal), axis=1)
-    length = float(along[-1] @ normal)
-    if drift.max() <= max(DRIFT * length, 0.1):
+    drift, length = _drift(slices), float(places[-1] - places[0])
+    if drift.max() <= max(TILT_MM, TILT * length):
         return ""
     degrees = math.degrees(math.atan2(float(drift[-1]), length))
     return f"is stacked {degrees:.3g} degrees off its slices' normal (gantry tilt); resample it first"
+
+
+def count_doubts(slices: Sequence[Slice], numbers: Collection[int], images: int) -> tuple[str, list[str]]:
+    """Why an even grid is only every other slice of a scan, or "", and what makes one think that slices are missing.
+
+    numbers: of all images of the series; images: how many there are.
+    """
+    first, step = slices[0], spacing_of(slices)[2]
+    lost = _lost(numbers)
+    facts = []
+    if first.between and step > first.between * 1.5 and first.thickness <= first.between * (1 + ROUNDING):
+        facts.append(f"its slices are {step:.4g} mm apart, but {first.between:.4g} mm by SpacingBetweenSlices")
+    elif 2 * len(lost) >= len(numbers) - 1 and 0 < first.thickness < step / 1.9 and not _agree(step, first.between):
+        facts.append(f"its slices are {step:.4g} mm apart, but {first.thickness:.4g} mm thick")
+    inner = [number for number in lost if number > min(numbers)]
+    lacking = lost if not _agree(step, first.between) else [number for number in lost if number not in inner]
+    if lacking:
+        few = ", ".join(map(str, lacking[:3])) + (" ..." if len(lacking) > 3 else "")
+        missing = f"no image has number {few} of {max(numbers)}"
+        if facts:
+            return f"lacks slices: {facts[0]}, and {missing}; send the whole series again", []
+        facts.append(missing)
+    if first.images > images:
+        facts.append(f"it has {images} images, but {first.images} by ImagesInAcquisition")
+    return "", [f"may lack slices: {fact}" for fact in facts]
+
+
+def scaling_doubt(slices: Sequence[Slice]) -> str:
+    """Whether values of a volume's slices cannot be compared, or ""."""
+    kinds = sorted({" ".join(str(word) for word in one.scaling if word) or "none" for one in slices})
+    return (
+        f"has slices of different units or scales ({', '.join(kinds[:3])}): their values may not compare"
+        if len(kinds) > 1
+        else ""
+    )
+
+
+def _agree(step: float, between: float) -> bool:
+    return between > 0 and abs(step / between - 1) < ROUNDING
+
+
+def _lost(numbers: Collection[int]) -> list[int]:
+    """Numbers that are missing from a series counted from 1; none where numbers do not count images."""
+    if not numbers:
+        return []
+    low = min(numbers)
+    lost = sorted(set(range(1 if 1 < low <= 4 else low, max(numbers) + 1)).difference(numbers))
+    return lost if len(lost) <= 3 * len(numbers) else []
+
+
+def _drift(slices: Sequence[Slice]) -> Array:
+    """Millimetres by which slices leave the straight line along their normal."""
+    normal = slices[0].normal
+    along = np.subtract([one.position for one in slices], slices[0].position)
+    return np.asarray(np.linalg.norm(along - np.outer(along @ normal, normal), axis=1))
 
 
 def _stackable(first: Slice, second: Slice) -> bool:
@@ -127,7 +211,7 @@ def _stackable(first: Slice, second: Slice) -> bool:
     if first.size != second.size or (first.frame and first.file != second.file):
         return False
     turned = np.abs(np.subtract(first.orientation, second.orientation)).max() > SAME_DIRECTION
-    return not turned and bool(np.allclose(first.pixel_spacing, second.pixel_spacing, rtol=1e-4))
+    return not turned and bool(np.allclose(first.pixel_spacing, second.pixel_spacing, rtol=SAME_SIZE))
 
 
 def _kind(one: Slice) -> str:
@@ -135,22 +219,36 @@ def _kind(one: Slice) -> str:
 
 
 def _split(name: str, slices: list[Slice], traits: Sequence[str]) -> Iterator[tuple[str, list[Slice]]]:
-    """Only slices at the same place are told apart: acquisition numbers, for one, may change within a volume."""
-    if not traits or not _repeated(slices):
+    """Slices by each trait in turn; by a loose one only where several lie at one place."""
+    if not traits or (traits[0] in LOOSE and not _repeated(slices)):
         yield name, slices
         return
     trait, *others = traits
     parts: dict[Any, list[Slice]] = {}
     for one in slices:
-        parts.setdefault(one.traits[trait], []).append(one)
-    if len(parts) == 1 or min(map(len, parts.values())) < 2:  # a single odd slice is a fault, not a volume
+        parts.setdefault(one.traits.get(trait), []).append(one)
+    counts = [len(part) for part in parts.values()]
+    # A single odd slice is a fault and no volume, and a trait that every slice has for itself tells nothing apart.
+    if len(parts) == 1 or (max(counts) if trait in FIRM else min(counts)) < 2:
         yield from _split(name, slices, others)
         return
     for value, part in parts.items():
-        told = f"{value:g}" if isinstance(value, float) else value
-        yield from _split(f"{name} {trait} {told}".strip(), part, others)
+        text = f"{value:g}" if isinstance(value, float) else value or "none"
+        yield from _split(f"{name} {trait} {text}".strip(), part, others)
 
 
 def _repeated(slices: Sequence[Slice]) -> bool:
     places = {tuple(np.round(one.position, 2)) for one in slices}
     return len(places) < len(slices)
+
+
+def _lack(part: Sequence[Slice], parts: Sequence[tuple[str, Sequence[Slice]]]) -> str:
+    """Whether another echo, component or inversion of the stack shows slices where this part has none."""
+    normal = part[0].normal
+    own = np.array([normal @ one.position for one in part])
+    for name, other in parts:
+        places = {round(float(normal @ one.position), 1) for one in other}
+        missing = sum(np.abs(own - place).min() > 0.2 for place in places)
+        if missing:
+            return f"lacks {missing} slice{'s' if missing > 1 else ''} that {name} has; send the whole series again"
+    return ""

@@ -2,6 +2,7 @@
 """What a derived image takes from its sources. Nothing else is read from them, so nothing else can be passed on."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydicom import Dataset, dcmread
@@ -9,6 +10,8 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import generate_uid
 
 from ...errors import BadInput
+from .headers import UIDS, complete
+from .stream import opened, with_syntax
 
 # Whose image it is and of which study; without a value they are there, but empty. Ages, weights, institutions, operators,
 # histories and procedure steps are not taken.
@@ -25,6 +28,9 @@ CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 REFERENCE = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 # Told of the scanner among the contributing equipment.
 DESCRIPTION = ("Manufacturer", "ManufacturerModelName")
+# What stands in for identifiers that were removed is made of.
+IDENTITY = (*UIDS, "SOPClassUID", "Modality", "PatientID", "PatientName", "StudyDate", "StudyTime", "StudyID", "SeriesNumber",
+            "SeriesDescription")  # fmt: skip
 SEXES = ("M", "F", "O")
 # Where the thickness of slices stands; of the groups of enhanced images no other value is looked at.
 THICKNESS = ("SliceThickness", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -74,9 +80,12 @@ def _code(item: Dataset) -> Dataset | None:
 
 
 def _read(file: str, keywords: Sequence[str]) -> Dataset:
-    asked: list[Any] = list(keywords)
+    asked: list[Any] = [*keywords, *IDENTITY]
     try:
-        return dcmread(file, stop_before_pixels=True, specific_tags=asked)
+        with opened(Path(file)) as stream:
+            dataset = with_syntax(dcmread(stream, stop_before_pixels=True, specific_tags=asked))
+        complete(Path(file), dataset)
+        return dataset
     except OSError as error:
         # without its path, which may name the patient
         fact = f"a file of the series cannot be read again ({error.strerror or 'it is no DICOM now'})"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from scripts.data import LoadVolumesd, find_cases
 from scripts.data.dicom import DicomSeries
-from scripts.data.dicom.choose import choose, weighting
+from scripts.data.dicom.choose import choose, describe, find_studies
+from scripts.data.dicom.words import weighting
 from scripts.errors import BadInput
 from scripts.running import TolerantDataset
 
@@ -33,38 +35,6 @@ def write_study(tmp_path, rng):
         return folders
 
     return write_study
-
-
-@pytest.mark.parametrize(
-    ("description", "word"),
-    [
-        ("Ax T1 post", "t1ce"),
-        ("t1_mprage_sag_p2_iso_KM", "t1ce"),
-        ("AX T1 +C", "t1ce"),
-        ("T1post", "t1ce"),
-        ("3D T1w GAD", "t1ce"),
-        ("SAG MP-RAGE", "t1"),
-        ("Ax 3D FSPGR pre", "t1"),
-        ("T1pre_reg", "t1"),
-        ("AX T1 FLAIR", "t1"),
-        ("T1 SE without contrast", "t1"),
-        ("AX T1 no contrast", "t1"),
-        ("T1 non-contrast", "t1"),
-        ("t1_tse_tra ohne KM", "t1"),
-        ("T1 SANS GADO", "t1"),
-        ("T1 no FS +C", "t1ce"),
-        ("t2_tse_tra", "t2"),
-        ("B Ax T2", "t2"),
-        ("t2_tirm_tra_dark-fluid", "flair"),
-        ("FLAIR_reg", "flair"),
-        ("AX T2 FLAIR FS", "flair"),
-        ("t2*_gre", "swi"),
-        ("ep2d_diff_3scan_trace", "dwi"),
-        ("PD TSE", "pd"),
-    ],
-)
-def test_descriptions_as_radiographers_write_them_are_understood(description, word):
-    assert weighting(replace(SERIES, description=description)) == (word, "by its description")
 
 
 @pytest.mark.parametrize(
@@ -100,14 +70,69 @@ def test_an_original_is_preferred_to_a_reformatted_series():
     assert choose([derived], "t1", {}) == (derived, "by its description")
 
 
+AXIAL = {"position": (0.0, 0.0, 0.0), "orientation": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "plane": "axial"}
+THICK = replace(SERIES, description="t1", number=2, shape=(256, 256, 24), spacing=(0.9, 0.9, 6.0), **AXIAL)
+FINE = replace(THICK, number=3, description="t1 mprage", shape=(176, 256, 256), spacing=(1.0, 1.0, 1.0), plane="sagittal")
+FLAIR = replace(THICK, number=4, description="flair", shape=(320, 320, 22), spacing=(0.7, 0.7, 6.5))
+
+
+@pytest.mark.parametrize(
+    ("worse", "better", "reason"),
+    [
+        (THICK, FINE, "isotropic"),
+        (replace(THICK, shape=(256, 256, 30)), replace(FLAIR, description="t1"), "on the grid of another condition"),
+        (replace(THICK, number=12, plane="coronal"), THICK, "by its plane"),
+        (THICK, replace(THICK, number=7, image_type=("ORIGINAL", "PRIMARY", "M", "NORM")), "normalised (NORM)"),
+        (replace(THICK, description="t1_dixon_W"), replace(THICK, description="t1_dixon_in", number=8), "in phase"),
+    ],
+)
+def test_of_several_that_fit_the_better_is_taken_and_said_in_one_line(worse, better, reason):
+    for study in ([worse, better], [better, worse]):
+        chosen, _ = choose(study, "t1", {}, [[FLAIR]])
+        assert replace(chosen, doubts=()) == better
+        assert chosen.doubts == (f"{better} is taken for t1 and not {worse}: {reason}; series_rules decides otherwise",)
+    assert choose([worse, better], "t1", {"t1": re.escape(worse.label) + "$"})[0] == worse
+
+
+def test_two_conditions_are_chosen_on_one_grid(tmp_path, write_study, rng):
+    write_study(("t1", {}), ("flair", {}))
+    fine = {"StudyInstanceUID": "1.2.3", "PatientID": "other"}
+    thick, other = random_affine(rng, (1.0, 1.0, 5.0)), random_affine(rng, (1.0, 1.0, 6.0))
+    for number, (word, affine) in enumerate([("t1", thick), ("t1 again", other), ("flair", other), ("flair again", thick)]):
+        tags = {"SeriesNumber": number, "SeriesDescription": word, **fine}
+        write_series(tmp_path / f"two{number}", random_voxels(rng), affine, **tags)
+    write_series(tmp_path / "three", random_voxels(rng), thick, SeriesNumber=9, SeriesDescription="t2", **fine)
+    cases = {case["case"]: case["image"] for case in find_cases(tmp_path, ["t2", "t1", "flair"])}
+    assert [str(one) for one in cases["other_20200102"]] == ["series 9 t2", "series 0 t1", "series 3 flair again"]
+
+
+def test_a_film_is_one_line_and_no_candidate(tmp_path, rng):
+    voxels, affine, ids = random_voxels(rng), random_affine(rng), {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3"}
+    for time in range(6):
+        write_series(tmp_path / str(time), voxels, affine, TemporalPositionIdentifier=time + 1, **ids)
+    (study,) = find_studies(tmp_path)[0].values()
+    (line,) = describe(study)
+    assert line.startswith("series 1 t1 (time 1) and 5 more volumes: ") and "is one of 6 volumes in time" in line
+    assert choose(study, "t1", {}) is None
+    assert len(choose(study, "t1", {"t1": "t1"})[0].problem) < 300  # a rule that fits all of a film names a few
+
+
+def test_the_magnitude_of_a_series_is_taken_and_its_phase_is_not(tmp_path, rng):
+    voxels, affine, ids = random_voxels(rng), random_affine(rng), {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3"}
+    for kind in "PM":
+        write_series(tmp_path / kind, voxels, affine, ImageType=["ORIGINAL", "PRIMARY", kind, "ND"], **ids)
+    (case,) = find_cases(tmp_path, ["t1"])
+    assert str(case["image"][0]) == "series 1 t1 (component magnitude)"
+
+
 def test_a_sound_series_is_preferred_to_one_with_a_problem():
     broken, sound = replace(SERIES, description="t1", problem="lacks 1 slice"), replace(SERIES, description="t1", number=2)
     assert choose([broken, sound], "t1", {})[0] == sound
 
 
-def test_a_rule_decides_alone_and_may_name_what_is_doubted():
+def test_a_rule_decides_alone_and_may_name_what_is_excluded():
     plain = replace(SERIES, description="t1", number=1)
-    knee = replace(SERIES, description="special", number=22, doubt="is of KNEE, not of the head")
+    knee = replace(SERIES, description="special", number=22, exclusion="is of KNEE, not of the head")
     assert choose([plain, knee], "t1", {"t1": "^22 "}) == (knee, "rule ^22 ")
     assert choose([plain, knee], "t1", {"t1": "SPECIAL"}) == (knee, "rule SPECIAL")
     assert choose([plain, knee], "t1", {"t1": "absent"}) is None

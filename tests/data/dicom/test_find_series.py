@@ -8,7 +8,13 @@ import pydicom
 import pytest
 from dicom_series import compress, random_affine, random_voxels, write_enhanced, write_series
 from pydicom.data import get_testdata_file
-from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    RawDataStorage,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from scripts.data.dicom import DicomSeries
 from scripts.data.dicom.choose import find_studies
@@ -172,26 +178,28 @@ def test_what_is_no_mr_scan_is_refused_with_its_reason(tmp_path, write, tags, re
 
 
 @pytest.mark.parametrize(
-    ("tags", "doubt"),
+    ("tags", "exclusion"),
     [
         ({"SeriesDescription": "3-plane loc"}, "is a localizer"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "is a localizer"),
         ({"SeriesDescription": "ep2d_diff_ADC"}, "is a derived map or component (adc)"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "is a derived map or component (P)"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]}, "is a derived map or component (PHASE)"),
         ({"BodyPartExamined": "KNEE"}, "is of KNEE, not of the head"),
         ({"SeriesDescription": "location fallback t1"}, ""),
+        ({"ImageType": ["DERIVED", "PRIMARY", "DIXON", "FAT"]}, "is a derived map or component (FAT)"),
+        ({"SeriesDescription": "T2 mapping"}, "is a derived map or component (mapping)"),
     ],
 )
-def test_what_is_hardly_meant_is_doubted(tmp_path, write, tags, doubt):
+def test_what_is_hardly_meant_is_excluded(tmp_path, write, tags, exclusion):
     write(**tags)
-    assert [series.doubt for series in find_series(tmp_path).series] == [doubt]
+    assert [series.exclusion for series in find_series(tmp_path).series] == [exclusion]
 
 
 def test_a_study_of_two_patients_is_refused(tmp_path, write):
     study = generate_uid()
     write("a", StudyInstanceUID=study, PatientID="anna")
     write("b", StudyInstanceUID=study, PatientID="bert")
-    assert problems(tmp_path) == ["is of a study of 2 patients (anna and bert); separate them first"] * 2
+    assert problems(tmp_path) == ["is of a study of 2 patients; separate them first"] * 2
 
 
 def test_a_series_of_two_patients_is_refused(tmp_path, write):
@@ -211,7 +219,7 @@ def test_wherever_the_last_file_is_cut_the_series_is_not_used_without_it(tmp_pat
     if syntax != "explicit":
         compress(last, syntax)
     whole = last.read_bytes()
-    for size in sorted(rng.integers(0, len(whole) - 8, 12)):  # the last 8 bytes may be an empty end mark
+    for size in [0, 128, 130, 132, *sorted(rng.integers(0, len(whole) - 8, 12))]:  # the last 8 bytes may be an empty end mark
         last.write_bytes(whole[:size])
         found = find_series(tmp_path)
         lines = [*found.refused, *(series.problem for series in found.series)]
@@ -233,6 +241,114 @@ def test_a_series_is_the_same_after_json(tmp_path, write):
     write()
     (series,) = find_series(tmp_path).series
     assert DicomSeries.of(json.loads(json.dumps(series.content()))) == series
+
+
+@pytest.mark.parametrize(
+    ("modality", "sop_class", "fact"),
+    [
+        ("MR", RawDataStorage, "is Raw Data, not an MR image"),
+        ("MR", "1.3.46.670589.11.0.0.12.1", "is of a private kind, not an MR image"),
+        ("PR", GrayscaleSoftcopyPresentationStateStorage, "is PR, not MR"),
+        ("MR", SecondaryCaptureImageStorage, "is a secondary capture"),
+    ],
+)
+def test_an_object_of_another_kind_in_a_series_is_set_aside_and_told(tmp_path, write, modality, sop_class, fact):
+    uids = same_series()
+    write("images", **uids)
+    write("other", shape=(12, 10, 1), Modality=modality, SOPClassUID=sop_class, InstanceNumber=99, **uids)
+    scan, other = find_series(tmp_path).series
+    assert (len(scan.files), scan.problem, str(other)) == (8, "", "series 1 t1 (1 of its files)")
+    assert other.problem.startswith(fact)
+
+
+def test_slices_of_one_instance_uid_at_different_places_are_no_copies(tmp_path, write):
+    paths = write()
+    for even, odd in zip(paths[::2], paths[1::2], strict=True):
+        change([odd], SOPInstanceUID=pydicom.dcmread(even).SOPInstanceUID)
+    shutil.copytree(tmp_path / "series", tmp_path / "copies")
+    (series,) = find_series(tmp_path).series
+    assert len(series.files) == 8 and not series.problem
+    assert series.doubts == ("series 1 t1 has images of one SOPInstanceUID at different places; all of them are used",)
+
+
+def test_of_two_copies_the_whole_one_counts(tmp_path, write):
+    broken, *_ = write()
+    shutil.copytree(tmp_path / "series", tmp_path / "whole")
+    broken.write_bytes(broken.read_bytes()[:-20])
+    assert problems(tmp_path) == [""]
+
+
+@pytest.mark.parametrize("keyword", ["PixelSpacing", "Rows", "BitsAllocated"])
+def test_a_tag_that_is_missing_everywhere_is_named_once(tmp_path, write, keyword):
+    for path in write():
+        dataset = pydicom.dcmread(path)
+        del dataset[keyword]
+        dataset.save_as(path)
+    found = find_series(tmp_path)
+    assert [series.problem for series in found.series] == [f"lacks {keyword}; export it again with all its tags"]
+    assert not found.refused
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
+def test_identifiers_that_an_anonymiser_removed_are_stood_in_for(tmp_path, write, keyword):
+    for path in write():
+        dataset = pydicom.dcmread(path)
+        del dataset[keyword]
+        dataset.save_as(path)
+    (series,) = find_series(tmp_path).series
+    assert len(series.files) == 8 and not series.problem and series.study_uid and series.uid
+    assert keyword == "SOPClassUID" or f"lacks {keyword}" in series.doubts[0]
+
+
+def test_no_message_advises_to_delete_a_file(tmp_path, write):
+    for number, content in enumerate([b"", b"MZ" + bytes(126) + b"DICM", bytes(128) + b"DICM" + b"\2\0"]):
+        (tmp_path / f"{number}.dcm").write_bytes(content)
+    (tmp_path / "gone.dcm").symlink_to(tmp_path / "absent")
+    refused = find_series(tmp_path).refused
+    assert len(refused) == 4 and not any("delete" in line for line in refused)
+
+
+def test_files_of_one_fault_are_told_in_one_line_with_their_number(tmp_path):
+    for number in range(18):
+        (tmp_path / f"{number:02d}.dcm").write_bytes(b"")
+    (line,) = find_series(tmp_path).refused
+    assert line.startswith(f"{tmp_path}/00.dcm (and 17 more there): is not DICOM")
+
+
+def test_a_text_named_as_dicom_is_not_held_against_the_scan_beside_it(tmp_path, write):
+    write()
+    (tmp_path / "series" / "readme.dcm").write_text("not DICOM")
+    found = find_series(tmp_path)
+    assert [series.problem for series in found.series] == [""] and len(found.refused) == 1
+
+
+def test_linked_folders_are_followed_and_never_in_a_circle(tmp_path, write):
+    write("archive/s1")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "s1").symlink_to("../archive/s1")
+    (tmp_path / "archive" / "s1" / "back").symlink_to("../../study")
+    (series,) = find_series(tmp_path / "study").series
+    assert len(series.files) == 8
+
+
+def test_two_series_of_one_label_get_labels_that_a_rule_can_tell_apart(tmp_path, write, rng):
+    study, affine = generate_uid(), random_affine(rng)
+    for folder in "ab":
+        write(folder, affine, StudyInstanceUID=study)
+    series = find_series(tmp_path).series
+    assert [one.part for one in series] == [f"uid {one.uid[-8:]}" for one in series] and len({one.label for one in series}) == 2
+
+
+def test_two_enhanced_files_of_one_series_are_told_apart_by_their_names(tmp_path, rng):
+    voxels, affine, uids = random_voxels(rng), np.diag([-1.0, -1, 2, 1]), same_series()
+    for name in "ab":
+        write_enhanced(tmp_path / f"{name}.dcm", voxels, affine, **uids)
+    assert [series.part for series in find_series(tmp_path).series] == ["axial 12x10 file a.dcm", "axial 12x10 file b.dcm"]
+
+
+def test_records_of_0_6_0_are_still_read():
+    old = {"files": ["a"], "uid": "1", "study_uid": "2", "patient_id": "p", "doubt": "is a localizer"}
+    assert DicomSeries.of(old).exclusion == "is a localizer"
 
 
 def test_a_file_that_is_dicom_only_by_name_is_refused(tmp_path, write):

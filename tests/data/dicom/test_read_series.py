@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 
 from scripts.data.dicom.find import find_series
 from scripts.data.dicom.read import read_series
-from scripts.data.dicom.slices import affine_of
+from scripts.data.dicom.series import affine_of
 from scripts.data.volumes import LoadVolumesd, read_volume
 from scripts.errors import BadInput
 
@@ -145,6 +145,91 @@ def test_compression_does_not_change_the_voxels(tmp_path, rng, syntax):
     series = the_series(tmp_path)
     assert not series.problem
     np.testing.assert_array_equal(read_series(series)[0], voxels)
+
+
+def with_overlay(path):
+    """A bit above the twelve that are stored, as old scanners keep overlays in."""
+    dataset = pydicom.dcmread(path)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    pixels = np.frombuffer(dataset.PixelData, "<u2").copy()
+    pixels[:17] |= 0x8000
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_bits_above_those_stored_are_masked(tmp_path, rng, kind):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    paths = write_series(tmp_path, voxels, affine) if kind == "classic" else [write_enhanced(tmp_path / "one", voxels, affine)]
+    for path in paths:
+        with_overlay(path)
+    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], voxels)
+
+
+def test_signed_pixels_of_twelve_bits_keep_their_sign(tmp_path, rng):
+    values = rng.integers(-2048, 2048, (12, 10, 8))
+    stored = (values & 0xFFF).astype(np.uint16)  # the four bits above are empty
+    write_series(tmp_path, stored, random_affine(rng), PixelRepresentation=1, BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], values)
+
+
+def test_monochrome1_is_inverted_within_its_own_range_and_told(tmp_path, rng):
+    voxels = random_voxels(rng)
+    write_series(tmp_path, 4000 - voxels, random_affine(rng), PhotometricInterpretation="MONOCHROME1")
+    series = the_series(tmp_path)
+    np.testing.assert_array_equal(read_series(series)[0], voxels - voxels.min())
+    assert "is MONOCHROME1" in series.doubts[0]
+
+
+@pytest.mark.parametrize(
+    ("padding", "tags"),
+    [
+        (4095, {"PixelPaddingValue": 4095}),
+        (0, {"PixelPaddingValue": 0}),
+        (4090, {"PixelPaddingValue": 4085, "PixelPaddingRangeLimit": 4095}),
+        (64536, {"PixelPaddingValue": -1000, "PixelRepresentation": 1}),
+    ],
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_far_from_tissue_becomes_the_background(tmp_path, rng, padding, tags, photometric):
+    voxels = rng.integers(1000, 4000, (12, 10, 8)).astype(np.uint16)
+    padded = rng.random(voxels.shape) < 0.3
+    given = {"RescaleSlope": "2", "RescaleIntercept": "-7", "PhotometricInterpretation": photometric}
+    write_series(tmp_path, np.where(padded, np.uint16(padding), voxels), random_affine(rng), **given, **tags)
+    rest = 2.0 * voxels - 7
+    expected = rest[~padded].max() - rest if photometric == "MONOCHROME1" else rest
+    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], np.where(padded, expected[~padded].min(), expected))
+
+
+def test_padding_that_is_background_already_stays_as_dcm2niix_leaves_it(tmp_path, rng):
+    voxels = random_voxels(rng)
+    voxels[:3] = 0
+    voxels[3:] += 1
+    write_series(tmp_path, voxels, random_affine(rng), PixelPaddingValue=0)
+    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], voxels)
+
+
+def test_an_enhanced_file_with_a_private_dimension_is_read(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    dimension = pydicom.Dataset()
+    dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = 0x2005140B, 0x2005140F  # Philips
+    dimension.DimensionIndexPrivateCreator = "Philips MR Imaging DD 005"
+    write_enhanced(tmp_path / "one", voxels, affine, DimensionIndexSequence=[dimension])
+    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], voxels)
+
+
+@pytest.mark.parametrize(
+    "tags", [{"PixelSpacing": lambda k: ["1.2", "1.00001"] if k == 3 else ["1.2", "1"]}, {"EchoTime": None}]
+)
+def test_what_the_headers_promise_is_read(tmp_path, rng, tags):
+    """Doctor and reader share one set of tolerances."""
+    voxels, affine = random_voxels(rng), random_affine(rng, (1.0, 1.2, 3.0))
+    places = [[float(x) for x in ([-1, -1, 1] * (affine @ [0, 0, k, 1])[:3]).round(1)] for k in range(8)]
+    write_series(tmp_path, voxels, affine, ImagePositionPatient=lambda k: places[k], **tags)
+    series = the_series(tmp_path)
+    assert not series.problem
+    np.testing.assert_array_equal(read_series(series)[0], voxels)
+    np.testing.assert_allclose(affine_of(series), affine, atol=0.087)  # mm: 0.05 in each direction
 
 
 def test_a_series_loads_as_the_nifti_file_of_it_does(tmp_path, rng):
