@@ -43,10 +43,16 @@ CASES = arg("--max-cases", type=int, metavar="N", help="the first so many (defau
 BLOCK = arg("--block", type=int, nargs=3, metavar="N", help="voxels averaged along each axis")
 SIZE = arg("--size", metavar="NAME", help="network preset (default: compact)")
 SPLIT = arg("--split", choices=["all", "train", "val"], help="default: val")
+CHOICE = (
+    arg("--bids-filter", type=_mapping, metavar="JSON", help="""which of several scans, as '{"acq": "mprage", "run": 1}'"""),
+    arg("--resample", action="store_true", help="bring conditions on other grids onto that of the first"),
+    arg("--register", action="store_true", help="move them rigidly onto the first as well"),
+)
 CONFIG = (
     arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution)"),
     arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path (docs/configs.md)"),
     arg("--keep-ids", action="store_true", help="name cases from DICOM by patient ID and date (docs/dicom.md#privacy)"),
+    *CHOICE,
     arg("--set", dest="settings", action="append", metavar="KEY=VALUE", help="any id of the configs; may be repeated"),
 )
 RUN = (
@@ -64,8 +70,8 @@ GROUPS = {
             (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN)),
         "doctor": Command(
             "say what a folder holds, what would be used and what is wrong", "data.doctor:doctor",
-            (SOURCE, arg("--task", nargs="+", metavar="NAME", help="conditions (default: t1)"),
-            arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"))),
+            (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: super_resolution)"),
+            arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"), *CHOICE)),
         "report": Command(
             "a page for every case of a run and one for all, to look at offline", "report:report",
             (arg("run_dir", help="folder of a restore or evaluate"),
