@@ -31,6 +31,11 @@ def one_line(error: BaseException) -> str:
     return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
+def named(case: str, line: str) -> str:
+    """The line with the case's name before it, unless it begins so."""
+    return line if line.startswith(f"case {case}:") else f"case {case}: {line}"
+
+
 def listed(items: Sequence[str], separator: str = ", ", *, most: int = 6) -> str:
     """The first of some items, and how many more there are."""
     more = [f"and {len(items) - most} more"] if len(items) > most else []

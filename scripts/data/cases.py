@@ -76,7 +76,7 @@ def find_cases(
         reasons = _reasons(everything, taken, asked)
         bad = {file.path: lines[case] for case in lines for m in asked for file in cases[case][m]}
     else:
-        complete, bad, words = _from_dicom(root, splits, asked, series_rules or {}, identifiers)
+        complete, bad, words = _from_dicom(root, splits, asked, series_rules or {}, identifiers, refused=refused)
         lines, reasons = {}, {}
         if not complete:
             _nothing_found(root, asked, files)
@@ -158,27 +158,28 @@ def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> N
 
 
 def _from_dicom(
-    root: Path, split: Split, asked: Sequence[str], rules: Mapping[str, str], identifiers: str | Path | None
+    root: Path, split: Split, asked: Sequence[str], rules: Mapping[str, str], identifiers: str | Path | None, *, refused: bool
 ) -> tuple[dict[str, dict[str, DicomSeries]], dict[Path, str], set[str]]:
     """The series of complete cases, empty where there is no DICOM, why files cannot be read, and words that nobody may see."""
     from .dicom.choose import choose_cases, find_studies  # needs pydicom, which MONAI Label pins to an older version
 
-    studies, refused = find_studies(root)
+    studies, unread = find_studies(root)
     taken = split.take(studies) if studies else []
-    bad, words = {Path(path): why for path, _, why in (line.partition(": ") for line in refused)}, set[str]()
+    bad, words = {Path(path): why for path, _, why in (line.partition(": ") for line in unread)}, set[str]()
     if identifiers is not None:
         words, names = words_of(studies), Identifiers(identifiers).names(studies)
         taken = [names[case] for case in taken]
         studies = {names[case]: [anonymous(one, words) for one in study] for case, study in studies.items()}
-        refused = [hide(f"{Path(file).name}: {fact}", words) for file, _, fact in (line.partition(": ") for line in refused)]
-    if refused and not studies:
-        raise BadInput(f"{refused[0]}{f' (and {len(refused) - 1} more)' if len(refused) > 1 else ''}")
-    for line in refused:
+        unread = [hide(f"{Path(file).name}: {fact}", words) for file, _, fact in (line.partition(": ") for line in unread)]
+    if unread and not studies:
+        raise BadInput(f"{unread[0]}{f' (and {len(unread) - 1} more)' if len(unread) > 1 else ''}")
+    for line in unread:
         logger.warning("%s", line)
     if not isinstance(rules, Mapping):
         raise BadInput(f"series_rules: {rules} names no modalities; see docs/dicom.md#which-series")
     rules = {modality_of(word): str(rule) for word, rule in rules.items()}
-    chosen = choose_cases(root, {case: studies[case] for case in taken}, asked, rules) if studies else {}
+    of_split = {case: studies[case] for case in taken}
+    chosen = choose_cases(root, of_split, asked, rules, refused=refused) if studies else {}
     return chosen, bad, words
 
 

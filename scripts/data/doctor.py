@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a folder holds, what each file or series would be used for, and what is wrong with the rest; reads headers only."""
+"""What a folder holds, what each file or series would be used for, and what is wrong with the rest."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput
+from ..errors import BadInput, named
 from .advice import SUPER_RESOLUTION, Expectation, Grid, asked_of, plan
 from .cases import ERROR, find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, describe, find_studies
 from .dicom.series import affine_of
 from .folder import summary
-from .read import checked_header
+from .read import checked_header, read_source
 
 
 def doctor(
@@ -25,7 +25,7 @@ def doctor(
 
     task: as configs/task_NAME.yaml, or conditions alone, of which nothing is to be restored. rules: `series_rules` of the
     configs, as pairs; bids_filter: as there; resample, register: as `restore` would be told. Raises BadInput when no case could
-    be used.
+    be used, SystemExit with 2 when some could not.
     """
     asked, expected = asked_of(task)
     expected = expected._replace(resample=resample or register)
@@ -43,7 +43,9 @@ def doctor(
     usable = reasons.count("")
     print(f"{usable} of {len(cases)} cases can be used")
     if not usable:
-        raise BadInput(next(filter(None, reasons)))
+        raise BadInput(next(named(entry["case"], reason) for entry, reason in zip(cases, reasons, strict=True)))
+    if usable < len(cases):
+        raise SystemExit(2)  # as the run would end
 
 
 @contextmanager
@@ -80,20 +82,14 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expe
     """Print what a case is made of; why it cannot be used, or ""."""
     try:
         way = plan(case, [(str(source), _grid(source)) for source in sources.values()], expected)
+        doubts = [f"{word}: {line}" for word, source in sources.items() for line in read_source(source).doubts]
     except BadInput as error:
         print(f"  case {case} cannot be used: {error}")
         return str(error)
-    print(f"  case {case}: {', '.join(f'{word} is {source}' for word, source in sources.items())}")
-    doubts = [f"{word}: {line}" for word, source in sources.items() for line in _doubts(source)]
+    print(f"  case {case}: {', '.join(f'{word} is {source}' for word, source in sources.items())}", flush=True)
     for line in (*doubts, *way.doubts, *(f"{Path(source).name} will be resampled onto the first" for source in way.displaced)):
         print(f"    {line}")
     return ""
-
-
-def _doubts(source: str | DicomSeries) -> Sequence[str]:
-    if isinstance(source, DicomSeries):
-        return source.doubts
-    return checked_header(Path(source).expanduser()).doubts
 
 
 def _grid(source: str | DicomSeries) -> Grid:

@@ -14,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from ..errors import BadInput
 
 Affine = npt.NDArray[np.floating]
+Volume = npt.NDArray[np.float32]
 
 GRID_TOLERANCE_MM = 0.01  # between corner voxels of one grid: scanners and converters round positions to two decimals
 FORMS_APART = 0.5  # of the smallest voxel side; the quaternions of a qform in float32 lose up to 0.1 mm at a head's edge
@@ -23,7 +24,11 @@ VOXEL_MM = (0.01, 50.0)  # of a side: what lies outside is in other units than i
 MOST_VOXELS = 2**29  # 813 a side; 2 GB in float32, before anything is computed
 DEFLATE_RATIO = 1032  # the most that DEFLATE can gain (RFC 1951): a match of 258 bytes in 2 bits
 LARGE, LARGE_RATIO = 5e8, 100  # bytes; no scan of this size gains more, and label maps of it are rare
+AROUND, FEW = 0.5, 0.1  # shares of the six faces: of what lies around a head, and of a value far from tissue
+DARKER, SLIGHT = 0.01, 0.05  # share of voxels that are outliers at either end; share of the bright end negative by accident
+FAR = 2.0  # ranges of tissue below which there is no natural darkness
 UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's spatial codes: metre, millimetre, micrometre; 0 does not say
+HOLES = "holds NaN or infinite voxels; replace them, for example by the background value"
 SIDES_UNKNOWN = "does not say where the head lies: left and right are unknown and may be swapped"
 
 
@@ -107,6 +112,65 @@ def of_nifti(file: Path, header: Any, shape: Sequence[int]) -> tuple[list[str], 
         return lines, unit, (sform, qform)
     fact = f"its sform (code {sform}) and qform (code {qform}) lie up to {distance * unit:.3g} mm apart; the sform counts"
     return [*lines, fact], unit, (sform, 0)
+
+
+def of_voxels(source: str, voxels: Volume, *, constant: bool = False) -> tuple[Volume, list[str]]:
+    """A volume (H, W, D) whose background is a number near its tissue, and what is to be told of that.
+
+    Raises BadInput for voxels without a value that are not around the head, or, unless it may be `constant`, one value only.
+    """
+    lines = []
+    if (outside := np.isnan(voxels)).any():
+        if not background_alone(outside):
+            raise BadInput(f"{source}: {HOLES}")
+        value = min(float(voxels[~outside].min()), 0.0)
+        voxels = np.where(outside, np.float32(value), voxels)
+        lines.append(f"its background is NaN; taken as {value:g}")
+    low, high = float(voxels.min()), float(voxels.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise BadInput(f"{source}: {HOLES}")
+    if constant:
+        return voxels, lines
+    if low == high:
+        raise BadInput(f"{source}: every voxel is {low:g}; there is nothing to learn from or translate")
+    if (far := far_background(voxels)) is not None:
+        common, value = far
+        voxels = np.where(voxels == common, np.float32(value), voxels)
+        lines.append(f"its background is {common:g}, far from its tissue; taken as {value:g}")
+    return voxels, lines
+
+
+def far_background(voxels: Volume) -> tuple[float, float] | None:
+    """A value around the head that is no darkness, as -1000 or 4095, and what to take it for; None where there is none.
+
+    voxels: (H, W, D). The value is that of many voxels of the faces, and above nearly all others, or negative: a whole number
+    where the others are not, or below them by more than their range twice. A normalised scan's darkness is neither.
+    """
+    faces = _faces(voxels)
+    values, counts = np.unique(faces, return_counts=True)
+    common = float(values[counts.argmax()])
+    others = voxels[voxels != common]
+    if common == 0 or not others.size or counts.max() / faces.size < FEW:
+        return None
+    ranks = [max(int(share * others.size), 1) - 1 for share in (DARKER, 1 - DARKER)]
+    low, high = (float(value) for value in np.partition(others, ranks)[ranks])
+    magnitude = low >= -SLIGHT * high  # no less than zero, but for what resampling leaves
+    below = common < 0 and ((magnitude and common.is_integer()) or low - common > FAR * (high - low))
+    return (common, min(low, 0.0)) if below or common > high else None
+
+
+def background_alone(outside: npt.NDArray[np.bool_]) -> bool:
+    """Whether voxels (H, W, D) are most of the faces and reach them everywhere: around the head, not holes in it."""
+    from scipy import ndimage  # takes a moment to import
+
+    regions, _ = ndimage.label(outside)
+    at_faces = _faces(regions)
+    return bool((at_faces > 0).mean() > AROUND) and set(np.unique(regions)) <= {0, *np.unique(at_faces)}
+
+
+def _faces(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Voxels of the six faces of (H, W, D)."""
+    return np.concatenate([np.moveaxis(voxels, axis, 0)[[0, -1]].ravel() for axis in range(3)])
 
 
 def _qform(header: Any) -> Affine | None:

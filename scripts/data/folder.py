@@ -89,7 +89,8 @@ def summary(content: Mapping[str, Any]) -> str:
     told = [f"{group['count']} {group['reason']}" for group in content["left_out"][:REASONS_IN_LINE]]
     more = [f"{len(content['left_out']) - len(told)} further reasons"] if len(content["left_out"]) > len(told) else []
     left = f"; left out: {', '.join([*told, *more])}" if told else ""
-    return f"{content['used']} files used, {sum(group['count'] for group in content['refused'])} refused{left}"
+    used, refused = content["used"], sum(group["count"] for group in content["refused"])
+    return f"{used} file{'s' * (used != 1)} used, {refused} refused{left}"
 
 
 def _by_name(path: Path) -> str:

@@ -1,16 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a file of a volume: its header alone, as the doctor does, or with its voxels. Nothing here waits for PyTorch."""
+"""Reading a volume of any format, its header alone or with its voxels. Nothing here waits for PyTorch."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadInput
-from .doubts import by, check_size, of_affine
+from .dicom import DicomSeries
+from .dicom.series import affine_of
+from .doubts import Affine, Volume, by, check_size, of_affine, of_voxels
 from .formats import Opened, format_of, parts
 
 SMALLEST_SIDE = 5  # of a volume, in voxels
+
+
+class Scan(NamedTuple):
+    """Voxels (H, W, D) as they are stored, affine (4, 4) to mm in RAS, codes of sform and qform for the result, doubts."""
+
+    voxels: Volume
+    affine: Affine
+    codes: tuple[int, int]
+    doubts: list[str]
+
+
+def read_source(source: str | Path | DicomSeries, *, constant: bool = False) -> Scan:
+    """A file or a series. Raises BadInput when it is missing, damaged, of no use or, unless `constant`, the same everywhere."""
+    if isinstance(source, DicomSeries):
+        scan = Scan(_read_dicom(source), affine_of(source), (1, 1), [*source.doubts])
+    else:
+        voxels, header = read_file(Path(source).expanduser())
+        scan = Scan(voxels, header.affine, header.codes, [*header.doubts])
+    voxels, doubts = of_voxels(str(source), scan.voxels, constant=constant)
+    return scan._replace(voxels=voxels, doubts=[*scan.doubts, *doubts])
 
 
 def checked_header(file: Path) -> Opened:
@@ -47,6 +71,13 @@ def read_file(file: Path) -> tuple[npt.NDArray[np.float32], Opened]:
         return opened.voxels().reshape(opened.shape), opened
     except Exception as error:  # a damaged file fails in as many ways as there are compressions
         raise _unreadable(file, error) from error
+
+
+def _read_dicom(series: DicomSeries) -> Volume:
+    from .dicom.find import too_small
+    from .dicom.read import read_series  # needs pydicom, which MONAI Label pins to an older version
+
+    return read_series(replace(series, problem=series.problem or too_small(series)))
 
 
 def _unreadable(file: Path, error: Exception) -> BadInput:

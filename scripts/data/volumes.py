@@ -4,9 +4,7 @@
 import itertools
 import json
 import logging
-import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,12 @@ from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
-from ..errors import BadInput
 from ..measurement.degradations import Degradation
-from ..measurement.intensity import background, background_alone, far_background
+from ..measurement.intensity import background
 from .advice import Expectation, Grid, Plan, plan
 from .dicom import DicomSeries
 from .formats import stem
-from .read import read_file
+from .read import read_source
 
 logger = logging.getLogger(__name__)
 orientations: Any = nib.orientations  # has no types
@@ -141,22 +138,16 @@ def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> 
     Raises BadInput when it is missing, unreadable, damaged, not 3D, smaller than 5 voxels a side, not finite within the head,
     or, unless it may be `constant`, the same everywhere.
     """
-    codes, told = (1, 1), list(source.doubts) if isinstance(source, DicomSeries) else []
-    if isinstance(source, DicomSeries):
-        volume = _read_dicom(source)
-    else:
-        voxels, header = read_file(Path(source).expanduser())
-        volume, codes, told = make_volume(torch.from_numpy(voxels)[None], header.affine, {}), header.codes, [*header.doubts]
-    volume, further = _sound(source, volume, constant)
-    affine = np.asarray(volume.affine)
+    voxels, affine, codes, doubts = read_source(source, constant=constant)
+    volume = make_volume(torch.from_numpy(voxels)[None], affine, {})
     in_ras: Any = Orientation(axcodes="RAS", labels=None)(volume)
     meta = {
         "filename_or_obj": str(source),
         "source_axcodes": "".join(orientations.aff2axcodes(affine)),
-        "source_affine": affine,
+        "source_affine": np.asarray(affine, dtype=np.float64),
         "grid_shape": list(in_ras.shape[1:]),
         "xform_codes": json.dumps(codes),
-        "doubts": json.dumps([*told, *further]),
+        "doubts": json.dumps(doubts),
     }
     if isinstance(source, DicomSeries):
         meta["dicom_files"] = json.dumps(source.files)
@@ -219,32 +210,3 @@ def _dicom_files(volumes: Sequence[MetaTensor]) -> dict[str, str]:
     """Those of all conditions, the first one's first; a string survives the collation of a batch."""
     lists = [json.loads(volume.meta.get("dicom_files", "[]")) for volume in volumes]
     return {"dicom_files": json.dumps(list(itertools.chain(*lists)))} if lists[0] else {}
-
-
-def _read_dicom(series: DicomSeries) -> MetaTensor:
-    from .dicom.find import too_small
-    from .dicom.read import read_series  # needs pydicom, which MONAI Label pins to an older version
-
-    return read_series(replace(series, problem=series.problem or too_small(series)))
-
-
-def _sound(source: str | Path | DicomSeries, volume: MetaTensor, constant: bool) -> tuple[MetaTensor, list[str]]:
-    """A volume whose background is a number near its tissue, and what is to be told of it. Raises BadInput for holes."""
-    voxels, lines = volume.as_tensor(), []
-    outside = voxels.isnan()
-    if outside.any():
-        if not (background_alone(outside[0]) and voxels[~outside].isfinite().all()):
-            raise BadInput(f"{source}: holds NaN or infinite voxels; replace them, for example by the background value")
-        value = min(float(voxels[~outside].min()), 0.0)
-        voxels = voxels.masked_fill(outside, value)
-        lines.append(f"its background is NaN; taken as {value:g}")
-    low, high = float(voxels.min()), float(voxels.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise BadInput(f"{source}: holds NaN or infinite voxels; replace them, for example by the background value")
-    if low == high and not constant:
-        raise BadInput(f"{source}: every voxel is {low:g}; there is nothing to learn from or translate")
-    if not constant and (far := far_background(voxels[0])) is not None:
-        common, value = far
-        voxels = torch.where(voxels == common, value, voxels)
-        lines.append(f"its background is {common:g}, far from its tissue; taken as {value:g}")
-    return make_volume(voxels, volume.affine, volume.meta), lines

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import diffusion
-from ..errors import BadInput
+from ..errors import BadInput, named
 from ..files import read_json, whole, write_json
 from ..report.nfe_figure import ONE_STEP, curve_figure
-from ..running.case_evaluator import named
 from ..running.workflow import config_files, load_config
 from ..tables.cells import cells
 from ..tables.columns import FID, MMD, MMD_BIAS, NAME, NFE, PSNR, SECONDS, SSIM, N

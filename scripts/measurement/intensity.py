@@ -5,15 +5,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 SPAN = 1.5  # the condition's range maps to [-1, 0.5]: a restored detail may be brighter than any block average
 USUAL, DARKER = 0.5, 0.01  # shares of faces that are background, and of voxels that may lie below it
-FEW, SLIGHT = 0.1, 0.05  # share of faces that a value far from tissue has at least; what is negative by accident
-FAR = 2.0  # ranges of tissue below which there is no natural darkness
 PERCENTILE = 0.999  # of the foreground; a single bright vessel must not set the scale
 
 
@@ -73,27 +69,3 @@ def intensity_range(volume: Tensor) -> IntensityRange:
     high = bright_end(volume, low)
     shape = (*low.shape, 1, 1, 1)
     return IntensityRange(low.view(shape), high.view(shape))
-
-
-def far_background(volume: Tensor) -> tuple[float, float] | None:
-    """A value around the head that is no darkness, as -1000 or 4095, and what to take it for; None where there is none.
-
-    volume: (H, W, D). The value is that of many voxels of the faces, and above nearly all others, or negative: a whole number
-    where the others are not, or below them by more than their range twice. A normalised scan's darkness is neither.
-    """
-    faces = _faces(volume)
-    common = float(faces.mode().values)
-    others = volume[volume != common]
-    if common == 0 or not others.numel() or float((faces == common).float().mean()) < FEW:
-        return None
-    low, high = (float(others.kthvalue(max(int(share * others.numel()), 1)).values) for share in (DARKER, 1 - DARKER))
-    magnitude = low >= -SLIGHT * high  # no less than zero, but for what resampling leaves
-    below = common < 0 and ((magnitude and common.is_integer()) or low - common > FAR * (high - low))
-    return (common, min(low, 0.0)) if below or common > high else None
-
-
-def background_alone(outside: Tensor) -> bool:
-    """Whether voxels (H, W, D, bool) are most of the faces and reach them everywhere: around the head, not holes in it."""
-    regions, _ = ndimage.label(outside.cpu().numpy())
-    at_faces = _faces(torch.from_numpy(regions))
-    return bool((at_faces > 0).float().mean() > USUAL) and set(np.unique(regions)) <= {0, *at_faces.unique().tolist()}

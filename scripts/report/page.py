@@ -10,9 +10,9 @@ from string import Template
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from ..errors import named
 from ..evaluation.metrics import heading
 from ..measurement import Task
-from ..running.case_evaluator import named
 from .figures import box_plot, calibration, histogram
 from .slices import Look, Plane, looks, planes
 from .volumes import CaseVolumes

@@ -12,7 +12,7 @@ from monai.engines.utils import default_prepare_batch
 from torch.utils.data import Dataset
 
 from ..data.cases import ERROR
-from ..errors import one_line
+from ..errors import named, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +34,6 @@ class TolerantDataset(Dataset[dict[str, Any]]):
             return dict(self.transform(case))
         except Exception as error:
             return {"case": case.get("case", str(index)), ERROR: one_line(error)}
-
-
-def named(case: str, line: str) -> str:
-    """The line with the case's name before it, unless it begins so."""
-    return line if line.startswith(f"case {case}:") else f"case {case}: {line}"
 
 
 def _doubts(image: Any) -> list[str]:

@@ -10,7 +10,9 @@ import pytest
 
 from scripts import bundle_root
 from scripts.__main__ import main
+from scripts.data.cases import find_cases
 from scripts.data.doctor import doctor
+from scripts.errors import BadInput
 
 sys.path.insert(0, str(Path(__file__).parent / "dicom"))
 from dicom_series import random_affine, random_voxels, write_series
@@ -94,7 +96,9 @@ def test_dicom_beside_nifti_files_is_said_to_be_unused(tmp_path, write, rng, cap
 def test_a_folder_of_nifti_files_is_examined_too(tmp_path, rng, capsys):
     for name, shape in (("a_t1", (9, 8, 7)), ("b_t1", (9, 8, 2))):
         nib.save(nib.Nifti1Image(rng.normal(size=shape), np.eye(4)), tmp_path / f"{name}.nii.gz")
-    assert main(["doctor", str(tmp_path), "--task", "t1"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(tmp_path), "--task", "t1"])
+    assert ended.value.code == 2
     out = capsys.readouterr().out
     assert "case a: t1 is" in out and "case b cannot be used: " in out and "at least 5 voxels a side" in out
     (tmp_path / "a_t1.nii.gz").unlink()
@@ -106,7 +110,8 @@ def test_it_answers_at_once_and_imports_nothing_that_computes(kind, tmp_path, wr
     if kind == "DICOM":
         write(0, "t1")
     if kind == "NIfTI":
-        nib.save(nib.Nifti1Image(np.ones((9, 9, 9), dtype=np.float32), np.diag([4.0, 4.0, 4.0, 1.0])), tmp_path / "a_t1.nii.gz")
+        voxels = np.arange(729, dtype=np.float32).reshape(9, 9, 9)
+        nib.save(nib.Nifti1Image(voxels, np.diag([4.0, 4.0, 4.0, 1.0])), tmp_path / "a_t1.nii.gz")
     ours = "import sys; from scripts.__main__ import main; main(['doctor', sys.argv[1], '--task', 't1']); print(*sys.modules)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-c", ours, tmp_path]
@@ -115,3 +120,27 @@ def test_it_answers_at_once_and_imports_nothing_that_computes(kind, tmp_path, wr
     assert "no case with t1" in ended.stderr if kind == "nothing" else "1 of 1 cases can be used" in ended.stdout
     assert not {"torch", "monai", "highdicom", "ignite", "matplotlib"} & set(ended.stdout.split())
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5  # of computing: a busy machine may wait
+
+
+def test_voxels_are_read_and_their_damage_and_doubts_told(tmp_path, rng, capsys):
+    voxels = rng.uniform(1, 9, (9, 8, 7)).astype(np.float32)
+    for name in ("a_t1.nii.gz", "b_t1.nii.gz"):
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / name)
+    damaged = bytearray((tmp_path / "a_t1.nii.gz").read_bytes())
+    damaged[len(damaged) // 2] ^= 16
+    (tmp_path / "a_t1.nii.gz").write_bytes(damaged)
+    voxels[0], voxels[:, 0], voxels[:, :, 0], voxels[-1], voxels[:, -1], voxels[:, :, -1] = [np.nan] * 6
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "b_t1.nii.gz")
+    with pytest.raises(SystemExit):
+        main(["doctor", str(tmp_path), "--task", "t1"])
+    out = capsys.readouterr().out
+    assert "case a cannot be used: " in out and "cannot be read as NIfTI" in out
+    assert "t1: its background is NaN; taken as 0" in out
+
+
+def test_a_study_that_cannot_be_used_is_a_refused_case_and_not_the_end(tmp_path, write):
+    write(1, "t1", skip=(2,))
+    with pytest.raises(BadInput, match="lacks 1 slice"):
+        find_cases(tmp_path, ["t1"])
+    (case,) = find_cases(tmp_path, ["t1"], refused=True)
+    assert "lacks 1 slice" in case["image"][0].problem

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.data.doubts import distance_mm
+from scripts.data.doubts import background_alone, distance_mm, far_background
 from scripts.data.read import checked_header
 from scripts.data.volumes import LoadVolumesd, read_volume
 from scripts.data.write import SaveVolumed
@@ -236,3 +236,37 @@ def test_the_distance_of_two_affines_is_that_of_their_farthest_corner():
     turned = np.diag([1.0, 1, 1, 1])
     turned[:2, :2] = [[0, -1], [1, 0]]
     assert distance_mm(np.eye(4), turned, (4, 4, 9)) == pytest.approx(6)  # (3, 3) goes to (-3, 3)
+
+
+def cube(seed):
+    """Tissue of 50 to 150 in the middle of nothing."""
+    volume = np.zeros((12, 12, 12), dtype=np.float32)
+    volume[3:9, 3:9, 3:9] = 50 + 100 * np.random.default_rng(seed).random((6, 6, 6), dtype=np.float32)
+    return volume
+
+
+@pytest.mark.parametrize(("around", "scale", "shift"), [(0, 1, 0), (-300.5, 7, -300.5), (-0.6, 0.02, -0.6), (400, 1, 400)])
+def test_the_darkness_around_a_head_is_near_its_tissue_on_any_scale(around, scale, shift, seed):
+    volume = scale * cube(seed) + shift
+    assert volume.min() == pytest.approx(around)
+    assert far_background(volume) is None
+
+
+@pytest.mark.parametrize("far", [-1000.0, -50000.0, 4095.0])
+def test_a_value_far_from_tissue_is_told_and_what_to_take_it_for(far, seed):
+    volume = cube(seed)
+    assert far_background(np.where(volume > 0, volume, far)) == (far, 0)
+    normalised = (volume - 100) / 30
+    wanted = np.sort(normalised[volume > 0])[1]  # of 216 the two darkest are 1 %
+    common, value = far_background(np.where(volume > 0, normalised, far))
+    assert common == far and value == pytest.approx(float(wanted))
+
+
+def test_holes_and_single_corners_are_not_what_lies_around(seed):
+    around = cube(seed) == 0
+    assert background_alone(around)
+    around[5, 5, 5] = True
+    assert not background_alone(around)
+    corner = np.zeros_like(around)
+    corner[0, 0, 0] = True
+    assert not background_alone(corner)

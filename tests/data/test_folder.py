@@ -69,7 +69,7 @@ def test_the_account_stays_with_a_part_of_the_cases_and_is_bounded(tmp_path):
     groups = cases.files["left_out"]
     assert groups[0]["count"] == 30 and len(groups[0]["files"]) == 20
     assert len(groups) == 51 and sum(group["count"] for group in groups) == 90
-    assert summary(cases.files).startswith("1 files used, 0 refused; left out: 30 no volume (.txt), ")
+    assert summary(cases.files).startswith("1 file used, 0 refused; left out: 30 no volume (.txt), ")
 
 
 def test_a_failed_case_moves_its_files_to_the_refused(tmp_path):

@@ -68,12 +68,14 @@ def test_doubts_stand_with_their_case_and_on_its_page(weights, image, tmp_path):
     assert "<h2>Doubts</h2>" not in (out / "sound" / "report.html").read_text()
 
 
-def test_the_doctor_says_the_same_of_headers(image, tmp_path, capsys):
+def test_the_doctor_says_the_same(image, tmp_path, capsys):
     image.set_qform(image.affine, 0)
     image.set_sform(image.affine, 0)
     save(image, tmp_path / "a_t1.nii", tmp_path / "b_t1.nii", tmp_path / "b_t1.nii.gz")
     (tmp_path / "c.mnc").touch()
-    assert main(["doctor", str(tmp_path)]) == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", str(tmp_path)])
+    assert ended.value.code == 2
     out = capsys.readouterr().out
     assert "t1: its header (sform_code and qform_code 0) does not say where the head lies" in out
     assert "  cannot be used: case b: " in out and "1 of 2 cases can be used" in out

@@ -120,11 +120,12 @@ PREFERENCES: tuple[tuple[str, Callable[[DicomSeries, Sequence[Sequence[DicomSeri
 
 
 def choose_cases(
-    root: Path, studies: Studies, words: Sequence[str], rules: Mapping[str, str]
+    root: Path, studies: Studies, words: Sequence[str], rules: Mapping[str, str], *, refused: bool = False
 ) -> dict[str, dict[str, DicomSeries]]:
     """The series of each study for these modalities; a study that lacks one is left out with a warning.
 
-    One whose series have a problem stays, to fail by name among the others. Raises BadInput when no study is usable.
+    One whose series have a problem stays, to fail by name among the others. Raises BadInput when no study is usable, those
+    with a problem counted only if they are to be `refused` by name.
     """
     cases: dict[str, dict[str, DicomSeries]] = {}
     lacking = []
@@ -140,7 +141,7 @@ def choose_cases(
             if not series.problem:
                 logger.info("case %s: %s is %s (%s)", name, word, series, why)
     failures = [f"case {name}: {one} {one.problem}" for name, chosen in cases.items() for one in chosen.values() if one.problem]
-    if all(any(one.problem for one in chosen.values()) for chosen in cases.values()):
+    if not (cases and refused) and all(any(one.problem for one in chosen.values()) for chosen in cases.values()):
         first, *others = [*failures, *lacking]
         more = f" (and {len(others)} more; python -m scripts doctor {root} lists all)" if others else ""
         raise BadInput(f"{first}{more}")

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-import torch
-from monai.data.meta_tensor import MetaTensor
 from pydicom.pixels.utils import iter_pixels
 
 from ...errors import BadInput
 from .headers import value_of
-from .series import DicomSeries, affine_of
+from .series import DicomSeries
 from .stream import opened, with_syntax
 
 Array = npt.NDArray[Any]
@@ -23,8 +21,8 @@ Array = npt.NDArray[Any]
 NEAR = 0.01  # of the range of the rest: padding this close below its minimum is background already
 
 
-def read_series(series: DicomSeries) -> MetaTensor:
-    """(1, columns, rows, slices) float32 of rescaled values; affine 4x4 float64, voxels to mm in RAS.
+def read_series(series: DicomSeries) -> npt.NDArray[np.float32]:
+    """(columns, rows, slices) of rescaled values; `affine_of` says where they lie.
 
     Slices are in the order of `series.files` or `series.frames`. MONOCHROME1 is inverted, its highest value becoming 0;
     padding (PixelPaddingValue) that is far from the rest becomes the minimum of the rest.
@@ -44,8 +42,7 @@ def read_series(series: DicomSeries) -> MetaTensor:
     if inverted[0]:
         voxels = voxels[~padded].max(initial=voxels.min()) - voxels
     _set_padding(voxels, padded)
-    contiguous = np.ascontiguousarray(voxels.transpose(2, 1, 0), dtype=np.float32)
-    return MetaTensor(torch.from_numpy(contiguous)[None], affine=torch.from_numpy(affine_of(series)))
+    return np.ascontiguousarray(voxels.transpose(2, 1, 0), dtype=np.float32)
 
 
 def _images(series: DicomSeries) -> Iterator[tuple[Array, Array, bool]]:

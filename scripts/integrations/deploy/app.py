@@ -7,8 +7,7 @@ from typing import Any
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application, ConditionType, Operator, OperatorSpec
 
-from ...errors import one_line
-from ...running.case_evaluator import named
+from ...errors import named, one_line
 from .bundle import Bundle, Case, Step
 
 logger = logging.getLogger(__name__)

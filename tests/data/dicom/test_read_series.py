@@ -57,8 +57,8 @@ def corners(affine, shape):
     return np.array([(affine @ [*(np.array(shape) - 1) * at, 1])[:3] for at in np.ndindex(2, 2, 2)])
 
 
-def assert_same_volume(volume, voxels, affine):
-    (ours, our_affine), (theirs, their_affine) = in_ras(volume[0].numpy(), volume.affine.numpy()), in_ras(voxels, affine)
+def assert_same_volume(series, voxels, affine):
+    (ours, our_affine), (theirs, their_affine) = in_ras(read_series(series), affine_of(series)), in_ras(voxels, affine)
     assert ours.shape == theirs.shape
     np.testing.assert_allclose(corners(our_affine, ours.shape), corners(their_affine, ours.shape), atol=1e-3)  # mm
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())  # float32
@@ -68,7 +68,7 @@ def assert_same_volume(volume, voxels, affine):
 @pytest.mark.parametrize(("folder", "reference"), REFERENCES, ids=[folder for folder, _ in REFERENCES])
 def test_a_scan_equals_its_conversion_by_others(folder, reference):
     theirs = nib.load(SHARED / reference)
-    assert_same_volume(read_series(the_series(SHARED / folder)), theirs.get_fdata(), theirs.affine)
+    assert_same_volume(the_series(SHARED / folder), theirs.get_fdata(), theirs.affine)
 
 
 def test_a_classic_series_of_any_orientation_lands_where_it_was_written(tmp_path, rng):
@@ -76,9 +76,8 @@ def test_a_classic_series_of_any_orientation_lands_where_it_was_written(tmp_path
     write_series(tmp_path, voxels, affine, PatientPosition="FFDL")
     series = the_series(tmp_path)
     volume = read_series(series)
-    assert volume.dtype.is_floating_point and volume.affine.numpy().dtype == np.float64
-    np.testing.assert_array_equal(volume[0], voxels)  # columns, rows and slices as stored: the frame is right-handed
-    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+    assert volume.dtype == np.float32 and affine_of(series).dtype == np.float64
+    np.testing.assert_array_equal(volume, voxels)  # columns, rows and slices as stored: the frame is right-handed
     np.testing.assert_allclose(affine_of(series), affine, atol=1e-6)
 
 
@@ -87,9 +86,9 @@ def test_slices_are_ordered_along_their_normal_whatever_their_files_are_called(t
     paths = write_series(tmp_path, voxels, affine)
     for new, old in zip(rng.permutation(len(paths)), paths, strict=True):
         old.rename(tmp_path / f"IM{new}")
-    volume = read_series(the_series(tmp_path))
-    np.testing.assert_array_equal(volume[0], voxels)
-    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+    series = the_series(tmp_path)
+    np.testing.assert_array_equal(read_series(series), voxels)
+    np.testing.assert_allclose(affine_of(series), affine, atol=1e-6)
 
 
 def test_rescaling_is_applied_slice_by_slice_and_a_window_is_not(tmp_path, rng):
@@ -104,7 +103,7 @@ def test_rescaling_is_applied_slice_by_slice_and_a_window_is_not(tmp_path, rng):
         WindowCenter="10",
         WindowWidth="5",
     )
-    np.testing.assert_allclose(read_series(the_series(tmp_path))[0], voxels * slopes - 7, rtol=1e-6)
+    np.testing.assert_allclose(read_series(the_series(tmp_path)), voxels * slopes - 7, rtol=1e-6)
 
 
 def test_an_enhanced_series_lands_where_it_was_written(tmp_path, rng):
@@ -112,9 +111,8 @@ def test_an_enhanced_series_lands_where_it_was_written(tmp_path, rng):
     write_enhanced(tmp_path / "one", voxels, affine, order=rng.permutation(voxels.shape[2]))
     series = the_series(tmp_path)
     assert series.enhanced and series.files == (str(tmp_path / "one"),)
-    volume = read_series(series)
-    np.testing.assert_array_equal(volume[0], voxels)
-    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+    np.testing.assert_array_equal(read_series(series), voxels)
+    np.testing.assert_allclose(affine_of(series), affine, atol=1e-6)
 
 
 def test_a_series_converted_to_enhanced_by_highdicom_stays_the_same(tmp_path, rng):
@@ -123,9 +121,9 @@ def test_a_series_converted_to_enhanced_by_highdicom_stays_the_same(tmp_path, rn
     (tmp_path / "enhanced").mkdir()
     converted = LegacyConvertedEnhancedMRImage(classic, generate_uid(), 5, generate_uid(), 1)
     converted.save_as(tmp_path / "enhanced" / "all.dcm")
-    volume = read_series(the_series(tmp_path / "enhanced"))
-    np.testing.assert_array_equal(volume[0], voxels)
-    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+    series = the_series(tmp_path / "enhanced")
+    np.testing.assert_array_equal(read_series(series), voxels)
+    np.testing.assert_allclose(affine_of(series), affine, atol=1e-6)
 
 
 def test_the_echoes_of_an_enhanced_image_are_two_volumes(tmp_path, rng):
@@ -133,8 +131,8 @@ def test_the_echoes_of_an_enhanced_image_are_two_volumes(tmp_path, rng):
     write_enhanced(tmp_path / "one.dcm", voxels, affine, echoes=(12.0, 90.0))
     first, second = sorted(find_series(tmp_path).series, key=lambda series: series.echo_time)
     assert (first.label, second.label) == ("1 t1 (echo 12)", "1 t1 (echo 90)")
-    np.testing.assert_array_equal(read_series(first)[0], voxels)
-    np.testing.assert_array_equal(read_series(second)[0], voxels + 1)
+    np.testing.assert_array_equal(read_series(first), voxels)
+    np.testing.assert_array_equal(read_series(second), voxels + 1)
 
 
 @pytest.mark.parametrize("syntax", ["JPEG2000Lossless", "JPEGLSLossless", "JPEGLosslessProcess14_1", "RLELossless"])
@@ -144,7 +142,7 @@ def test_compression_does_not_change_the_voxels(tmp_path, rng, syntax):
         compress(path, syntax)
     series = the_series(tmp_path)
     assert not series.problem
-    np.testing.assert_array_equal(read_series(series)[0], voxels)
+    np.testing.assert_array_equal(read_series(series), voxels)
 
 
 def with_overlay(path):
@@ -163,21 +161,21 @@ def test_bits_above_those_stored_are_masked(tmp_path, rng, kind):
     paths = write_series(tmp_path, voxels, affine) if kind == "classic" else [write_enhanced(tmp_path / "one", voxels, affine)]
     for path in paths:
         with_overlay(path)
-    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], voxels)
+    np.testing.assert_array_equal(read_series(the_series(tmp_path)), voxels)
 
 
 def test_signed_pixels_of_twelve_bits_keep_their_sign(tmp_path, rng):
     values = rng.integers(-2048, 2048, (12, 10, 8))
     stored = (values & 0xFFF).astype(np.uint16)  # the four bits above are empty
     write_series(tmp_path, stored, random_affine(rng), PixelRepresentation=1, BitsStored=12, HighBit=11)
-    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], values)
+    np.testing.assert_array_equal(read_series(the_series(tmp_path)), values)
 
 
 def test_monochrome1_is_inverted_within_its_own_range_and_told(tmp_path, rng):
     voxels = random_voxels(rng)
     write_series(tmp_path, 4000 - voxels, random_affine(rng), PhotometricInterpretation="MONOCHROME1")
     series = the_series(tmp_path)
-    np.testing.assert_array_equal(read_series(series)[0], voxels - voxels.min())
+    np.testing.assert_array_equal(read_series(series), voxels - voxels.min())
     assert "is MONOCHROME1" in series.doubts[0]
 
 
@@ -198,7 +196,7 @@ def test_padding_far_from_tissue_becomes_the_background(tmp_path, rng, padding, 
     write_series(tmp_path, np.where(padded, np.uint16(padding), voxels), random_affine(rng), **given, **tags)
     rest = 2.0 * voxels - 7
     expected = rest[~padded].max() - rest if photometric == "MONOCHROME1" else rest
-    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], np.where(padded, expected[~padded].min(), expected))
+    np.testing.assert_array_equal(read_series(the_series(tmp_path)), np.where(padded, expected[~padded].min(), expected))
 
 
 def test_padding_that_is_background_already_stays_as_dcm2niix_leaves_it(tmp_path, rng):
@@ -206,7 +204,7 @@ def test_padding_that_is_background_already_stays_as_dcm2niix_leaves_it(tmp_path
     voxels[:3] = 0
     voxels[3:] += 1
     write_series(tmp_path, voxels, random_affine(rng), PixelPaddingValue=0)
-    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], voxels)
+    np.testing.assert_array_equal(read_series(the_series(tmp_path)), voxels)
 
 
 def test_an_enhanced_file_with_a_private_dimension_is_read(tmp_path, rng):
@@ -215,7 +213,7 @@ def test_an_enhanced_file_with_a_private_dimension_is_read(tmp_path, rng):
     dimension.DimensionIndexPointer, dimension.FunctionalGroupPointer = 0x2005140B, 0x2005140F  # Philips
     dimension.DimensionIndexPrivateCreator = "Philips MR Imaging DD 005"
     write_enhanced(tmp_path / "one", voxels, affine, DimensionIndexSequence=[dimension])
-    np.testing.assert_array_equal(read_series(the_series(tmp_path))[0], voxels)
+    np.testing.assert_array_equal(read_series(the_series(tmp_path)), voxels)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +226,7 @@ def test_what_the_headers_promise_is_read(tmp_path, rng, tags):
     write_series(tmp_path, voxels, affine, ImagePositionPatient=lambda k: places[k], **tags)
     series = the_series(tmp_path)
     assert not series.problem
-    np.testing.assert_array_equal(read_series(series)[0], voxels)
+    np.testing.assert_array_equal(read_series(series), voxels)
     np.testing.assert_allclose(affine_of(series), affine, atol=0.087)  # mm: 0.05 in each direction
 
 

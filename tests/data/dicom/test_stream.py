@@ -31,7 +31,7 @@ def assert_read(folder, voxels):
     found = find_series(folder)
     assert not found.refused
     (series,) = found.series
-    np.testing.assert_array_equal(read_series(series)[0], voxels)
+    np.testing.assert_array_equal(read_series(series), voxels)
 
 
 @pytest.mark.parametrize("suffix", [".dcm", ""])

@@ -9,11 +9,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from pydicom import dcmread
 
 from scripts.data import Provenance, SaveVolumed
 from scripts.data.dicom.find import find_series
 from scripts.data.dicom.read import read_series
+from scripts.data.dicom.series import affine_of
+from scripts.data.volumes import make_volume
 from scripts.measurement import BlockAverage, Task
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
@@ -31,7 +34,7 @@ def rewritten(request, tmp_path_factory):
         pytest.skip("no real series here")
     tmp_path = tmp_path_factory.mktemp("rewritten")
     series = next(one for one in find_series(folder).series if not one.problem)
-    volume = read_series(series)
+    volume = make_volume(torch.from_numpy(read_series(series))[None], affine_of(series), {})
     volume.meta["dicom_files"] = json.dumps(series.files)
     weights = tmp_path / "some.pt"
     weights.write_bytes(b"weights")
