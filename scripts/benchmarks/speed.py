@@ -10,6 +10,9 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..data.doubts import by
+from ..data.volumes import SMALLEST_GRID
+from ..errors import BadInput
 from ..files import write_json
 from ..inferers.memory import keep_freed_memory, peak_memory_gb
 from ..inferers.precision import autocast, has_bfloat16
@@ -32,6 +35,8 @@ def speed(
     ours computes; steps: of our sampler, against 50 of the plain way; precision: "auto" takes bfloat16 where the device has it,
     "float32" is what a machine without it would get. The plain way runs first, before the allocator is told to keep memory.
     """
+    if min(*shape, *box) < SMALLEST_GRID or steps < 1:
+        raise BadInput(f"shape {by(shape)}, box {by(box)}, steps {steps}: a side has {SMALLEST_GRID} voxels at least, steps 1")
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     half = precision != "float32" and has_bfloat16(device)

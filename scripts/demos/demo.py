@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..data.volumes import make_volume, pad_to_multiple, read_volume
-from ..data.write import write_volume
+from ..data.write import check_output_dir, write_volume
 from ..evaluation.metrics import psnr, ssim
 from ..measurement import BlockAverage
 from ..report.planes_figure import planes_figure
@@ -27,6 +27,7 @@ def demo(output: str, *, samples: int = 3) -> None:
     uncertainty), `truth.nii.gz` and `demo.png`.
     Prints PSNR and SSIM of trilinear interpolation and of the result, on the scale and grid of the truth.
     """
+    check_output_dir(output)
     folder = Path(output)
     truth, coarse = _write_input(folder)
     start = time.monotonic()

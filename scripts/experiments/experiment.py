@@ -35,6 +35,8 @@ def experiment(
     chosen = EXPERIMENTS[name].systems if systems is None else tuple(systems)
     if unknown := [system for system in chosen if system not in SYSTEMS]:
         raise BadInput(f"no system '{unknown[0]}'; choose from {', '.join(SYSTEMS)}")
+    if wrong := [key for key in WORKFLOWS if not isinstance((options or {}).get(key, {}), Mapping)]:
+        raise BadInput(f"--options: '{wrong[0]}' is a workflow, whose ids belong in braces (docs/systems.md)")
     study = Study(output, dataset_dir)
     plan = _Plan(EXPERIMENTS[name].task, study.folder, {"train_2d": plane_steps, "train_3d": volume_steps}, options or {})
     stages = {system: plan.stages(system, steps) for system in chosen}

@@ -89,6 +89,7 @@ class Study:
         items: dict[str, Any] = {key.replace("::", "#"): item.config for key, item in parser.ref_resolver.items.items()}
         settings = {key: str(value) for key, value in items.items() if key[:1] != "_" and not isinstance(value, dict | list)}
         parser["dataset_dir"] = self.dataset_dir
+        parser["ckpt_dir" if stage.trains else "output_dir"] = str(self.folder)  # one list of identifiers for all
         asked = parser.get_parsed_content("train#cases" if stage.trains else "cases", instantiate=False).get_config()
         most = None if stage.trains else parser.get_parsed_content("max_cases")
         return {"setting": settings, "case": self._cases(json.dumps(asked), most)}

@@ -42,6 +42,8 @@ class FusedScoreInferer(Inferer):
         self.diffusion, self.sampler = diffusion, sampler
         self.gammas = diffusion.schedule.steps(steps)
         self.degradation = degradation
+        if samples < 1:
+            raise BadInput(f"samples {samples}: at least 1 is needed")
         self.samples, self.seed = samples, seed
         self.precision, self.memory_gb = Precision(precision), memory_gb
 

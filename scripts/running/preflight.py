@@ -23,6 +23,7 @@ from ..errors import BadInput, end_cleanly, root_cause
 RUN_OPTIONS = {
     "args_file", "config_file", "final_id", "init_id", "logging_file", "meta_file", "run_id", "tracking", "workflow_type",
 }  # fmt: skip
+WITHOUT_LIST = {"patch"}  # ids of lists that may be null
 NUMBERS = {"memory_gb", "max_cases"}  # ids of numbers that are not given by default
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
 OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
@@ -105,7 +106,9 @@ def _check_value(key: str, value: Any, default: Any, source: str) -> None:
     if isinstance(wanted, int | float) and not _is_number(value, whole=isinstance(wanted, int)):
         kind = "whole number" if isinstance(wanted, int) and _is_number(value, whole=False) else "number"
         raise BadInput(f"{source}: --{key} {value} is no {kind}; the default is {default}")
-    if isinstance(default, list):
+    if isinstance(default, Mapping) and default.get("_mode_") == "callable" and isinstance(value, str | int | float):
+        raise BadInput(f"{source}: --{key} {value} is no component; set its parts, as --{key}#{next(iter(default))}")
+    if isinstance(default, list) and not (value is None and key in WITHOUT_LIST):
         given = list(value) if isinstance(value, tuple | list) else _list_of(str(value))
         if not given and default:
             raise BadInput(f"{source}: --{key} {value} is no list with something in it; the default is {default}")

@@ -252,6 +252,7 @@ def test_a_value_as_the_command_line_gives_it_is_taken(key, value):
         ("steps", "two", "is no number; the default is 1"),
         ("steps", "1.5", "is no whole number; the default is 1"),
         ("sigma_data", "nan", "is no number; the default is 0.058"),
+        ("sampler", "ddim", "is no component; set its parts, as --sampler#_target_"),
         ("block", "4", "is no list with something in it"),
         ("block", "[4,a,4]", "is no list of whole numbers"),
         ("planes", "axial", "is no list with something in it"),

@@ -80,6 +80,7 @@ def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_o
         ({"train_3d": {"learning_rat": 1e-3}}, r"--options: 'learning_rat' is not in train_3d\.yaml"),
         ({"evaluate": {"maks": "seg"}}, r"--options: 'maks' is not in evaluate\.yaml"),
         ({"evalaute": {"mask": "seg"}}, r"--options: 'evalaute' is not in train_2d\.yaml"),
+        ({"evaluate": 3}, "--options: 'evaluate' is a workflow"),
         ({"batch_size": "two"}, "--options: --batch_size two is no number"),
         ({"evaluate": {"steps": 10}}, "--options: 'steps' of evaluate is for the experiment to set"),
         ({"cache_dir": "/fast"}, "--options: 'cache_dir' of train_2d is for the experiment to set"),

@@ -172,6 +172,7 @@ def test_a_failed_case_ends_the_curve_with_its_name_and_is_tried_again(runs, dat
     ("options", "line"),
     [
         (["--samplers", "euler"], "no sampler 'euler'; choose from ancestral, ddim"),
+        (["--steps", "0"], "--steps 0: a sampler needs at least 1 step"),
         (["--ensembles", "median"], "no ensemble 'median'; choose from fusion, average"),
         (["--overlays", "nowhere.yaml"], "nowhere.yaml: there is no such config"),
         (["--overlays", "OVERLAY"], "typo.yaml: 'stepz' is not in evaluate.yaml"),
