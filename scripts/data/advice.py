@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from .. import bundle_root
+from ..bundle import bundle_root
 from ..errors import BadInput
 from .doubts import GRID_TOLERANCE_MM, by, distance_mm
 

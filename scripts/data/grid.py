@@ -12,7 +12,8 @@ from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor
 
 from ..measurement.intensity import background
-from .volumes import RAS, make_volume, orientations
+from .meta_tensors import RAS, make_volume
+from .volumes import orientations
 
 SMALLEST_CROP = 32
 AFFINE_TOLERANCE = 1e-6

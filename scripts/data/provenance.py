@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .. import bundle_version
+from ..bundle import bundle_version
 from ..files import sha256
 from ..measurement import Task
 

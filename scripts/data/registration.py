@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from ..errors import BadInput
 from ..measurement.intensity import background
 from .doubts import GRID_TOLERANCE_MM
-from .volumes import grid_of, make_volume
+from .meta_tensors import grid_of, make_volume
 
 sitk: Any = SimpleITK  # has no types
 Image: TypeAlias = Any

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
-from .advice import Expectation, Grid, Plan, plan
+from .advice import Expectation, Plan, plan
 from .dicom import DicomSeries
 from .formats import stem
+from .meta_tensors import grid_of, make_volume, with_axes
 from .read import read_source
 
 logger = logging.getLogger(__name__)
 orientations: Any = nib.orientations  # has no types
 
 SMALLEST_GRID = 17  # what the networks can halve three times; smaller volumes are padded
-RAS = "RAS"
 
 
 Source = str | DicomSeries
@@ -97,15 +97,14 @@ class LoadVolumesd(MapTransform):
             placed[path] = repeat_onto_fine_grid(placed[path], scan)
         lines = self._aligned(placed, sources, way, self._maps(paths)) if way.displaced or self.register else []
         of_files = {path: json.loads(volume.meta.get("doubts", "[]")) for path, volume in loaded.items()}
-        named = {
-            path: "" if isinstance(path, DicomSeries) else f"{Path(path).name}: " for path in loaded
-        }  # series say their own
+        # Series name themselves.
+        named = {path: "" if isinstance(path, DicomSeries) else f"{Path(path).name}: " for path in loaded}
         told = [f"{named[path]}{line}" for path, doubts in of_files.items() for line in doubts]
         return placed, list(dict.fromkeys([*told, *way.doubts, *lines]))
 
     def _aligned(self, placed: Volumes, sources: Sequence[Source], way: Plan, maps: set[Source]) -> list[str]:
         """Bring the other volumes onto the grid of the first, in place; a line for each."""
-        from .registration import Alignment  # needs SimpleITK
+        from .registration import Alignment  # here, because SimpleITK takes a moment to import
 
         first, scans = placed[sources[0]], 1
         if self.degradation is not None and not self.simulate:  # edges of blocks are none of the head
@@ -152,32 +151,6 @@ def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> 
     if isinstance(source, DicomSeries):
         meta["dicom_files"] = json.dumps(source.files)
     return make_volume(in_ras.as_tensor().contiguous(), in_ras.affine, meta)
-
-
-def make_volume(voxels: Tensor, affine: Tensor | np.ndarray, meta: Mapping[Any, Any]) -> MetaTensor:
-    """A MetaTensor of these voxels (C, H, W, D) and affine (4, 4), with a copy of the remaining meta."""
-    remaining = {key: value for key, value in meta.items() if key != "affine"}
-    return MetaTensor(voxels, affine=torch.as_tensor(affine, dtype=torch.float64), meta=remaining)
-
-
-def with_axes(volume: MetaTensor, order: Sequence[int]) -> MetaTensor:
-    """A volume (C, H, W, D) with its spatial axes in this order; meta `axcodes` and `grid_shape` follow."""
-    if list(order) == [0, 1, 2]:
-        return volume
-    codes, shape = volume.meta.get("axcodes", RAS), volume.meta["grid_shape"]
-    meta = {"axcodes": "".join(codes[axis] for axis in order), "grid_shape": [shape[axis] for axis in order]}
-    voxels = volume.as_tensor().permute(0, *(axis + 1 for axis in order)).contiguous()
-    return make_volume(voxels, volume.affine[:, [*order, 3]], {**volume.meta, **meta})
-
-
-def in_ras(volume: MetaTensor) -> MetaTensor:
-    """As it was before `with_axes`."""
-    return with_axes(volume, [volume.meta.get("axcodes", RAS).index(code) for code in RAS])
-
-
-def grid_of(volume: MetaTensor) -> Grid:
-    """Where the voxels of (C, H, W, D) lie."""
-    return Grid(np.asarray(volume.affine, dtype=np.float64), tuple(volume.shape[1:]))
 
 
 def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> MetaTensor:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..data.volumes import make_volume, pad_to_multiple, read_volume
+from ..data.meta_tensors import make_volume
+from ..data.volumes import pad_to_multiple, read_volume
 from ..data.write import check_output_dir, write_volume
 from ..evaluation.metrics import psnr, ssim
 from ..measurement import BlockAverage

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 from monai.data.meta_tensor import MetaTensor
 
-from .. import bundle_root
-from ..data.volumes import make_volume, pad_to_multiple, read_volume
+from ..bundle import bundle_root
+from ..data.meta_tensors import make_volume
+from ..data.volumes import pad_to_multiple, read_volume
 from ..measurement import BlockAverage
 from ..running.workflow import run_workflow
 

@@ -11,7 +11,8 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import MapTransform, NormalizeIntensity
 from torch import Tensor
 
-from ..data.volumes import make_volume, pad_to_multiple
+from ..data.meta_tensors import make_volume
+from ..data.volumes import pad_to_multiple
 from ..errors import BadInput
 from ..inferers import MixedPrecisionInferer
 from ..measurement import Degradation

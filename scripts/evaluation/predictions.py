@@ -16,7 +16,8 @@ from torch import Tensor
 from ..data.dicom import DicomSeries
 from ..data.doubts import GRID_TOLERANCE_MM
 from ..data.identifiers import FILE, Identifiers
-from ..data.volumes import make_volume, read_volume
+from ..data.meta_tensors import make_volume
+from ..data.volumes import read_volume
 from ..errors import BadInput
 from ..measurement.intensity import intensity_range
 from ..running.record import record

@@ -11,7 +11,8 @@ from monai.data.meta_tensor import MetaTensor
 
 from ..data.dicom import DicomSeries
 from ..data.doubts import GRID_TOLERANCE_MM
-from ..data.volumes import LoadVolumesd, in_ras, make_volume, read_volume
+from ..data.meta_tensors import in_ras, make_volume
+from ..data.volumes import LoadVolumesd, read_volume
 from ..errors import BadInput
 from ..evaluation.scaling import ScaleToTruthd
 from ..measurement import Degradation, Task

@@ -10,7 +10,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from .. import bundle_version
+from ..bundle import bundle_version
 from ..data.cases import ERROR
 from ..data.dicom import DicomSeries
 from ..data.folder import refuse

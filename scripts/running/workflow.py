@@ -7,7 +7,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from .. import bundle_root
+from ..bundle import bundle_root
 from ..errors import BadInput
 from .preflight import PREFLIGHT, check_changes, config_of
 

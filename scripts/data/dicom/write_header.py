@@ -12,7 +12,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from ... import bundle_version
+from ...bundle import bundle_version
 from ..provenance import NOT_FOR_DIAGNOSIS, Provenance
 from .whitelist import Source
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
-from ... import bundle_root
+from ...bundle import bundle_root
 from ...errors import BadInput, exit_code
 from ...networks.weights import load_weights
 from ...running.workflow import config_file

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ... import bundle_root
+from ...bundle import bundle_root
 from ...errors import BadInput, exit_code
 from ...files import read_json, write_json, write_text
 from ...measurement import Task

@@ -16,7 +16,7 @@ from scripts.data import Provenance, SaveVolumed
 from scripts.data.dicom.find import find_series
 from scripts.data.dicom.read import read_series
 from scripts.data.dicom.series import affine_of
-from scripts.data.volumes import make_volume
+from scripts.data.meta_tensors import make_volume
 from scripts.measurement import BlockAverage, Task
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"

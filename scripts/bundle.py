@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the bundle lies and which version it is."""
+
+import json
+from pathlib import Path
+
+
+def bundle_root() -> str:
+    """The folder that holds `configs` and `models`, wherever a command is started; an installed package holds them itself."""
+    package = Path(__file__).resolve().parent
+    return str(package if (package / "configs").is_dir() else package.parent)
+
+
+def bundle_version() -> str:
+    """As in configs/metadata.json."""
+    return str(json.loads(Path(bundle_root(), "configs", "metadata.json").read_text(encoding="utf-8"))["version"])
