@@ -154,6 +154,8 @@ def _nothing_found(root: Path, asked: Sequence[str], files: Sequence[Path]) -> N
     seen = f"{len(files)} volume files, such as {_by_words(root, files)}" if files else "no volume or DICOM file"
     if other := [path.name for path in files_below(root) if path.name.lower().endswith(OTHER_FORMATS)]:
         seen += f" but {len(other)} files of formats that are not read, such as {other[0]}"
+    elif lone := [path.name for path in files_below(root) if path.name.lower().endswith((".hdr", ".hdr.gz"))]:
+        seen += f" but {lone[0]}, a header whose image is not beside it"
     raise BadInput(f"{root}: no case with {' and '.join(asked)}; found {seen}; see docs/your_data.md#layouts for names")
 
 

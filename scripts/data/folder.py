@@ -100,6 +100,8 @@ def _by_name(path: Path) -> str:
         return "hidden"
     if other := next((ending for ending in OTHER_FORMATS if name.endswith(ending)), ""):
         return f"{UNREAD} ({other})"
+    if name.endswith((".hdr", ".hdr.gz")):
+        return "a header whose image is not beside it"
     if suffix(path):
         return "with a name that tells no modality"
     return "DICOM, of no series that is used" if is_dicom(path) else f"no volume ({path.suffix.lower() or 'no ending'})"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..errors import BadInput
 from .doubts import SIDES_UNKNOWN, Affine, of_nifti
 
-GZIP, HEADER_BYTES, NIFTI2 = b"\x1f\x8b", 540, 540
+GZIP, HEADER_BYTES, NIFTI2, SHORTEST_HEADER = b"\x1f\x8b", 540, 540, 348
 MOST_AFTER_VOXELS = 2**26  # bytes; some formats have a few kB there, a trap has gigabytes of zeros
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PAIR_PARTS = {".hdr": "header", ".hdr.gz": "header", ".mat": "mat"}
@@ -58,6 +58,8 @@ def _nifti(path: Path) -> Opened:
         raise BadInput(f"{path}: has no header beside it, {stem(path)}.hdr; copy it there")
     with _stream(paths.get("header", path)) as stream:
         raw = stream.read(HEADER_BYTES)
+    if len(raw) < SHORTEST_HEADER:
+        raise BadInput(f"{path}: holds {len(raw)} bytes, too few for a volume; copy or convert it again")
     second = NIFTI2 in (int.from_bytes(raw[:4], order) for order in ("little", "big"))
     if suffix(path).startswith(".img") and not second and raw[344:347] != b"ni1":
         opened = _nibabel(nib.Spm2AnalyzeImage, paths)

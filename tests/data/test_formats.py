@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import gzip
 import json
 from pathlib import Path
 
@@ -172,6 +173,19 @@ def test_a_file_that_is_cut_short_or_of_no_format_is_named(tmp_path, rng):
     (tmp_path / "a_t1.raw").write_bytes(content)
     with pytest.raises(BadInput, match=rf"a_t1\.raw: no volume has such a name; convert it to one of {', '.join(FORMATS)}"):
         read_volume(tmp_path / "a_t1.raw")
+
+
+@pytest.mark.parametrize("content", [b"", gzip.compress(b""), b"<html>404</html>"])
+def test_what_is_too_short_for_a_header_is_called_so(content, tmp_path):
+    (tmp_path / "a_t1.nii.gz").write_bytes(content)
+    with pytest.raises(BadInput, match=r"a_t1\.nii\.gz: holds \d+ bytes, too few for a volume"):
+        read_volume(tmp_path / "a_t1.nii.gz")
+
+
+def test_a_header_without_its_image_is_named(tmp_path):
+    (tmp_path / "a_t1.hdr").write_bytes(bytes(348))
+    with pytest.raises(BadInput, match=r"a_t1\.hdr, a header whose image is not beside it"):
+        find_cases(tmp_path, ["t1"])
 
 
 def test_a_stem_is_a_name_without_the_suffix_of_a_volume():
