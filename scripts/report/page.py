@@ -10,6 +10,7 @@ from string import Template
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from ..data.folder import summary
 from ..errors import named
 from ..evaluation.metrics import heading
 from ..measurement import Task
@@ -73,9 +74,11 @@ def group_page(
     results: Mapping[str, Any], task: Task, *, links: Mapping[str, str], unseen: Mapping[str, str], name: str
 ) -> str:
     """The page of all cases. links: case -> its page; unseen: case -> why it has none."""
+    files = results.get("files")
     failed = [named(case, line) for case, line in results.get("failures", {}).items()]
     not_shown = [f"{case} has no page: {line}" for case, line in unseen.items()]
     cases: dict[str, Mapping[str, Any]] = {case: {} for case in links} | results.get("cases", {})
+    doubted = [named(case, line) for case, measured in cases.items() for line in measured.get("doubts", ())]
     titles = _metric_keys(cases.values())
     shown = {key: heading(key) for key in titles}
     panels = {
@@ -86,10 +89,10 @@ def group_page(
         "group.html",
         name=escape(name),
         task=f"{escape(task.title)}, {len(cases)} case{'s' * (len(cases) != 1)}",
-        failures=_notes("Failed", [*failed, *not_shown]),
+        failures=_notes("Failed", [*failed, *not_shown]) + _notes("Doubts", doubted),
         boxes=_boxes(panels) if "mean" in results else _notes("No metrics", [NOT_EVALUATED]),
         calibration=_calibration(results.get("calibration")),
-        cases=_case_table(cases, titles, links),
+        cases=_case_table(cases, titles, links) + (f"<p>{escape(summary(files))}.</p>" if files else ""),
         facts=_facts(results, {}),
     )
 

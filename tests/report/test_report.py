@@ -165,6 +165,17 @@ def test_a_case_that_failed_is_not_shown_with_an_earlier_result(run):
     assert "a: its grid is another" in group
 
 
+def test_the_page_of_all_cases_says_what_is_doubtful_and_what_became_of_the_files(run):
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["cases"]["b"] |= {"doubts": ["its sides may be swapped"]}
+    refused = [{"reason": "is cut short", "count": 1, "files": ["c_t1.nii"]}]
+    content["files"] = {"folder": "data", "used": 2, "left_out": [], "refused": refused}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    group, cases = pages(run)
+    assert "case b: its sides may be swapped" in group and "its sides may be swapped" in cases["b"]
+    assert "2 files used, 1 refused" in group
+
+
 def test_names_of_cases_are_escaped(run, head):
     name = """x<b>&'"$1"""
     save(head, run / "out" / name / f"{name}_pred.nii.gz")
