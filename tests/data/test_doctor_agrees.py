@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Series of real scanners: what the doctor says of a folder is what a run would do. Skipped where there are none."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from scripts import bundle_root
+from scripts.data import LoadVolumesd, find_cases
+from scripts.data.doctor import doctor
+from scripts.errors import BadInput
+from scripts.measurement import BlockAverage
+
+SHARED = Path(bundle_root()).parent / "shared" / "data" / "dicom"
+FOLDERS = sorted({file.parent for file in SHARED.rglob("*") if file.is_file() and not file.name.startswith("README")})
+
+
+def code_of_doctor(folder):
+    try:
+        doctor(folder)
+    except BadInput:
+        return 1
+    except SystemExit as ended:
+        return ended.code
+    return 0
+
+
+def code_of_run(folder):
+    try:
+        cases = find_cases(folder, ["t1"], refused=True)
+    except BadInput:
+        return 1
+    load, done = LoadVolumesd(["image"], BlockAverage((4, 4, 4)), trained_mm=1.0), 0
+    for case in cases:
+        if "error" not in case:
+            with suppress(BadInput):
+                load(case)
+                done += 1
+    return 0 if done == len(cases) else 2 if done else 1
+
+
+@pytest.mark.skipif(not FOLDERS, reason="needs the scans")
+@pytest.mark.parametrize("folder", FOLDERS, ids=[str(folder.relative_to(SHARED)) for folder in FOLDERS])
+def test_doctor_and_run_end_alike(folder):
+    assert code_of_doctor(folder) == code_of_run(folder)
