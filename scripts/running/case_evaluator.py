@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from ..data.cases import ERROR
 from ..errors import named, one_line
+from .heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class CaseEvaluator(SupervisedEvaluator):
                 self._fail(case, str(batchdata[ERROR][0]))
                 return {}
             self.doubts[case] = _doubts(batchdata["image"])
-            output: dict[str, Any] = super()._iteration(engine, batchdata)
+            with Heartbeat(case, self.network):
+                output: dict[str, Any] = super()._iteration(engine, batchdata)
         except (ValueError, OSError, RuntimeError) as error:
             self._fail(case, one_line(error))
             return {}
