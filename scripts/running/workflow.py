@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workflows of the bundle from Python: its config files by name, checked, and run as `monai.bundle run` runs them."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def _workflow(files: Sequence[Path], options: Mapping[str, Any], **ids: str) -> 
     given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     check_changes(files, given, "options")
     given[f"{PREFLIGHT}#arguments"] = []  # they were checked here, and this process' own are not the workflow's
+    logging.getLogger(ConfigWorkflow.__module__).setLevel(logging.WARNING)  # which greets with how it logs
     workflow = ConfigWorkflow([str(file) for file in files], workflow_type=None, **ids, **given)
     if not CONFIGS.startswith(f"{PACKAGE}."):
         workflow.parser.set(_renamed(workflow.parser.get()))
