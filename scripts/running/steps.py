@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from monai.bundle import ConfigParser
 
+from ..data.cases import ERROR
 from ..data.write import nifti_image
 from ..errors import BadInput, root_cause
 from .workflow import config_files, load_config, task_config
@@ -25,7 +26,13 @@ class Steps:
         content = config.get_parsed_content
         self.device, self.inferer = content("device"), content("inferer")
         self.network = content("network").to(self.device)
-        self.read, self.write = content("preprocessing"), content("postprocessing")
+        self.preprocessing, self.write = content("preprocessing"), content("postprocessing")
+
+    def read(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds `image` to an entry of `find_cases`. Raises BadInput, also for one that was refused there."""
+        if ERROR in data:
+            raise BadInput(data[ERROR])
+        return dict(self.preprocessing(data))
 
     def translate(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Adds `pred`, float32, to a case that was read."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application for MONAI Deploy, run for real where its SDK is installed (`make test-integrations`)."""
 
+import json
 import os
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def run(tmp_path_factory):
 
 def test_the_derived_series_keeps_every_measured_voxel_in_its_place(run):
     voxels, affine, process, out = run
-    slices = [pydicom.dcmread(file) for file in out.glob("whole*/pred/*.dcm")]
+    slices = [pydicom.dcmread(file) for file in out.glob("*/pred/*.dcm")]
     assert len(slices) == 4 * voxels.shape[2], process.stderr[-2000:]
     total, count, squares = (np.zeros(voxels.shape) for _ in range(3))
     for image in slices:
@@ -65,7 +66,8 @@ def test_a_damaged_study_is_named_and_the_other_one_done(run):
     _, _, process, out = run
     assert process.returncode == 2
     assert "0006.dcm, which is cut short" in process.stdout + process.stderr
-    assert [folder.name.split("_")[0] for folder in out.iterdir()] == ["whole"]
+    assert sorted(path.name for path in out.iterdir()) == ["identifiers.json", "study-002"]
+    assert json.loads((out / "identifiers.json").read_text())["study-002"]["patient_id"] == "whole"
 
 
 def test_input_without_dicom_is_one_line(tmp_path):

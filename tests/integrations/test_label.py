@@ -180,7 +180,7 @@ def test_mean_and_uncertainty_of_two_samples_are_those_of_two_runs(server, tmp_p
     ("image", "options", "told"),
     [
         ("alone_t1ce", {}, "alone_t1ce.nii.gz: is not the flair and t1ce of a complete study"),
-        ("fine0_flair", {}, "fine0_flair.nii.gz is .* and so .* on the fine grid but fine0_t1ce.nii.gz is"),
+        ("fine0_flair", {}, "fine0_flair.nii.gz: its voxels of .* would become .*; it is fine already"),
         ("scan_flair", {"samples": 2, "steps": 1}, "2 samples of one step are all the same"),
         ("scan_flair", {"weights": "trained"}, "there are no trained weights"),
     ],

@@ -36,12 +36,12 @@ class Bundle:
     or the weights are not there.
     """
 
-    def __init__(self, settings: str | Path, *, input_dir: str, output_dir: str, models: str) -> None:
+    def __init__(self, settings: str | Path, *, input_dir: str | Path, output_dir: str | Path, models: str | Path) -> None:
         check_output_dir(output_dir)
         configs, chosen = _chosen(Path(settings))
         self.parser = ConfigParser()
         self.parser.read_config([str(config) for config in configs])
-        options = {"dataset_dir": input_dir, "output_dir": output_dir, **chosen}
+        options = {"dataset_dir": str(input_dir), "output_dir": str(output_dir), **chosen}  # the SDK gives paths
         check_keys(options, self.parser.get(), Path(settings).name, configs[0].name)
         options.setdefault("ckpt_path", _weights(Path(models), options.get("model_name", self.parser["model_name"])))
         self.parser.update(options)
