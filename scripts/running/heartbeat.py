@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from ..inferers.precision import CROP
 from ..networks.unet import UNet
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class Heartbeat:
             hook.remove()
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        if max(inputs[0].shape[2:]) <= CROP:  # the comparison of precisions
+            return
         if inputs[0].dim() == 4:
             self.slices += len(inputs[0])
         else:

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from scripts.inferers.precision import half_difference
 from scripts.networks import ScoreFusion
 from scripts.running import heartbeat
 from scripts.running.heartbeat import Heartbeat
@@ -28,8 +29,9 @@ def wait_for(text, beats):
 def test_lines_say_how_far_a_volume_is_and_end_with_it(beats):
     network = ScoreFusion(["coronal", "sagittal"], size="tiny").eval()
     with Heartbeat("anna", network), torch.no_grad():
-        network(torch.zeros(1, 5, 20, 24, 20), torch.zeros(1, 1, 20, 24, 20), torch.zeros(1))
-        assert wait_for("s, 44 slices of planes, 1 fusion", beats)  # 24 coronal and 20 sagittal ones
+        half_difference(network, torch.device("cpu"), 5)
+        network(torch.zeros(1, 5, 36, 40, 36), torch.zeros(1, 1, 36, 40, 36), torch.zeros(1))
+        assert wait_for("s, 76 slices of planes, 1 fusion", beats)  # 40 coronal and 36 sagittal ones
     assert all(message.startswith("case anna: ") for message in beats.messages)
     assert not any(module._forward_hooks for module in network.modules())
     threading.Event().wait(0.05)
