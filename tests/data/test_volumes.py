@@ -92,7 +92,7 @@ def test_missing_truncated_and_foreign_files_are_named(tmp_path, rng):
     content = (tmp_path / "whole.nii.gz").read_bytes()
     for name, part in {"cut.nii.gz": content[: len(content) // 2], "empty.nii.gz": b"", "text.nii": b"hello"}.items():
         (tmp_path / name).write_bytes(part)
-        with pytest.raises(BadInput, match=rf"^{tmp_path / name}: cannot be read as NIfTI") as error:
+        with pytest.raises(BadInput, match=rf"^{tmp_path / name}: (cannot be read as NIfTI|holds \d bytes, too few)") as error:
             LoadVolumesd()({"image": [whole, str(tmp_path / name)]})
         assert one_line(error)
     with pytest.raises(BadInput, match=r"none\.nii\.gz: there is no such file"):
