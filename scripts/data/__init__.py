@@ -29,7 +29,7 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: who looks at headers alone, as the doctor does, does not wait seconds for PyTorch."""
+    """Import what is asked for: who computes nothing, as the doctor, does not wait seconds for PyTorch."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a task asks of a case, judged by its headers alone; the loader and the doctor both ask here. Imports no PyTorch."""
+"""What a task asks of a case, judged by grids alone; the loader and the doctor both ask here. Imports no PyTorch."""
 
 from __future__ import annotations
 
