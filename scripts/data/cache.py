@@ -4,7 +4,7 @@
 import hashlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,15 @@ class VolumeCache:
         return {**vars(self), "_mapped": {}}
 
     def _map(self, case: Mapping[str, Any]) -> dict[str, Tensor]:
-        path = self.folder / f"{self._name(case)}.pt"
-        if path.is_file():
-            try:
-                return _read(path)
-            except Exception as error:  # a truncated file fails in many ways
-                logger.warning(f"{path}: is damaged ({type(error).__name__}), so it is prepared again")
-        prepared = self.transform(case)
-        _write({key: prepared[key].half() for key in KEYS}, path)
-        return _read(path)
+        def prepared() -> dict[str, Tensor]:
+            volumes = self.transform(case)
+            return {key: volumes[key].half() for key in KEYS}
+
+        return kept(self.folder / f"{self._name(case)}.pt", KEYS, prepared)
+
+    def name(self, index: int) -> str:
+        """A name for all that a prepared case depends on."""
+        return self._name(self.data[index])
 
     def _name(self, case: Mapping[str, Any]) -> str:
         sources = [source for key in KEYS for source in ensure_tuple(case[key])]
@@ -89,14 +89,23 @@ def _stamp(file: Path) -> tuple[str, int, int]:
     return str(file), stat.st_size, stat.st_mtime_ns
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The volumes of a file, mapped; no file stays open."""
-    volumes = torch.load(path, mmap=True, weights_only=True)
-    return {key: volumes[key] for key in KEYS}
+def kept(path: Path, names: Sequence[str], make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of these names in a file, mapped; made and written before where it is missing or damaged.
 
-
-def _write(volumes: Mapping[str, Tensor], path: Path) -> None:
+    No file stays open. Raises BadInput when the file cannot be written.
+    """
+    if path.is_file():
+        try:
+            return _read(path, names)
+        except Exception as error:  # a truncated file fails in many ways
+            logger.warning(f"{path}: is damaged ({type(error).__name__}), so it is prepared again")
     content = io.BytesIO()  # torch itself does not say when a disk is full
-    torch.save(dict(volumes), content)
+    torch.save(dict(make()), content)
     with whole(path, "make room or give another --cache_dir") as part:
         part.write_bytes(content.getbuffer())
+    return _read(path, names)
+
+
+def _read(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    tensors = torch.load(path, mmap=True, weights_only=True)
+    return {name: tensors[name] for name in names}

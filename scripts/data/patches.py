@@ -44,7 +44,7 @@ class Patch(Protocol):
     """Cuts a sample from a prepared volume: image (C + 1, H, W, D), label (1, H, W, D), random numbers."""
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Returns `image` (network input), `label` and `base` (the first condition), both with one channel."""
+        """Returns `image` (network input), `label` and `base` (the first condition), both with one channel; maybe `start`."""
 
 
 def filled(sample: dict[str, Tensor], size: Sequence[int] | None) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ class VolumePatch:
     U-Net can tell it only from the phase of its own strides. foreground: share of voxels above background that is wanted,
     because background teaches nothing; the last of `TRIES` boxes is taken as it is.
 
-    The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d).
+    The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d). `start` is the box's corner.
     """
 
     def __init__(self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1), *, foreground: float = 0.0) -> None:
@@ -93,7 +93,7 @@ class VolumePatch:
             if _foreground(part[-1]) >= self.foreground:
                 break
         x = torch.cat([part[:-1], coordinates(full, start, size), part[-1:]])
-        return filled({"image": x, "label": label[box], "base": part[:1]}, self.size)
+        return {**filled({"image": x, "label": label[box], "base": part[:1]}, self.size), "start": torch.tensor(start)}
 
 
 class SlicePatch:
@@ -157,7 +157,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         turn, place = divmod(index, len(self.volumes))
         case = int(np.random.default_rng((self.seed, 0, turn)).permutation(len(self.volumes))[place])
         rng = np.random.default_rng((self.seed, 1, index))
-        return {**self.patch(**self.volumes[case], rng=rng), "index": index}
+        return {**self.patch(**self.volumes[case], rng=rng), "index": index, "case": case}
 
 
 class EpochSampler(DistributedSampler[Any]):

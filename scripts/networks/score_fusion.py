@@ -14,6 +14,8 @@ from .plane_denoiser import PlaneDenoiser
 from .presets import Size, size_named
 from .unet import UNet
 
+Said = tuple[Tensor, list[Tensor]]  # an estimate (H, W, D), and the denoiser's decoder maps (S, C, h, w), finest first
+
 
 class Alignment(nn.Module):
     """Brings 2D feature maps onto the 3D grid of one level: a convolution whose kernel and stride are 2^level slices.
@@ -84,13 +86,23 @@ class Member(nn.Module):
             estimates.append(estimate)
             for level, alignment in enumerate(self.alignments):
                 features[level].append(alignment(maps[level]))
+        aligned = self._grids(features, batch, x.shape[2:])  # type: ignore[arg-type]
+        return self._stacked(estimates, batch).narrow(self.axis, 0, count), aligned
+
+    def recalled(self, maps: Sequence[Tensor], sides: list[int]) -> list[Tensor]:
+        """The aligned features (1, C, H, W, D) of a volume of these sides, from the denoiser's own maps (S, C, h, w)."""
+        parts = [[alignment(level)] for alignment, level in zip(self.alignments, maps, strict=True)]
+        return self._grids(parts, 1, sides)
+
+    def _grids(self, features: list[list[Tensor]], batch: int, sides: list[int]) -> list[Tensor]:
+        """Each level's parts as a map on the grid of that level; empties the lists."""
         aligned: list[Tensor] = []
-        size = [(side + self.fold - 1) // self.fold for side in x.shape[2:]]
+        size = [(side + self.fold - 1) // self.fold for side in sides]
         for maps in features:
             aligned.append(cropped(self._stacked(maps, batch), size))
             maps.clear()  # or the parts of all levels would wait for the last
             size = [(side + 1) // 2 for side in size]
-        return self._stacked(estimates, batch).narrow(self.axis, 0, count), aligned
+        return aligned
 
     def _stacked(self, parts: list[Tensor], batch: int) -> Tensor:
         """Slices back into a volume: list of (s, C, h, w) -> (B, C, H, W, D)."""
@@ -186,9 +198,22 @@ class ScoreFusion(nn.Module):
         for member in self.members:
             estimate, aligned = member(x, x_t, gamma, self.slice_batch)
             estimates.append(estimate.float())
-            for level in range(len(aligned)):
-                if level < len(summed):
-                    summed[level] = summed[level] + aligned[level]
-                else:
-                    summed.append(aligned[level])
+            _accumulate(summed, aligned)
         return torch.cat(estimates, dim=1), summed
+
+    @torch.jit.unused
+    def recalled(self, said: Sequence[Said]) -> tuple[Tensor, list[Tensor]]:
+        """As `estimates` of one volume, from what every member said of it: its estimate (H, W, D) and own maps."""
+        summed: list[Tensor] = []
+        for member, (estimate, maps) in zip(self.members, said, strict=True):
+            _accumulate(summed, member.recalled(maps, list(estimate.shape)))  # type: ignore[operator]
+        return torch.stack([estimate for estimate, _ in said])[None], summed
+
+
+def _accumulate(summed: list[Tensor], maps: list[Tensor]) -> None:
+    """Add the maps of another member, level by level."""
+    for level in range(len(maps)):
+        if level < len(summed):
+            summed[level] = summed[level] + maps[level]
+        else:
+            summed.append(maps[level])

@@ -8,12 +8,13 @@ from .batch import NoisyBatch
 from .checkpoint import LatestCheckpoint, fusion_to_train, plane_to_train
 from .gradients import BoundedGradients
 from .losses import NoiseLoss
+from .plane_cache import PlaneCache, RecallingFusion
 from .processes import join_processes
 from .progress import Progress, SampleImages
 from .segmentation import AugmentedPatch, LabelRegionsd, load_segmentation
 
 __all__ = [
     "AugmentedPatch", "AveragedWeights", "BoundedGradients", "LabelRegionsd", "LatestCheckpoint", "NoiseLoss", "NoisyBatch",
-    "PairedBatch", "PatchAdversary", "Progress", "SampleImages", "export_weights", "fusion_to_train", "join_processes",
-    "load_members", "load_segmentation", "load_weights", "plane_to_train",
+    "PairedBatch", "PatchAdversary", "PlaneCache", "Progress", "RecallingFusion", "SampleImages", "export_weights",
+    "fusion_to_train", "join_processes", "load_members", "load_segmentation", "load_weights", "plane_to_train",
 ]  # fmt: skip

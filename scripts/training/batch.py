@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Diffusion
+from .plane_cache import PlaneCache
 
-Batch = tuple[Tensor, Tensor, tuple[()], dict[str, Tensor]]
+Batch = tuple[Tensor, Tensor, tuple[()], dict[str, Any]]
 
 
 class NoisyBatch:
     """Adds noise: Algorithm 1 of Zhu et al. 2025 up to the network. The `prepare_batch` of a MONAI trainer.
 
     Noise and noise level of a sample depend on its index alone, so that a resumed or distributed run sees the same.
+    kept: what frozen planes say at gamma = 0, for a `RecallingFusion`.
     """
 
-    def __init__(self, diffusion: Diffusion, seed: int = 0) -> None:
-        self.diffusion, self.seed = diffusion, seed
+    def __init__(self, diffusion: Diffusion, seed: int = 0, kept: PlaneCache | None = None) -> None:
+        self.diffusion, self.seed, self.kept = diffusion, seed, kept
 
     def __call__(self, batchdata: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any) -> Batch:
         """Batch of `image`, `label`, `base`, `index` -> network input, target, (), {x_t, timesteps = gamma}."""
@@ -29,7 +31,10 @@ class NoisyBatch:
         epsilon = torch.stack([noise for noise, _ in draws]).to(device)
         gamma = self.diffusion.draw_gamma(torch.tensor([uniform for _, uniform in draws])).to(device)
         x_t = self.diffusion.shown(self.diffusion.noised(x_0, epsilon, gamma), gamma)
-        return image, self.diffusion.target(x_0, epsilon, gamma), (), {"x_t": x_t, "timesteps": gamma}
+        noisy: dict[str, Any] = {"x_t": x_t, "timesteps": gamma}
+        if self.kept is not None and self.kept.ready:
+            noisy["kept"] = self.kept.recall(batchdata, gamma)
+        return image, self.diffusion.target(x_0, epsilon, gamma), (), noisy
 
     def _draw(self, index: int, shape: torch.Size) -> tuple[Tensor, float]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)

@@ -41,6 +41,7 @@ def test_patches_carry_the_coordinates_of_their_place_in_the_full_volume(patch, 
 def test_a_patch_larger_than_the_volume_is_filled_up_with_background(rng):
     image, label = numbered()
     sample = VolumePatch((9, 4, 12))(image, label, rng)
+    assert sample.pop("start").tolist()[::2] == [0, 0]
     assert {key: tuple(value.shape[1:]) for key, value in sample.items()} == dict.fromkeys(sample, (9, 4, 12))
     outside = torch.ones(9, 4, 12, dtype=torch.bool)
     outside[:7, :, :9] = False
@@ -58,7 +59,8 @@ def test_patches_start_at_multiples_of_the_block(rng):
 @pytest.mark.parametrize("patch", [VolumePatch((5, 6, 7)), SlicePatch("sagittal", (6, 7), slab=3), SlicePatch("axial", (5, 6))])
 def test_nothing_but_the_patch_is_read(patch, rng):
     image, label = (torch.ones(channels, 1, 1, 1).half().expand(-1, *[10**6] * 3) for channels in (2, 1))  # 10^18 voxels
-    assert all(value.dtype == torch.float32 for value in patch(image, label, rng).values())
+    sample = patch(image, label, rng)
+    assert all(sample[key].dtype == torch.float32 for key in ("image", "label", "base"))
 
 
 @pytest.mark.parametrize("patch", [VolumePatch((4, 4, 4), foreground=0.5), SlicePatch("coronal", (4, 4), foreground=0.5)])
