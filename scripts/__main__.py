@@ -116,6 +116,11 @@ GROUPS = {
             arg("--steps", type=int, metavar="N", help="of our sampler (default: 1)"),
             arg("--precision", choices=["auto", "float32"], help="default: bfloat16 where there is any"),
             arg("--json", dest="json_path", metavar="FILE", help="file to write the figures to"))),
+        "training_speed": Command(
+            "a step of the fusion's training, planes live and kept", "benchmarks.training:training_speed",
+            (SIZE, arg("--precision", choices=["auto", "float32", "bfloat16"], help="default: bfloat16 where there is any"),
+            arg("--steps", type=int, metavar="N", help="of each kind (default: 10)"),
+            arg("--profile", action="store_true", help="print what a kept step spends its time on"))),
         "memory_curve": Command(
             "memory of one evaluation against voxels, measured and predicted", "benchmarks.memory:memory",
             (SIZE, arg("--sides", type=int, nargs="+", metavar="N", help="of cubes, in voxels"),

@@ -59,10 +59,6 @@ class VolumeCache:
 
         return kept(self.folder / f"{self._name(case)}.pt", KEYS, prepared)
 
-    def name(self, index: int) -> str:
-        """A name for all that a prepared case depends on."""
-        return self._name(self.data[index])
-
     def _name(self, case: Mapping[str, Any]) -> str:
         sources = [source for key in KEYS for source in ensure_tuple(case[key])]
         stamps = [_stamp(Path(file)) for source in sources for file in getattr(source, "files", [source])]  # of a DICOM series

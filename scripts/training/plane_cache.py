@@ -21,15 +21,18 @@ from ..inferers.precision import autocast, has_bfloat16
 from ..networks.score_fusion import Alignment, Member, Said, ScoreFusion
 
 logger = logging.getLogger(__name__)
-NETWORKS = sorted(Path(__file__).parents[1].glob("networks/*.py"))
+PLANE_CODE = [
+    Path(__file__).parents[1] / "networks" / f"{name}.py"
+    for name in ("blocks", "modality_fusion", "plane_denoiser", "score_fusion", "unet")
+]
 
 
 class PlaneCache:
     """Estimates and decoder maps of a fusion's frozen planes in float16, one file a plane and volume.
 
     The planes see whole slices, as at inference, and a patch gets its part of what they said. Alignments are trained, so what
-    is kept is what comes before them. Files lie beside the prepared volumes, and are named after all they depend on: volume,
-    weights, precision and code.
+    is kept is what comes before them. Files lie beside the prepared volumes, and are named after all they depend on: the
+    volume's voxels, weights, precision and the planes' code.
 
     network: whose planes they are; dataset: the patches; epochs, share: length of the training, and the share of draws at
     gamma = 0; precision: as the trainer's; wanted: False to compute all live, as for networks without frozen planes.
@@ -42,7 +45,7 @@ class PlaneCache:
         self.network, self.dataset, self.draws, self.wanted = network, dataset, epochs * dataset.samples * share, wanted
         self.half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(self._device()))
         self.ready = False
-        self._keys: list[str] = []
+        self._paths: list[list[Path]] = []  # of every volume, of every member
         self._mapped: dict[str, dict[str, Tensor]] = {}
 
     def prepare(self) -> None:
@@ -51,14 +54,13 @@ class PlaneCache:
         if not (self.wanted and isinstance(network, ScoreFusion) and network.fused and isinstance(patch, VolumePatch)):
             return
         network.eval()
-        self._keys = [self._key(member) for member in self._members()]
         if hindrance := self._hindrance(patch):
             logger.info(f"planes are computed at every step, because {hindrance}")
             return
         count = len(self.dataset.volumes)
         first = idist.get_rank() * count // idist.get_world_size()  # processes meet each other's files half-way
         for index in np.roll(range(count), -first).tolist():
-            for place in range(len(self._keys)):
+            for place in range(len(network.members)):
                 self._maps(index, place)
         group = max(member.group for member in self._members())
         patch.block = [math.lcm(factor, group) for factor in patch.block]
@@ -87,13 +89,18 @@ class PlaneCache:
         drawn = self.draws * (math.prod(patch.size) if patch.size else sum(voxels) / len(voxels))
         if drawn < sum(voxels):
             return f"{self.draws:.0f} draws at gamma = 0 hold fewer voxels than the volumes"
+        self._paths = self._named(len(volumes))
         return self._lack_of_room(voxels)
 
     def _lack_of_room(self, voxels: Sequence[int]) -> str | None:
         """Half of the disk's free space may be taken. Says what is going to be written."""
         sizes = [_bytes_a_voxel(member) for member in self._members()]
-        places = [(index, place) for index in range(len(voxels)) for place in range(len(sizes))]
-        missing = [voxels[index] * sizes[place] for index, place in places if not self._path(index, place).is_file()]
+        missing = [
+            count * size
+            for count, paths in zip(voxels, self._paths, strict=True)
+            for size, path in zip(sizes, paths, strict=True)
+            if not path.is_file()
+        ]
         folder = self.dataset.volumes.folder
         needed, free = sum(missing) / 1e9, shutil.disk_usage(_there(folder)).free / 1e9
         if needed > free / 2:
@@ -102,17 +109,20 @@ class PlaneCache:
             logger.info(f"planes: what they say at gamma = 0 is kept in {folder}, {needed:.2f} GB more")
         return None
 
+    def _named(self, count: int) -> list[list[Path]]:
+        """The files of so many volumes, one a member."""
+        keys, volumes = [self._key(member) for member in self._members()], self.dataset.volumes
+        digests = [hashlib.sha256(volumes[index]["image"].numpy().data).hexdigest() for index in range(count)]
+        names = [[hashlib.sha256((digest + key).encode()).hexdigest() for key in keys] for digest in digests]
+        return [[volumes.folder / f"{name}.planes.pt" for name in row] for row in names]
+
     def _key(self, member: Member) -> str:
         """A name for all that a plane's answer depends on besides the volume."""
-        content = hashlib.sha256(repr([self.half, *(path.read_bytes() for path in NETWORKS)]).encode())
-        content.update(repr(sorted((key, value) for key, value in vars(member).items() if _is_setting(key))).encode())
+        settings = sorted((key, value) for key, value in vars(member).items() if not key.startswith("_") and key != "training")
+        content = hashlib.sha256(repr([self.half, settings, *(path.read_bytes() for path in PLANE_CODE)]).encode())
         for name, value in sorted(member.get_submodule("denoiser").state_dict().items()):
             content.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
         return content.hexdigest()
-
-    def _path(self, index: int, place: int) -> Path:
-        name = hashlib.sha256((self.dataset.volumes.name(index) + self._keys[place]).encode()).hexdigest()
-        return self.dataset.volumes.folder / f"{name}.planes.pt"
 
     def _maps(self, index: int, place: int) -> dict[str, Tensor]:
         """`estimate` (H, W, D), and a map (S, h, w, C) under the number of each level."""
@@ -120,7 +130,7 @@ class PlaneCache:
         if key not in self._mapped:
             member = self._members()[place]
             names = ["estimate", *map(str, range(len(member.alignments)))]
-            self._mapped[key] = kept(self._path(index, place), names, lambda: self._computed(index, member))
+            self._mapped[key] = kept(self._paths[index][place], names, lambda: self._computed(index, member))
         return self._mapped[key]
 
     @torch.no_grad()
@@ -186,10 +196,6 @@ class RecallingFusion(nn.Module):
         estimates = torch.cat([estimate for estimate, _ in answers])
         aligned = [torch.cat(level) for level in zip(*(maps for _, maps in answers), strict=True)]
         return network.fusion(x, x_t, timesteps, estimates, aligned)
-
-
-def _is_setting(name: str) -> bool:
-    return not name.startswith("_") and name != "training"
 
 
 def _levels(member: Member) -> list[Alignment]:
