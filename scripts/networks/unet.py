@@ -5,7 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Attention, GammaEmbedding, LinearUp, ResidualBlock, StridedDown, convolution, folded, unfolded, zeroed
+from .blocks import (
+    Attention,
+    GammaEmbedding,
+    GroupNorm,
+    LinearUp,
+    ResidualBlock,
+    StridedDown,
+    convolution,
+    folded,
+    unfolded,
+    zeroed,
+)
 from .presets import UNetSize
 from .slabs import Planes, activated, added, convolved, held, joined, residual, slab_bounds, stored, upsampled
 
@@ -59,7 +70,7 @@ class UNet(nn.Module):
         self.attention = Attention(middle, heads=size.heads, groups=size.groups) if size.heads else nn.Identity()
         self.middle_out = self._block(middle, middle)
         self._build_decoder(skips)
-        self.norm = nn.GroupNorm(min(size.groups, self.channels[0]), self.channels[0])
+        self.norm = GroupNorm(min(size.groups, self.channels[0]), self.channels[0])
         self.last = zeroed(convolution(dims, self.channels[0], channels_out * folds, padding_mode=padding))
         # Convolutions of bfloat16 in this layout run two to five times as fast, on CPUs and GPUs alike.
         self.to(memory_format=torch.channels_last if dims == 2 else torch.channels_last_3d)  # type: ignore[call-overload]
