@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -168,6 +169,8 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input is one line and exit code 1."""
+    # Read when PyTorch is imported: threads that wait for each other would else spin, and take the cores from other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     options = vars(_parser().parse_args(arguments))
     module, _, function = COMMANDS[options.pop("command")].target.partition(":")
     return exit_code(lambda: getattr(import_module(f".{module}", __package__), function)(**options))

@@ -102,6 +102,19 @@ def test_the_version_is_that_of_the_metadata(capsys):
     assert capsys.readouterr().out == f"score-fusion {bundle_version()}\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the OpenMP library of Linux")
+@pytest.mark.parametrize(("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_threads_that_wait_leave_their_core_to_others_unless_told_otherwise(own, policy):
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | {
+        "OMP_DISPLAY_ENV": "true",
+        **own,
+    }
+    command = [sys.executable, "-c", "import sys, scripts.__main__ as m; sys.exit(m.main(['export', 'nowhere', 'nothing']))"]
+    done = subprocess.run(command, env=environment, cwd=bundle_root(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+
+
 @pytest.mark.parametrize("text", ["{", "3", "[1]"])
 def test_options_that_are_no_mapping_are_refused(text, capsys):
     with pytest.raises(SystemExit):
