@@ -2,8 +2,8 @@
 """Seconds a step of the fusion's training: planes computed at every step, and what they said kept on disk."""
 
 import time
+from itertools import count
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..diffusion import Diffusion
 from ..inferers.precision import MixedPrecisionInferer
 from ..networks import ScoreFusion
 from ..training import NoiseLoss, NoisyBatch, PlaneCache, RecallingFusion
+from .speed import seconds_of
 
 BOX, PATCH, SHARE = (144, 172, 140), (64, 64, 64), 0.7  # a head; what configs/train_3d.yaml trains on
 
@@ -23,9 +24,10 @@ BOX, PATCH, SHARE = (144, 172, 140), (64, 64, 64), 0.7  # a head; what configs/t
 def training_speed(
     size: str = "compact", *, precision: str = "auto", steps: int = 10, box: tuple[int, ...] = BOX, profile: bool = False
 ) -> dict[str, float]:
-    """Measure and print the median seconds of a step, from drawing a patch to the new weights, on one volume of noise.
+    """Measure and print the seconds of a step, from drawing a patch to the new weights, on one volume of noise.
 
-    box: the volume's voxels; profile: print the operators of a step with kept planes too, by the time they take themselves.
+    steps: of each kind, of which the fastest counts; box: the volume's voxels; profile: print the operators of a step with kept
+    planes too, by the time they take themselves.
     """
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,18 +82,12 @@ class _Step:
         self.optimizer.zero_grad()
         self.loss(self.inferer(x, self.network, **noisy), target).backward()
         self.optimizer.step()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
     def seconds(self, steps: int, cache: PlaneCache | None) -> float:
-        """Of the median step, after two that warm up."""
+        """Of the fastest of so many steps."""
         self.network.train()
-        taken, batches = [], self.batches(cache)
-        for index in range(steps + 2):
-            began = time.perf_counter()
-            self(index, batches)
-            taken.append(time.perf_counter() - began)
-        return median(taken[2:])
+        batches, indices = self.batches(cache), count()
+        return seconds_of(lambda: self(next(indices), batches), self.device, steps)
 
 
 def _profile(work: Any) -> None:
