@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
+from torch.utils._pytree import tree_leaves
 from training_processes import draw_cases
 
 from scripts.data import LoadVolumesd, PatchDataset, PrepareTrainingd, VolumePatch
@@ -77,9 +78,8 @@ def test_the_loss_of_a_step_is_that_of_planes_run_live_on_whole_slices(size, fus
 
 def test_alignments_learn_from_what_is_recalled(fusion, patches):
     dataset = patches()
-    batch = drawn(dataset, 0)
-    x, target, _, noisy = NoisyBatch(REGRESSION, kept=cache_of(fusion, dataset))(batch)
-    batch = drawn(dataset, 0)
+    cache, batch = cache_of(fusion, dataset), drawn(dataset, 0)
+    x, target, _, noisy = NoisyBatch(REGRESSION, kept=cache)(batch)
     NoiseLoss()(RecallingFusion(fusion)(x, **noisy), target).backward()
     kept = [parameter.grad.clone() for parameter in fusion.members.parameters() if parameter.grad is not None]
     fusion.zero_grad()
@@ -182,9 +182,20 @@ def test_the_size_that_is_told_is_that_of_the_files(fusion, patches, caplog):
 def test_planes_of_several_conditions_are_kept_as_they_answer_the_fusion(patches, awaken):
     fusion = awaken(ModalityFusion(["axial"], [[0], [0]], "tiny", sigma_data=0.1))
     dataset = patches()
-    batch = drawn(dataset, 0)
-    cache = cache_of(fusion, dataset)
-    batch = drawn(dataset, 0)
+    cache, batch = cache_of(fusion, dataset), drawn(dataset, 0)
     (said,) = cache.recall(batch, torch.zeros(1))
     live, _ = whole_slices(fusion, dataset, batch)
     torch.testing.assert_close(torch.stack([estimate for estimate, _ in said])[None], live, rtol=HALF, atol=HALF)
+
+
+def test_a_resumed_training_recalls_and_draws_what_one_without_a_break_does(fusion, patches):
+    state = torch.get_rng_state()
+    answers = []
+    for _ in range(2):  # computed, then found
+        dataset = patches()
+        cache = cache_of(fusion.train(), dataset)
+        batch = drawn(dataset, 0, 1)
+        answers.append(cache.recall(batch, torch.zeros(2)))
+    assert torch.equal(torch.get_rng_state(), state)
+    for one, other in zip(*map(tree_leaves, answers), strict=True):
+        assert torch.equal(one, other)
