@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
@@ -92,15 +93,20 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
         remove(path)
         return
     from .dicom.write import write_parametric_map, write_series  # here: highdicom is not everywhere, and slow to import
+    from .dicom.write_pixels import Placed
 
+    if volume.shape[0] != 1:
+        raise ValueError(f"a DICOM series holds one channel, not {volume.shape[0]}")
+    affine = np.asarray(volume.affine, dtype=np.float64)
+    placed = Placed(_channels_last(volume)[..., 0], affine, np.asarray(volume.meta.get("source_affine", affine)))
     write = write_parametric_map if path.suffix == DICOM_SUFFIX else write_series
     with whole(path, REMEDY) as part:
-        write(volume, part, files, provenance)
+        write(placed, part, files, provenance)
 
 
 def nifti_image(volume: MetaTensor) -> Any:
     """A volume (C, H, W, D) as a float32 NIfTI image in mm, with the form codes of its source; several channels come last."""
-    channels_last = volume.as_tensor().detach().cpu().to(torch.float32).movedim(0, -1).numpy()
+    channels_last = _channels_last(volume)
     voxels = channels_last[..., 0] if channels_last.shape[-1] == 1 else channels_last
     affine = np.asarray(volume.affine, dtype=np.float64)
     image = Nifti1Image(np.ascontiguousarray(voxels), affine)
@@ -111,3 +117,8 @@ def nifti_image(volume: MetaTensor) -> Any:
         image.set_qform(affine, code=0)
     image.header.set_xyzt_units("mm")
     return image
+
+
+def _channels_last(volume: MetaTensor) -> npt.NDArray[np.float32]:
+    """(C, H, W, D) -> (H, W, D, C)."""
+    return volume.as_tensor().detach().cpu().to(torch.float32).movedim(0, -1).numpy()

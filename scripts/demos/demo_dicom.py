@@ -94,7 +94,9 @@ def write_template(folder: Path) -> None:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     template = folder.with_suffix(".nii.gz")
     nib.save(load_mni152_template(resolution=1), template)
-    save_all(mr_images(dataset, as_slices(_thick(read_volume(template))), THICK[2]), folder)
+    thick = _thick(read_volume(template))
+    slices = as_slices(thick.numpy()[0], np.asarray(thick.affine))
+    save_all(mr_images(dataset, slices, THICK[2]), folder)
 
 
 def _thick(volume: MetaTensor) -> MetaTensor:

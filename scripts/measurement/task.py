@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .degradations import BlockAverage, Degradation, ThickScans
+if TYPE_CHECKING:
+    from .degradations import Degradation
 
 KINDS = ("super-resolution", "thick slice", "thick planes", "translation", "both", "unknown task")
 Blocks = tuple[tuple[int, int, int], ...]
@@ -106,6 +107,8 @@ class Task:
 
 
 def _degradation(blocks: Sequence[Sequence[int]], *, smooth: bool, consistency: bool) -> Degradation | None:
+    from .degradations import BlockAverage, ThickScans  # here: who only tells what was done needs no PyTorch
+
     if len(blocks) > 1:
         return ThickScans(blocks, smooth, consistency)
     return BlockAverage(blocks[0], smooth, consistency) if blocks else None

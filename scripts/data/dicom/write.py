@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as DICOM objects in the study of their sources."""
+"""Results as DICOM objects in the study of their sources; arrays go in, so that PyTorch need not be there."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from highdicom import Volume
-from monai.data.meta_tensor import MetaTensor
 from pydicom import Dataset
 from pydicom.uid import MRImageStorage
 
@@ -14,7 +13,7 @@ from ..provenance import Provenance
 from .whitelist import Source, read_source
 from .write_frames import enhanced_mr, parametric_map
 from .write_header import derivation, header, renew, update
-from .write_pixels import SIXTEEN_BITS, Grid, as_slices, decimal, to_integers, window
+from .write_pixels import SIXTEEN_BITS, Grid, Placed, as_slices, decimal, to_integers, window
 
 TOLERANCE_MM = 1e-3
 # Nothing was acquired: the parameters of a sequence, which a reader must find, are empty, and the sequence is "research".
@@ -24,11 +23,11 @@ CLASSIC_MR = {
 }  # fmt: skip
 
 
-def write_series(volume: MetaTensor, folder: Path, files: Sequence[str], provenance: Provenance) -> None:
+def write_series(volume: Placed, folder: Path, files: Sequence[str], provenance: Provenance) -> None:
     """Write a result as one derived MR series, `folder/0001.dcm` on; the folder is made.
 
-    volume: (1, columns, rows, slices), affine in RAS mm; meta `source_affine` tells the grid of the source. files: the images
-    it was made from, of which the first decides whether the series is classic (a file a slice) or enhanced (one file).
+    files: the images it was made from, of which the first decides whether the series is classic (a file a slice) or enhanced
+    (one file).
     """
     source = read_source(files)
     grid = _grid(volume, source)
@@ -38,15 +37,15 @@ def write_series(volume: MetaTensor, folder: Path, files: Sequence[str], provena
         save_all([enhanced_mr(grid, source, provenance)], folder)
 
 
-def write_parametric_map(volume: MetaTensor, path: Path, files: Sequence[str], provenance: Provenance) -> None:
+def write_parametric_map(volume: Placed, path: Path, files: Sequence[str], provenance: Provenance) -> None:
     """Write an uncertainty as one Parametric Map; the rest as for `write_series`."""
     source = read_source(files)
     parametric_map(_grid(volume, source), source, provenance).save_as(path, enforce_file_format=True)
 
 
-def _grid(volume: MetaTensor, source: Source) -> Grid:
+def _grid(volume: Placed, source: Source) -> Grid:
     """Slices are as thick as the source's unless they lie at other distances."""
-    slices, before = as_slices(volume), np.asarray(volume.meta.get("source_affine", volume.affine))
+    slices, before = as_slices(volume.voxels, volume.affine), volume.source_affine
     same = abs(slices.spacing_between_slices - np.linalg.norm(before[:3, 2])) <= TOLERANCE_MM
     thickness = source.thickness if same and source.thickness else slices.spacing_between_slices
     return Grid(slices, float(thickness), not np.allclose(volume.affine, before, rtol=0, atol=TOLERANCE_MM))

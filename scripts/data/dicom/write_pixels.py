@@ -5,14 +5,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from highdicom import AxisHandedness, Volume
-from monai.data.meta_tensor import MetaTensor
 from pydicom.valuerep import DSfloat, format_number_as_ds
 
 SIXTEEN_BITS = {"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 0}
 SHOWN = (0.01, 0.999)  # shares of voxels below black and below white
 LARGEST = np.iinfo(np.uint16).max
+
+
+class Placed(NamedTuple):
+    """A result: voxels (columns, rows, slices), their affine (4, 4) in RAS mm, and that of the grid of their source."""
+
+    voxels: npt.NDArray[np.float32]
+    affine: npt.NDArray[np.float64]
+    source_affine: npt.NDArray[np.float64]
 
 
 class Window(NamedTuple):
@@ -45,17 +51,13 @@ class Stored(NamedTuple):
     intercept: float
 
 
-def as_slices(volume: MetaTensor) -> Volume:
-    """A volume (1, columns, rows, slices), affine in RAS mm, as float32 (slices, rows, columns) in DICOM's own terms.
+def as_slices(voxels: npt.NDArray[np.float32], affine: npt.NDArray[np.float64]) -> Volume:
+    """Voxels (columns, rows, slices), affine (4, 4) in RAS mm, as (slices, rows, columns) in DICOM's own terms.
 
     Slices follow the cross product of row and column direction, which readers of multi-frame files take for granted.
-    Raises ValueError when it has more than one channel or the axes are not orthogonal.
+    Raises ValueError when the axes are not orthogonal.
     """
-    if volume.shape[0] != 1:
-        raise ValueError(f"a DICOM series holds one channel, not {volume.shape[0]}")
-    voxels = volume.as_tensor()[0].detach().cpu().to(torch.float32).numpy().transpose(2, 1, 0)
-    affine = np.asarray(volume.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
-    slices = Volume(voxels, affine, "PATIENT", from_reference_convention="RAS")
+    slices = Volume(voxels.transpose(2, 1, 0), affine[:, [2, 1, 0, 3]], "PATIENT", from_reference_convention="RAS")
     return slices.ensure_handedness(AxisHandedness.LEFT_HANDED, flip_axis=0)
 
 
