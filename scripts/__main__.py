@@ -5,7 +5,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,6 +164,7 @@ GROUPS = {
             arg("--split", choices=["all", "train", "val"], help="default: train"), CASES)),
     },
 }  # fmt: skip
+GREETING = ("restore", "evaluate", "train", "experiment", "nfe_curve", "demo", "demo_dicom")  # what runs networks for long
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
@@ -172,8 +173,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read when PyTorch is imported: threads that wait for each other would else spin, and take the cores from other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     options = vars(_parser().parse_args(arguments))
-    module, _, function = COMMANDS[options.pop("command")].target.partition(":")
+    module, _, function = COMMANDS[command := options.pop("command")].target.partition(":")
+    if command in GREETING:
+        _greet(command, options)
+    if command == "restore" and arguments is None:  # in a process of its own
+        from .running.lean import all_ours, import_monai
+
+        if all_ours(**options):
+            import_monai()
     return exit_code(lambda: getattr(import_module(f".{module}", __package__), function)(**options))
+
+
+def _greet(command: str, options: Mapping[str, Any]) -> None:
+    """What will be done, at once: PyTorch takes seconds to import."""
+    source = next((f" {options[key]}" for key in ("source", "dataset_dir", "study") if key in options), "")
+    target = f" -> {options['output']}" if "output" in options else ""
+    print(f"score-fusion {bundle_version()}: {command}{source}{target}", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -42,6 +42,16 @@ def listed(items: Sequence[str], separator: str = ", ", *, most: int = 6) -> str
     return separator.join([*items[:most], *more])
 
 
+def several(count: int, name: str) -> str:
+    """As "1 case" or "3 cases"."""
+    return f"{count} {name}{'s' * (count != 1)}"
+
+
+def in_words(seconds: float) -> str:
+    """As "45 s", "12 min" or "2.5 h"."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def end_cleanly() -> None:
     """From now on SIGTERM ends this process as an error would, with code 143: what was unpacked or half written is removed."""
 

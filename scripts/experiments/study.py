@@ -17,7 +17,7 @@ from ..data import find_cases
 from ..data.write import check_output_dir
 from ..errors import BadInput
 from ..files import read_json, sha256, write_json
-from ..running.preflight import check_changes
+from ..running.checks import check_changes
 from ..running.workflow import config_files, run_workflow
 
 RECORD, REMEDY = "stage.json", "give --output another folder"

@@ -50,11 +50,15 @@ class FusedScoreInferer(Inferer):
     @property
     def nfe(self) -> int:
         """Network evaluations per plane and sample: of the plane that is asked most often."""
-        calls = self._calls()
+        calls = self._asked()
         together = calls.pop(None, 0)
         return together + max(calls.values(), default=0)
 
-    def _calls(self) -> Counter[int | None]:
+    def calls(self) -> Counter[int | None]:
+        """Network evaluations of all samples of a volume: of each member alone, and under None of all of them together."""
+        return Counter({member: self.samples * count for member, count in self._asked().items()})
+
+    def _asked(self) -> Counter[int | None]:
         """How often the sampler asks each member alone, and under None all of them: counted by running it on one voxel."""
         calls: Counter[int | None] = Counter()
 
@@ -84,7 +88,7 @@ class FusedScoreInferer(Inferer):
         first = (self.seed if seed is None else seed) + crc32(case.encode())
         inputs = inputs.as_subclass(Tensor)
         self._check(inputs)
-        if samples > 1 and self.gammas[0] == 0 and self._calls().total() == 1:
+        if samples > 1 and self.gammas[0] == 0 and self._asked().total() == 1:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")
         half = self.precision.is_half(network, inputs)

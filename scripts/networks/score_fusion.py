@@ -17,6 +17,11 @@ from .unet import UNet
 Said = tuple[Tensor, list[Tensor]]  # an estimate (H, W, D), and the denoiser's decoder maps (S, C, h, w), finest first
 
 
+def filled(count: int, group: int) -> int:
+    """The least multiple of `group` that is not below `count`."""
+    return (count + group - 1) // group * group
+
+
 class Alignment(nn.Module):
     """Brings 2D feature maps onto the 3D grid of one level: a convolution whose kernel and stride are 2^level slices.
 
@@ -58,7 +63,7 @@ class Member(nn.Module):
         """
         stack = x.movedim(self.axis, 1)
         count = stack.shape[1]
-        total = (count + self.group - 1) // self.group * self.group
+        total = filled(count, self.group)
         reach = self.slab // 2
         index = torch.arange(-reach, total + reach, device=x.device).clamp(0, count - 1)
         centre = index[reach : reach + total]

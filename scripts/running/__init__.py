@@ -1,8 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running: a folder of cases through a network, what is checked before and recorded after."""
 
-from .case_evaluator import CaseEvaluator, TolerantDataset
-from .preflight import command_line, preflight
-from .record import RunRecord
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["CaseEvaluator", "RunRecord", "TolerantDataset", "command_line", "preflight"]
+if TYPE_CHECKING:
+    from .case_evaluator import CaseEvaluator as CaseEvaluator
+    from .case_evaluator import TolerantDataset as TolerantDataset
+    from .checks import command_line as command_line
+    from .checks import preflight as preflight
+    from .record import RunRecord as RunRecord
+
+_MODULE_OF = {
+    "CaseEvaluator": "case_evaluator", "TolerantDataset": "case_evaluator", "command_line": "checks",
+    "preflight": "checks", "RunRecord": "record",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: a command says what it will do before it waits seconds for PyTorch."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from ..data.cases import ERROR
 from ..errors import named, one_line
-from .heartbeat import Heartbeat
+from .parts import parts_of
+from .progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -65,19 +66,21 @@ class CaseEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
         case = str(batchdata["case"][0])
         start = time.monotonic()
+        self.progress.next()
         try:
             if ERROR in batchdata:
                 self._fail(case, str(batchdata[ERROR][0]))
                 return {}
             self.doubts[case] = _doubts(batchdata["image"])
-            with Heartbeat(case, self.network):
+            shape = batchdata["image"].shape
+            with self.progress.case(case, shape, parts_of(self.network, self.inferer, shape)):
                 output: dict[str, Any] = super()._iteration(engine, batchdata)
         except (ValueError, OSError, RuntimeError) as error:
             self._fail(case, one_line(error))
             return {}
         self.done.append(case)
         self.seconds[case] = time.monotonic() - start
-        logger.info(f"case {case}: done in {self.seconds[case]:.1f} s")
+        logger.info(f"case {case}: done in {self.seconds[case]:.1f} s{self.progress.left()}")
         return output
 
     def _fail(self, case: str, line: str) -> None:
@@ -87,7 +90,8 @@ class CaseEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Run every case, then say how many were done."""
         self.failures, self.done, self.seconds, self.doubts = {}, [], {}, {}
-        super().run(global_epoch)
+        with Progress(len(self.data_loader.dataset)) as self.progress:  # type: ignore[union-attr, arg-type]
+            super().run(global_epoch)
         logger.info(f"{len(self.done)} of {len(self.done) + len(self.failures)} cases done")
         for case, line in self.failures.items():
             logger.info(f"  failed: {named(case, line)}")

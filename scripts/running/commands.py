@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from ..errors import BadInput
-from .workflow import run_workflow, task_config
 
 
 def restore(source: str, output: str, **options: Any) -> None:
@@ -41,6 +40,8 @@ def _run(
     """task: NAME of configs/task_NAME.yaml, or a file; overlays: further config files; settings: KEY=VALUE, ids of the configs,
     and so are options.
     """
+    from .workflow import run_workflow, task_config  # here: they take seconds to import
+
     run_workflow(workflow, [task_config(task), *overlays], run_id=run_id, **{**options, **dict(map(_setting, settings))})
 
 

@@ -15,10 +15,13 @@ from ..data.cases import ERROR
 from ..data.dicom import DicomSeries
 from ..data.folder import refuse
 from ..data.identifiers import FILE, Identifiers
+from ..errors import several
 from ..files import read_json, sha256, write_json
+from ..inferers.devices import device_name
 from ..inferers.memory import peak_memory_gb
 from ..measurement import Task
 
+logger = logging.getLogger(__name__)
 RECORDS = ("results.json", "run.json")
 PACKAGES = ("torch", "monai", "numpy")
 MOST_WARNINGS = 50
@@ -45,9 +48,19 @@ class RunRecord:
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def restart(self, engine: Any = None) -> None:
-        """Forget an earlier run."""
+        """Forget an earlier run, and say what this one is."""
         self.warnings.lines.clear()
         logging.getLogger().addHandler(self.warnings)
+        if engine is not None:
+            logger.info(self._announcement(engine))
+
+    def _announcement(self, engine: Any) -> str:
+        what = "a run" if self.task is None else self.task.title
+        weights = "" if self.weights is None else f" with {Path(self.weights).name}"
+        cases, evaluations = len(engine.data_loader.dataset), getattr(self.inferer, "nfe", None)
+        each = f", {several(evaluations, 'network evaluation')} each" if evaluations is not None else ""
+        again = f", {samples} times" if (samples := getattr(self.inferer, "samples", 1)) > 1 else ""
+        return f"{what}{weights}: {several(cases, 'case')}{each}{again}, on {device_name(engine.state.device)}"
 
     def write(self, engine: Any) -> None:
         """The file."""

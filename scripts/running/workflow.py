@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..bundle import bundle_root
 from ..errors import BadInput
-from .preflight import PREFLIGHT, check_changes, config_of
+from .checks import PREFLIGHT, check_changes, config_of
 
 PACKAGE, CONFIGS = __name__.split(".")[0], "scripts."  # what this package is called here, and in configs
 

@@ -13,13 +13,17 @@ from monai.transforms.utils import rescale_array
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from ..errors import several
+from ..inferers.devices import device_name
 from ..measurement.planes import PLANES
 
 logger = logging.getLogger(__name__)
+PERIOD = 10.0  # seconds
 
 
 class Progress:
-    """Logs mean loss, speed and time left, every `interval` steps.
+    """Logs what begins, then mean loss, speed and time left every `interval` steps, and between them no less than every 10 s
+    how far it is.
 
     Samples are those of this process. A large share of the time spent waiting for data asks for workers (`num_workers`).
     """
@@ -30,10 +34,16 @@ class Progress:
 
     def attach(self, engine: Engine) -> None:
         """Follow an engine whose output holds `loss`."""
+        engine.add_event_handler(Events.STARTED, self._announce)
         engine.add_event_handler(Events.STARTED | Events.EPOCH_STARTED, self._forget)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._receive)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _announce(self, engine: Engine) -> None:
+        where = f" on {device_name(device)}" if (device := getattr(engine.state, "device", None)) is not None else ""
+        logger.info(f"training: {several(_total(engine) - engine.state.iteration, 'step')}{where}")
+        self._said = time.monotonic()
 
     def _forget(self) -> None:
         self._losses: list[float] = []
@@ -50,16 +60,23 @@ class Progress:
     def __call__(self, engine: Engine) -> None:
         """Note the step."""
         self._losses.append(engine.state.output["loss"].item())  # type: ignore[index]
-        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
-        done = engine.state.iteration
-        if done % self.interval and done != total:
-            return
-        spent, steps = time.monotonic() - self._since, len(self._losses)
+        total, done = _total(engine), engine.state.iteration
+        spent, steps = (now := time.monotonic()) - self._since, len(self._losses)
         loss, seconds = sum(self._losses) / steps, spent / steps
+        if done % self.interval and done != total:
+            if now - self._said >= PERIOD:
+                self._said = now
+                logger.info(f"step {done}/{total}: {timedelta(seconds=round(seconds * (total - done)))} left")
+            return
+        self._said = now
         left = timedelta(seconds=round(seconds * (total - done)))
         speed = f"{seconds:.2f} s a step, {self._samples / spent:.1f} samples/s, data {100 * self._waited / spent:.1f} %"
         logger.info(f"step {done}/{total}: loss {loss:.5f}, {speed}, {left} left")
         self._forget()
+
+
+def _total(engine: Engine) -> int:
+    return (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
 
 
 class SampleImages:

@@ -19,7 +19,7 @@ from scripts import bundle_root
 from scripts.errors import BadInput, root_cause
 from scripts.networks import ScoreFusion
 from scripts.networks.weights import averaged, weights_of
-from scripts.running.preflight import preflight
+from scripts.running.checks import preflight
 from scripts.running.workflow import run_workflow
 
 pytestmark = pytest.mark.filterwarnings("ignore")

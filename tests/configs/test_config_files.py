@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from scripts import bundle_root
 from scripts.errors import BadInput
 from scripts.measurement import Task
-from scripts.running.preflight import preflight
+from scripts.running.checks import preflight
 from scripts.running.workflow import config_files
 
 ROOT = Path(bundle_root())

@@ -34,7 +34,7 @@ def images_alone(samples):
 def log_of(monkeypatch, caplog):
     """A function that runs two epochs, with something after each of them, and returns the lines of the log."""
 
-    def log_of(collate=None, after=0.0):
+    def log_of(collate=None, after=0.0, interval=2):
         reader = Reader()
 
         def step(engine, batch):
@@ -47,7 +47,7 @@ def log_of(monkeypatch, caplog):
         monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: reader.now))
         caplog.set_level(logging.INFO)
         trainer = Engine(step)
-        Progress(interval=2).attach(trainer)
+        Progress(interval=interval).attach(trainer)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, rest)
         trainer.run(DataLoader(reader, batch_size=BATCH, collate_fn=collate), max_epochs=2)
         return [record.getMessage() for record in caplog.records if record.name == progress.__name__]
@@ -58,6 +58,7 @@ def log_of(monkeypatch, caplog):
 @pytest.mark.parametrize("collate", [None, images_alone])
 def test_the_log_tells_loss_speed_waiting_and_time_left(collate, log_of):
     assert log_of(collate) == [
+        "training: 8 steps",
         f"step 2/8: loss 1.50000, {SPEED}, 0:00:06 left",
         f"step 4/8: loss 3.50000, {SPEED}, 0:00:04 left",
         f"step 6/8: loss 5.50000, {SPEED}, 0:00:02 left",
@@ -66,4 +67,12 @@ def test_the_log_tells_loss_speed_waiting_and_time_left(collate, log_of):
 
 
 def test_validation_between_epochs_does_not_count(log_of):
-    assert all(SPEED in line for line in log_of(after=1000.0))
+    lines = [line for line in log_of(after=1000.0) if "loss" in line]
+    assert len(lines) == 4 and all(SPEED in line for line in lines)
+
+
+def test_between_its_figures_it_is_silent_for_no_longer_than_a_period(log_of, monkeypatch):
+    monkeypatch.setattr(progress, "PERIOD", 2.5)
+    lines = log_of(interval=100)
+    assert lines[:2] == ["training: 8 steps", "step 3/8: 0:00:05 left"]
+    assert lines[-1].startswith("step 8/8: loss ")

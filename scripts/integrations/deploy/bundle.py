@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser
 
 from ...data.write import check_output_dir
 from ...errors import BadInput, one_line
-from ...running.preflight import check_keys
+from ...running.checks import check_keys
 from ...running.steps import Steps
 from ...running.workflow import config_file
 

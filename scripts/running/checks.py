@@ -26,6 +26,7 @@ RUN_OPTIONS = {
 WITHOUT_LIST = {"patch"}  # ids of lists that may be null
 NUMBERS = {"memory_gb", "max_cases"}  # ids of numbers that are not given by default
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
+ENGINES = ("CaseEvaluator", "SupervisedEvaluator", "SupervisedTrainer")  # whose start ignite calls a resuming
 OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
 WITHOUT = "_without_"  # ids of the base that a workflow over it does not use
 
@@ -43,6 +44,8 @@ def preflight(arguments: Sequence[str] = (), *, output_dir: str | None = None, b
     """
     sys.excepthook = _one_line
     logging.getLogger("monai.handlers.StatsHandler").addFilter(_without_traceback)
+    for engine in ENGINES:
+        logging.getLogger(f"ignite.engine.engine.{engine}").addFilter(_without_greeting)
     if output_dir is not None:
         check_output_dir(output_dir)
     if arguments:  # a process of its own, not a guest in somebody's
@@ -166,3 +169,8 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     if record.exc_info and root_cause(record.exc_info[1]):
         record.exc_info = None
     return True
+
+
+def _without_greeting(record: logging.LogRecord) -> bool:
+    """A run that begins is none that goes on."""
+    return not record.getMessage().startswith("Engine run resuming from iteration 0,")
