@@ -53,7 +53,9 @@ def test_a_plane_is_trained_exported_and_measured_by_three_commands(image, tmp_p
     settings = [*TINY, *(word for value in once for word in ("--set", value))]
     assert main(["train", str(tmp_path), "-o", str(tmp_path / "run"), "--plane", "axial", *settings]) == 0
     exported = tmp_path / "axial.pt"
-    assert f"score-fusion export {tmp_path / 'run' / 'latest.pt'}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"score-fusion export {tmp_path / 'run' / 'latest.pt'}" in said
+    assert "training: 1 step on " in said and "resuming" not in said
     assert main(["export", str(tmp_path / "run" / "latest.pt"), str(exported)]) == 0
     alone = ["--overlays", "ensemble_single", "--set", "planes=['axial']", "--set", "fusion=False", "--split", "all"]
     assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "eval"), "--weights", str(exported), *TINY, *alone]) == 0
