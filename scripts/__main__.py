@@ -62,6 +62,7 @@ RUN = (
     arg("--seed", type=int, metavar="N", help="of the first sample (default: 0)"),
     arg("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)"),
     arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
+    arg("--backend", choices=["auto", "torch", "openvino"], help="what computes on a CPU (docs/configs.md; default: auto)"),
     *CONFIG,
 )
 GROUPS = {
@@ -140,6 +141,13 @@ GROUPS = {
             arg("target", metavar="WEIGHTS", help="file to write, such as my_model.pt"),
             arg("--overwrite", action="store_true", help="replace a file that is there"),
             arg("--replace-shipped", action="store_true", help="even one that ships; for maintainers"))),
+        "calibrate": Command(
+            "find what 8-bit integers need to compute weights fast on CPUs", "experiments.calibration:calibrate",
+            (DATA, arg("weights", help="file of weights, such as my_model.pt"),
+            arg("--task", metavar="NAME", help="as for restore"),
+            arg("--cases", type=int, metavar="N", help="of the train split, that ranges are taken of (default: 2)"),
+            arg("--tolerance", type=float, metavar="DB", help="that may be lost on the val split (default: 0.05)"),
+            arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path"), CASES)),
         "training_curve": Command(
             "a picture of how loss and validation of trainings went", "report.training_curve:training_curve",
             (arg("runs", nargs="+", metavar="RUN", help="folders of trainings"), PICTURE)),

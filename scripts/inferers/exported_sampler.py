@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from ..errors import BadInput
 from ..measurement.channels import coordinates, measured, normalized
 from ..measurement.intensity import IntensityRange, background, bright_end
+from ..networks.engine import release_unets
 from .fused_score_inferer import FusedScoreInferer
 
 PROBE = 64  # numbers in a probe: plenty to tell four coefficients from
@@ -33,6 +34,7 @@ class ExportedSampler(nn.Module):
 
     def __init__(self, inferer: FusedScoreInferer, network: nn.Module) -> None:
         super().__init__()
+        release_unets(network)
         self.network, self.samples = network.eval(), inferer.samples
         levels, table, begin = step_table(inferer)
         self.register_buffer("seed", torch.tensor(inferer.seed), persistent=False)

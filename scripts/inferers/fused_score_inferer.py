@@ -16,9 +16,11 @@ from ..diffusion.samplers import noise_like, sample_ancestral
 from ..errors import BadInput
 from ..measurement import Degradation
 from ..measurement.channels import conditions_and_mask, network_input
+from ..measurement.intensity import IntensityRange
+from .backend import Backend
 from .ladder import climb_down
 from .memory import keep_freed_memory
-from .precision import Precision, autocast
+from .precision import CROP, Precision, autocast
 
 SMALLEST = 17  # voxels a side that the networks can halve three times
 
@@ -28,14 +30,14 @@ class FusedScoreInferer(Inferer):
 
     diffusion: the process the network was trained on; sampler: a function of `scripts.diffusion.samplers`; steps: how
     many; degradation: how the first condition was measured, and whether every step keeps it, None when nothing of the target
-    was; samples: runs with different noise; seed: of the first; precision: "auto", "float32" or "bfloat16"; memory_gb: use no
-    more than this, where less memory is wanted than is free (`ladder`).
+    was; samples: runs with different noise; seed: of the first; precision: "auto", "float32" or "bfloat16"; backend: "auto",
+    "torch" or "openvino" (`Backend`); memory_gb: use no more than this, where less memory is wanted than is free (`ladder`).
     """
 
     def __init__(
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
         degradation: Degradation | None = None, samples: int = 1, seed: int = 0,
-        precision: str = "auto", memory_gb: float | None = None,
+        precision: str = "auto", backend: str = "auto", memory_gb: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         keep_freed_memory()
@@ -45,7 +47,8 @@ class FusedScoreInferer(Inferer):
         if samples < 1:
             raise BadInput(f"samples {samples}: at least 1 is needed")
         self.samples, self.seed = samples, seed
-        self.precision, self.memory_gb = Precision(precision), memory_gb
+        self.backend, self.memory_gb = Backend(backend, Precision(precision)), memory_gb
+        self.numbers = ""  # that convolutions of the latest volume were computed in
 
     @property
     def nfe(self) -> int:
@@ -91,7 +94,7 @@ class FusedScoreInferer(Inferer):
         if samples > 1 and self.gammas[0] == 0 and self._asked().total() == 1:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")
-        half = self.precision.is_half(network, inputs)
+        self.numbers, half = self.backend.prepare(network, self.middle(inputs))
 
         def draw(device: torch.device) -> Tensor:
             if device != inputs.device:
@@ -123,10 +126,23 @@ class FusedScoreInferer(Inferer):
         if any(side % factor for side, factor in zip(inputs.shape[2:], self.degradation.factors, strict=True)):
             raise BadInput(f"volume of {shape} is not a multiple of the block {self.degradation.factors}; pad it first")
 
-    def _sample(self, inputs: Tensor, network: nn.Module, seed: int, half: bool) -> Tensor:
+    def middle(self, inputs: Tensor) -> Tensor:
+        """What the network sees (B, C + 4, h, w, d) of whole blocks in the middle of volumes, about `CROP` voxels a side."""
+        factors = (1, 1, 1) if self.degradation is None else self.degradation.factors
+        for axis, factor in enumerate(factors, start=2):
+            side = inputs.shape[axis]
+            length = max(min(side, CROP) // factor, 1) * factor
+            inputs = inputs.narrow(axis, (side - length) // 2 // factor * factor, length)
+        return self._network_input(inputs)[0]
+
+    def _network_input(self, inputs: Tensor) -> tuple[Tensor, Tensor, IntensityRange]:
+        """What the network sees (B, C + 4, H, W, D), its mask (B, 1, H, W, D), and the range of intensities."""
         conditions, mask, scale = conditions_and_mask(inputs, self.degradation)
-        x = network_input(conditions, mask)
-        base = conditions[:, :1]
+        return network_input(conditions, mask), mask, scale
+
+    def _sample(self, inputs: Tensor, network: nn.Module, seed: int, half: bool) -> Tensor:
+        x, mask, scale = self._network_input(inputs)
+        base = x[:, :1]
         measured = None if self.degradation is None else self.degradation(base)
 
         def denoise(x_t: Tensor, gamma: float, member: int | None = None) -> Tensor:

@@ -12,7 +12,6 @@ from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..networks.plane_denoiser import POSITION_CHANNELS
 from .memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -47,12 +46,12 @@ class Precision:
         self._agreed: WeakKeyDictionary[nn.Module, dict[str, bool]] = WeakKeyDictionary()
 
     def is_half(self, network: nn.Module, inputs: Tensor) -> bool:
-        """The decision for a network and the device of the inferer's inputs (B, C, H, W, D); asked once for each."""
+        """The decision for a network and the device of its inputs (B, C, H, W, D); asked once for each."""
         if self.name != "auto" or not has_bfloat16(inputs.device):
             return self.name == "bfloat16"
         agreed = self._agreed.setdefault(network, {})
         if inputs.device.type not in agreed:
-            difference = half_difference(network, inputs.device, inputs.shape[1] + POSITION_CHANNELS)
+            difference = half_difference(network, inputs.device, inputs.shape[1])
             agreed[inputs.device.type] = difference < TOLERANCE
             if difference >= TOLERANCE:
                 logger.warning(f"bfloat16 differs from float32 by {difference:.0%} on this {inputs.device.type}: using float32")

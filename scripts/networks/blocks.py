@@ -65,7 +65,7 @@ class GammaEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(channels, channels_out), nn.SiLU(), nn.Linear(channels_out, channels_out))
 
     def forward(self, gamma: Tensor) -> Tensor:
-        time = gamma.float().clamp(0.0, 1.0).sqrt().arccos() * (2.0 / math.pi)
+        time = gamma.float().clamp(0.0, 1.0).sqrt().acos() * (2.0 / math.pi)
         # Made here, because a buffer would follow the network to half precision, where 1000 has no decimals.
         exponents = torch.arange(self.waves, device=gamma.device) / self.waves
         phase = time[:, None] * 1000.0 * torch.exp(-math.log(10000.0) * exponents)[None, :]

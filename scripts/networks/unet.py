@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The U-Net of guided diffusion in 2D and of Med-DDPM in 3D: one skeleton."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,6 +59,7 @@ class UNet(nn.Module):
     def __init__(self, dims: int, channels_in: int, channels_out: int, size: UNetSize) -> None:
         super().__init__()
         self.dims, self.size = dims, size
+        self.engine: Any = None  # what computes in place of PyTorch, without gradients (`engine`)
         self.slabs = 1  # more: compute a volume part by part, without gradients; the result is the same, in less memory
         self.channels = [size.width * multiplier for multiplier in size.multipliers]
         padding = "zeros" if dims == 2 else "replicate"
@@ -118,6 +121,8 @@ class UNet(nn.Module):
         """
         if self.slabs > 1 and not torch.is_grad_enabled():
             return self._in_slabs(x, gamma, injected), []
+        if self.engine is not None and not torch.is_grad_enabled():
+            return self._by_engine(x, gamma, injected)
         embedding = self.embed(gamma)
         size: list[int] = x.shape[2:]  # type: ignore[assignment]
         if self.fold > 1:
@@ -151,6 +156,10 @@ class UNet(nn.Module):
                 h = level.up(h, embedding, skips[-1].shape[2:])  # type: ignore[operator]
         h = self.last(F.silu(self.norm(h)))
         return (unfolded(h, self.fold, size) if self.fold > 1 else h), maps
+
+    @torch.jit.unused
+    def _by_engine(self, x: Tensor, gamma: Tensor, injected: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        return self.engine(x, gamma, injected)
 
     @torch.jit.unused
     def _in_slabs(self, x: Tensor, gamma: Tensor, injected: list[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import BadInput
 from ..files import read_json, sha256, whole, write_json
 from ..measurement.planes import PLANES
+from .quantization import attach_ranges, read_ranges
 from .score_fusion import ScoreFusion
 
 logger = logging.getLogger(__name__)
@@ -55,11 +56,12 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     path: a plain state dict, or a checkpoint of this package, of which the averaged weights are taken. A network without
     fusion, which averages its planes, takes the planes of a file that has one.
     Raises BadInput when the file is missing, broken, not the one listed in `checksums.json` beside it, or belongs to
-    another size of network.
+    another size of network. Ranges for integers that lie beside it (`quantization`) come along.
     """
     own, state = network.state_dict(), weights_of(path)
+    ranges = read_ranges(Path(path))
     if not any(key.startswith("fusion.") for key in own):
-        state = _planes_alone(own, state)
+        state, ranges = _planes_alone(own, state), {}  # the planes may stand in other places
     differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
     differing += [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     differing += [key for key in own if key.endswith(PLANE) and not differing and int(own[key]) != int(state[key])]
@@ -69,6 +71,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
             "use the size, planes and task overlays they were trained with"
         )
     network.load_state_dict(state)
+    attach_ranges(network, ranges)
     return network
 
 

@@ -37,7 +37,7 @@ class Rounds(nn.Module):
 @pytest.mark.parametrize(("fault", "half"), [(0.0, True), (0.2, False)])
 def test_bfloat16_is_taken_only_where_it_agrees_with_float32_and_asked_once(fault, half, seed, monkeypatch, caplog):
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
-    chosen, network, inputs = precision.Precision("auto"), Rounds(fault), torch.zeros(1, 1, 17, 17, 17)
+    chosen, network, inputs = precision.Precision("auto"), Rounds(fault), torch.zeros(1, 5, 17, 17, 17)
     assert [chosen.is_half(network, inputs) for _ in range(3)] == [half] * 3
     assert network.calls == 2
     assert ("using float32" in caplog.text) is not half

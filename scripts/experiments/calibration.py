@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights made ready for 8-bit integers: the ranges of their convolutions, and what integers cost in quality."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.cases import ERROR
+from ..errors import BadInput
+from ..evaluation.metrics import psnr
+from ..inferers import FusedScoreInferer
+from ..inferers.backend import integer_difference
+from ..networks.engine import has_openvino, release_unets
+from ..networks.quantization import Ranges, attach_ranges, observed, write_ranges
+from ..running.workflow import config_files, load_config, task_config
+
+STEPS = (1, 4)  # of the sampler: at one step all is asked at gamma = 0
+SPARED = 0.25  # share of the convolutions that go back to floating point together
+
+
+def calibrate(
+    dataset_dir: str, weights: str, *, task: str = "super_resolution", cases: int = 2, tolerance: float = 0.05,
+    max_cases: int | None = None, overlays: Sequence[str] = (),
+) -> Ranges:  # fmt: skip
+    """Write the ranges of the convolutions of a weights file beside it, as WEIGHTS.int8.json.
+
+    dataset_dir: folder with a train and a val split; cases: of the train split, whose ranges are taken; max_cases: of the val
+    split, on which the mean PSNR may fall by `tolerance` dB at most: until it does, a quarter of the convolutions, those
+    that change the answer most, are left in floating point. Prints what it found.
+    Raises BadInput where OpenVINO is not installed, or a case cannot be read.
+    """
+    if not has_openvino():
+        raise BadInput("calibrate: OpenVINO is not there; pip install openvino")
+    workflow = config_files("evaluate", [task_config(task), *overlays])
+    options = {"dataset_dir": dataset_dir, "ckpt_path": weights}
+    network = load_config(workflow, options).get_parsed_content("network").eval()
+    train, val = (
+        _volumes(workflow, {**options, "split": split}, most) for split, most in (("train", cases), ("val", max_cases))
+    )
+    ranges = _observed(workflow, options, network, [image for image, _ in train])
+    floating = _quality(_inferer(workflow, options, backend="torch", precision="float32"), network, val)
+    while True:
+        attach_ranges(network, ranges)
+        loss = floating - _quality(_inferer(workflow, options, backend="openvino"), network, val)
+        print(f"{len(ranges)} convolutions in integers: {loss:+.3f} dB below {floating:.2f} dB in float32, n = {len(val)}")
+        if loss <= tolerance:
+            break
+        ranges = _without_the_worst(_inferer(workflow, options), network, train[0][0], ranges)
+    print(f"ranges: {write_ranges(weights, ranges)}")
+    return ranges
+
+
+def _inferer(workflow: Any, options: dict[str, Any], **more: Any) -> FusedScoreInferer:
+    return cast(FusedScoreInferer, load_config(workflow, {**options, **more}).get_parsed_content("inferer"))
+
+
+def _volumes(workflow: Any, options: dict[str, Any], most: int | None) -> list[tuple[Tensor, Tensor]]:
+    """Inputs (1, C, H, W, D) and truths (1, H, W, D) of a split."""
+    dataset = load_config(workflow, {**options, "max_cases": most}).get_parsed_content("dataset")
+    cases = [dataset[index] for index in range(len(dataset))]
+    for case in cases:
+        if ERROR in case:
+            raise BadInput(f"case {case['case']}: {case[ERROR]}")
+    return [(case["image"].as_tensor()[None], case["label"].as_tensor()) for case in cases]
+
+
+@torch.no_grad()
+def _observed(workflow: Any, options: dict[str, Any], network: nn.Module, images: Sequence[Tensor]) -> Ranges:
+    with observed(network) as ranges:
+        for steps in STEPS:
+            inferer = _inferer(workflow, options, backend="torch", steps=steps)
+            for image in images:
+                inferer(image, network)
+    return dict(ranges)
+
+
+def _quality(inferer: FusedScoreInferer, network: nn.Module, volumes: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Mean PSNR, on the scale of the truth, over the part that was computed."""
+    values = []
+    for image, label in volumes:
+        low, high = label.min(), label.max()
+        pred = inferer(image, network)[0, 0]
+        truth = label[0][tuple(slice(0, side) for side in pred.shape)]
+        values.append(psnr(*(((volume - low) / (high - low)).numpy() for volume in (pred, truth))))
+    return float(np.mean(values))
+
+
+def _without_the_worst(inferer: FusedScoreInferer, network: nn.Module, image: Tensor, ranges: Ranges) -> Ranges:
+    """The ranges but for those whose convolution alone, in integers, changes the answer most."""
+    x = inferer.middle(image)
+    differences = {}
+    for name, bound in ranges.items():
+        attach_ranges(network, {name: bound})
+        differences[name] = integer_difference(network, x, half=False)
+        release_unets(network)
+    worst = sorted(differences, key=differences.__getitem__, reverse=True)[: max(int(SPARED * len(ranges)), 1)]
+    return {name: bound for name, bound in ranges.items() if name not in worst}

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What computes a network, and in which numbers: PyTorch, or on CPUs OpenVINO with convolutions in 8-bit integers."""
+
+import logging
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from ..networks.engine import compile_unets, has_openvino, release_unets
+from ..networks.quantization import known_ranges
+from .precision import Precision, autocast, has_bfloat16
+
+logger = logging.getLogger(__name__)
+BACKENDS = ("auto", "torch", "openvino")
+TOLERANCE = 0.15
+
+
+class Computation(NamedTuple):
+    """How a network is computed: convolutions in `numbers`, the rest in bfloat16 if `half`."""
+
+    numbers: str  # "int8", "bfloat16" or "float32"
+    half: bool
+
+
+class Backend:
+    """Gives the U-Nets of a network their engines, or takes them away.
+
+    name: "torch", "openvino", or "auto": OpenVINO in 8-bit integers, on a CPU where it is installed, for weights that came with
+    ranges (`quantization`). Integers are left out where they give another answer than float32, by more than `TOLERANCE`, and
+    where the user wants a precision. Raises BadInput for other names, and for "openvino" where it is not installed.
+    """
+
+    def __init__(self, name: str, precision: Precision) -> None:
+        if name not in BACKENDS:
+            raise BadInput(f"no backend '{name}'; choose one of {', '.join(BACKENDS)}")
+        if name == "openvino" and not has_openvino():
+            raise BadInput("backend openvino: the package is not there; pip install openvino, or choose torch")
+        self.name, self.precision = name, precision
+        self._prepared: WeakKeyDictionary[nn.Module, tuple[object, Computation]] = WeakKeyDictionary()
+
+    def prepare(self, network: nn.Module, x: Tensor) -> Computation:
+        """Decide for a network and the device of its input; once for each state of the weights.
+
+        x: a small part of a volume as the network sees it (B, C, H, W, D), on which the answers are compared.
+        """
+        state = (x.device.type, [parameter._version for parameter in network.parameters()])
+        if network not in self._prepared or self._prepared[network][0] != state:
+            release_unets(network)
+            self._prepared[network] = state, self._in_integers(network, x) or self._in_floats(network, x)
+        return self._prepared[network][1]
+
+    def _in_integers(self, network: nn.Module, x: Tensor) -> Computation | None:
+        wanted = self.name != "torch" and self.precision.name == "auto" and x.device.type == "cpu" and has_openvino()
+        if not (wanted and known_ranges(network)):
+            return None
+        half = has_bfloat16(x.device)
+        difference = integer_difference(network, x, half=half)
+        if difference < TOLERANCE:
+            return Computation("int8", half)
+        logger.warning(f"8-bit integers differ from float32 by {difference:.0%} on this volume: not used")
+        return None
+
+    def _in_floats(self, network: nn.Module, x: Tensor) -> Computation:
+        release_unets(network)
+        half = self.precision.is_half(network, x)
+        if self.name == "openvino" and x.device.type == "cpu":
+            compile_unets(network, {}, half=half)
+        return Computation("bfloat16" if half else "float32", half)
+
+
+@torch.no_grad()
+def integer_difference(network: nn.Module, x: Tensor, *, half: bool) -> float:
+    """Relative root mean square difference of a network's answers in integers and in float32; leaves it at integers."""
+    wanted = network(x)
+    compile_unets(network, known_ranges(network), half=half)
+    with autocast(x.device, half):
+        given = network(x).float()
+    return float((given - wanted).norm() / wanted.norm().clamp(min=1e-12))

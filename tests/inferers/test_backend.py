@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+
+from scripts.diffusion import Diffusion, NoiseSchedule
+from scripts.errors import BadInput
+from scripts.inferers import FusedScoreInferer, backend
+from scripts.networks import ScoreFusion
+from scripts.networks.engine import named_unets
+from scripts.networks.quantization import attach_ranges, observed
+
+pytest.importorskip("openvino")
+DIFFUSION = Diffusion(NoiseSchedule(kind="cosine"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def network(awaken, draw_head):
+    """A network with ranges for what `head` makes it see."""
+    network = awaken(ScoreFusion(size="tiny")).eval()
+    with torch.no_grad(), observed(network) as ranges:
+        FusedScoreInferer(DIFFUSION, steps=1, backend="torch", precision="float32")(draw_head(24, 24, 24), network)
+    attach_ranges(network, dict(ranges))
+    return network
+
+
+def infer(network, head, **options):
+    inferer = FusedScoreInferer(DIFFUSION, steps=1, **options)
+    return inferer(head, network), inferer.numbers
+
+
+def compiled(network):
+    return [unet.engine is not None for _, unet in named_unets(network)]
+
+
+def test_integers_are_taken_where_ranges_came_with_the_weights(network, draw_head, monkeypatch):
+    monkeypatch.setattr(backend, "TOLERANCE", 1.0)  # random weights are no trained ones
+    head = draw_head(24, 24, 28)
+    exact, numbers = infer(network, head, backend="torch", precision="float32")
+    assert (numbers, compiled(network)) == ("float32", [False] * 3)
+    given, numbers = infer(network, head)
+    assert (numbers, compiled(network)) == ("int8", [True] * 3)
+    assert 0 < (given - exact).norm() < 0.2 * exact.norm()
+    again, numbers = infer(network, head, backend="torch", precision="float32")  # one network, asked in turn
+    assert numbers == "float32"
+    assert torch.equal(again, exact)
+
+
+@pytest.mark.parametrize("options", [{"backend": "torch"}, {"precision": "float32"}])
+def test_who_wants_something_else_gets_it(network, draw_head, options):
+    _, numbers = infer(network, draw_head(24, 24, 24), **options)
+    assert numbers != "int8"
+    assert compiled(network) == [False] * 3
+
+
+def test_without_ranges_pytorch_computes(awaken, draw_head, seed):
+    network = awaken(ScoreFusion(size="tiny")).eval()
+    _, numbers = infer(network, draw_head(24, 24, 24))
+    assert numbers in ("float32", "bfloat16")
+    assert compiled(network) == [False] * 3
+
+
+def test_integers_that_answer_otherwise_than_float32_are_not_used(network, draw_head, caplog):
+    attach_ranges(network, dict.fromkeys(network.ranges.ranges, 1.0e-3))  # nearly everything is cut off
+    _, numbers = infer(network, draw_head(24, 24, 24))
+    assert numbers != "int8"
+    assert compiled(network) == [False] * 3
+    assert "8-bit integers differ from float32 by" in caplog.text
+
+
+def test_openvino_without_ranges_computes_in_floating_point(awaken, draw_head, seed):
+    network, head = awaken(ScoreFusion(size="tiny")).eval(), draw_head(24, 24, 24)
+    exact, _ = infer(network, head, backend="torch", precision="float32")
+    given, numbers = infer(network, head, backend="openvino", precision="float32")
+    assert (numbers, compiled(network)) == ("float32", [True] * 3)
+    assert torch.allclose(given, exact, atol=1.0e-4)
+
+
+def test_an_unknown_backend_and_a_missing_package_are_named(monkeypatch):
+    with pytest.raises(BadInput, match="no backend 'onnx'; choose one of auto, torch, openvino"):
+        FusedScoreInferer(DIFFUSION, backend="onnx")
+    monkeypatch.setattr(backend, "has_openvino", lambda: False)
+    with pytest.raises(BadInput, match="pip install openvino"):
+        FusedScoreInferer(DIFFUSION, backend="openvino")
+    FusedScoreInferer(DIFFUSION)  # auto does without
