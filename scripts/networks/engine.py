@@ -61,6 +61,11 @@ def named_unets(network: nn.Module) -> list[tuple[str, UNet]]:
     return [(name, module) for name, module in network.named_modules() if isinstance(module, UNet)]
 
 
+def in_integers(network: nn.Module) -> bool:
+    """Whether convolutions of a network are computed in 8-bit integers."""
+    return any(unet.engine is not None and unet.engine.ranges for _, unet in named_unets(network))
+
+
 class Engine:
     """A U-Net exported at its first call, and compiled for this CPU, as many threads as PyTorch has, and every size of input.
 

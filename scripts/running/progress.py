@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import in_words, several
+from ..networks.engine import in_integers
 from .bars import Bars
 from .parts import Part
 
@@ -171,7 +172,12 @@ class Case:
         self._latest = time.monotonic()
         if not self._told and self._latest - self._began >= CALIBRATION:
             self._told = True
-            self._forecast("bfloat16" if torch.is_autocast_enabled(seen.device.type) else "float32")
+            self._forecast(self._numbers(seen.device))
+
+    def _numbers(self, device: torch.device) -> str:
+        if any(in_integers(part.module) for part in self.parts):
+            return "8-bit integers"
+        return "bfloat16" if torch.is_autocast_enabled(device.type) else "float32"
 
     def _forecast(self, precision: str) -> None:
         whole = time.monotonic() - self._start + (self.left() or 0.0)

@@ -28,8 +28,9 @@ MOST_WARNINGS = 50
 
 
 class RunRecord:
-    """Writes what a `CaseEvaluator` did as one JSON file: task, system, NFE, model, versions, warnings, of every case files,
-    seconds and doubts, what became of every file of the folder, and failures, even where there is nothing else.
+    """Writes what a `CaseEvaluator` did as one JSON file: task, system, NFE, model, versions, device and the numbers it
+    computed in, warnings, of every case files, seconds and doubts, what became of every file of the folder, and failures, even
+    where there is nothing else.
 
     path: the file, replaced atomically; system: what tells this run from others of its task; inferer: gives the NFE, if it has
     one; weights: the file whose name and sha256 are told.
@@ -74,6 +75,8 @@ class RunRecord:
             "system": {**self.system, **_sampling(self.inferer)},
             "model": {} if self.weights is None else {"file": Path(self.weights).name, "sha256": sha256(Path(self.weights))},
             "versions": {"bundle": bundle_version(), "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+            "device": device_name(engine.state.device),
+            "numbers": getattr(self.inferer, "numbers", ""),
             "warnings": self.warnings.lines,
             "peak_memory_gb": peak_memory_gb(),
             "sources": Identifiers(self.path.with_name(FILE)).keep_sources(_sources(engine)),
