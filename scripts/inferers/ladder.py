@@ -10,11 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
+from ..networks.blocks import GroupNorm
 from ..networks.footprint import predicted_gb
 from ..networks.score_fusion import ScoreFusion
-from .memory import keep_freed_memory
+from .memory import given_back_beyond, keep_freed_memory, resident_gb, used_gb
 
 logger = logging.getLogger(__name__)
+
+
+class Need(NamedTuple):
+    """Memory in GB: what the process uses before an evaluation, and what that needs beside it."""
+
+    used: float
+    more: float
+
+    @property
+    def peak(self) -> float:
+        """Of the process."""
+        return self.used + self.more
 
 
 class Rung(NamedTuple):
@@ -29,8 +42,8 @@ class Rung(NamedTuple):
         return f"{self.slice_batch} slices at once, the 3D network in {self.slabs} slab{'s' * (self.slabs > 1)}{where}"
 
 
-# What the allocator loses between tensors, measured on the published size: a third where it keeps large blocks, else a tenth.
-LOST_WHOLE, LOST_IN_SLABS = 1.35, 1.1
+# What the allocator loses between tensors, measured: more where it keeps large blocks, and gives back what is beyond a share.
+LOST_WHOLE, LOST_IN_SLABS, KEPT = 1.5, 1.1, 0.9
 RUNGS = (Rung(32, 1), Rung(8, 1), Rung(8, 8), Rung(1, 32))
 CPU_RUNGS = tuple(rung._replace(on_cpu=True) for rung in RUNGS)
 
@@ -47,10 +60,13 @@ def climb_down(
     """
     rungs = _rungs(network, inputs, half=half, limit_gb=limit_gb)
     for rung, device in rungs:
-        if isinstance(network, ScoreFusion):
-            step_onto(rung, network)
         try:
-            return evaluate(device)
+            if not isinstance(network, ScoreFusion):
+                return evaluate(device)
+            step_onto(rung, network)
+            need = needed(network, inputs.shape, rung, device, half=half)
+            with given_back_beyond(need.used + KEPT * need.more, _norms(network) if device.type == "cpu" else ()):
+                return evaluate(device)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -75,23 +91,31 @@ def _rungs(network: nn.Module, inputs: Tensor, *, half: bool, limit_gb: float | 
     for index, rung in enumerate(ladder):
         device = torch.device("cpu") if rung.on_cpu else inputs.device
         last = index == len(ladder) - 1
-        if isinstance(network, ScoreFusion) and not _fits(network, inputs.shape, rung, device, half, limit_gb) and not last:
-            continue
+        if isinstance(network, ScoreFusion):
+            need = needed(network, inputs.shape, rung, device, half=half)
+            if not _fits(rung, need, device, limit_gb) and not last:
+                continue
         yield rung, device
 
 
-def _fits(
-    network: ScoreFusion, shape: Sequence[int], rung: Rung, device: torch.device, half: bool, limit_gb: float | None
-) -> bool:  # fmt: skip
-    needed = predicted_gb(network, shape, rung.slice_batch, rung.slabs, half=half) * (
-        LOST_WHOLE if rung.slabs == 1 else LOST_IN_SLABS
-    )
+def needed(network: ScoreFusion, shape: Sequence[int], rung: Rung, device: torch.device, *, half: bool) -> Need:
+    """What an evaluation of inputs of a shape (B, C, H, W, D) needs on a rung; half: in bfloat16."""
+    lost = LOST_WHOLE if rung.slabs == 1 else LOST_IN_SLABS
+    return Need(used_gb(device), lost * predicted_gb(network, shape, rung.slice_batch, rung.slabs, half=half))
+
+
+def _fits(rung: Rung, need: Need, device: torch.device, limit_gb: float | None) -> bool:
     bounds = {"free": free_gb(device), "allowed": limit_gb}
     known = {name: bound for name, bound in bounds.items() if bound is not None}
-    fits = all(needed <= bound for bound in known.values())
+    fits = all(need.more <= bound for bound in known.values())
     have = ", ".join(f"{bound:.1f} GB {name}" for name, bound in known.items()) or "free memory unknown"
-    logger.info(f"{rung}: needs about {needed:.1f} GB{'' if fits else ', too much'} ({have})")
+    used = f", {need.used:.1f} GB of them used already"
+    logger.info(f"{rung}: needs about {need.peak:.1f} GB{used}{'' if fits else ', too much'} ({have})")
     return fits
+
+
+def _norms(network: ScoreFusion) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, GroupNorm)]
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -100,7 +124,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def free_gb(device: torch.device) -> float | None:
-    """Memory that can be had on a device, in GB; None where nobody says. Containers' limits count."""
+    """Memory that can be had on a device, in GB; None where nobody says. Containers' limits count, and what is only kept."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (torch.cuda.mem_get_info(device)[0] + cached) / 1e9
@@ -115,7 +139,7 @@ def free_gb(device: torch.device) -> float | None:
         free = min(free, left + _inactive_file(group))
     except (OSError, ValueError):  # no such limit, or "max"
         pass
-    return free / 1e9
+    return free / 1e9 + resident_gb() - used_gb(device)
 
 
 def _inactive_file(group: Path) -> float:
