@@ -4,6 +4,7 @@
 import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..errors import BadInput
 from ..files import remove, whole
 from .doubts import FORMS_APART, distance_mm, sides
 from .provenance import Provenance
+from .write_behind import hand_on
 
 Nifti1Image: Any = nib.Nifti1Image  # has no types
 UNCERTAINTY, DICOM_SUFFIX = "uncertainty", ".dcm"
@@ -32,7 +34,8 @@ class SaveVolumed(MapTransform):
     provenance: what made the volumes. With it, those that come from DICOM (meta `dicom_files`, a JSON list of files) are
     written as DICOM too: `{case}/{suffix}/*.dcm` is a derived MR series; an uncertainty is a Parametric Map,
     `{case}/uncertainty.dcm`. An earlier result is replaced, or removed where there is none now.
-    The data get the NIfTI file's path as `{key}_path`. Raises BadInput when `output_dir` cannot be written.
+    The data get the NIfTI file's path as `{key}_path`. Raises BadInput when `output_dir` cannot be written. Within a
+    `WriteBehind` a thread writes, and the volumes must not be changed any more.
     """
 
     def __init__(
@@ -55,16 +58,19 @@ class SaveVolumed(MapTransform):
             raise BadInput(f"case {case}: this is not a file name, so no result can be named after it; rename the case")
         check_output_dir(self.output_dir)
         for key, suffix in zip(self.keys, self.suffixes, strict=True):
-            folder = self.output_dir / case
-            path = folder / f"{case}_{suffix}.nii.gz"
-            if self.provenance is not None:
-                write_dicom(d.get(key), folder / (suffix + DICOM_SUFFIX * (suffix == UNCERTAINTY)), self.provenance)
+            path = self.output_dir / case / f"{case}_{suffix}.nii.gz"
+            hand_on(case, partial(self._write, d.get(key), path, suffix))
             if key in d:
-                write_volume(d[key], path)
                 d[f"{key}_path"] = str(path)
-            else:
-                path.unlink(missing_ok=True)  # of an earlier run: it would belong to another result
         return d
+
+    def _write(self, volume: MetaTensor | None, path: Path, suffix: str) -> None:
+        if self.provenance is not None:
+            write_dicom(volume, path.with_name(suffix + DICOM_SUFFIX * (suffix == UNCERTAINTY)), self.provenance)
+        if volume is not None:
+            write_volume(volume, path)
+        else:
+            path.unlink(missing_ok=True)  # of an earlier run: it would belong to another result
 
 
 def check_output_dir(output_dir: str | Path) -> None:

@@ -87,6 +87,7 @@ class Results(RunRecord):
 
     def content(self, engine: Any) -> dict[str, Any]:
         """The record, and what was measured."""
+        self.cases = {case: metrics for case, metrics in self.cases.items() if case not in engine.failures}  # not written
         mean = _mean(list(self.cases.values()))
         logger.info(f"mean of {len(self.cases)}: {_told(mean)}")
         measured = {"n": len(self.cases), "mean": mean, "mmd": self.mmd.result(), **self.distances.result()}

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .case_evaluator import CaseEvaluator as CaseEvaluator
+    from .case_evaluator import CaseLoader as CaseLoader
     from .case_evaluator import TolerantDataset as TolerantDataset
     from .checks import command_line as command_line
     from .checks import preflight as preflight
     from .record import RunRecord as RunRecord
 
 _MODULE_OF = {
-    "CaseEvaluator": "case_evaluator", "TolerantDataset": "case_evaluator", "command_line": "checks",
-    "preflight": "checks", "RunRecord": "record",
+    "CaseEvaluator": "case_evaluator", "CaseLoader": "case_evaluator", "TolerantDataset": "case_evaluator",
+    "command_line": "checks", "preflight": "checks", "RunRecord": "record",
 }  # fmt: skip
 
 

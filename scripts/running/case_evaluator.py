@@ -4,15 +4,20 @@
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
+from ignite.engine import Events
+from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import default_prepare_batch
 from torch.utils.data import Dataset
 
 from ..data.cases import ERROR
-from ..errors import named, one_line
+from ..data.write_behind import WriteBehind
+from ..errors import BadInput, named, one_line
 from .parts import parts_of
 from .progress import Progress
 
@@ -38,6 +43,18 @@ class TolerantDataset(Dataset[dict[str, Any]]):
             return {"case": case.get("case", str(index)), ERROR: one_line(error)}
 
 
+class CaseLoader(DataLoader):
+    """MONAI's loader; while a batch is used, a thread reads the next, and no more."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches = super().__iter__()
+        with ThreadPoolExecutor(1, thread_name_prefix="reading") as thread:
+            following = thread.submit(next, batches, None)
+            while (batch := following.result()) is not None:
+                following = thread.submit(next, batches, None)
+                yield batch
+
+
 def _doubts(image: Any) -> list[str]:
     """What the loader doubts, from a batch of one."""
     told = getattr(image, "meta", {}).get("doubts", "[]")
@@ -53,6 +70,7 @@ def named_batch(batchdata: Mapping[str, Any], device: Any = None, non_blocking: 
 class CaseEvaluator(SupervisedEvaluator):
     """MONAI's evaluator over a `TolerantDataset` in batches of one; reports per case, and ends with a summary.
 
+    A case is written while the next is computed; it is told of when it is written, and all are before the run is over.
     `run` raises SystemExit with 1 when every case failed and with 2 when some did.
     """
 
@@ -62,6 +80,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.done: list[str] = []
         self.seconds: dict[str, float] = {}
         self.doubts: dict[str, list[str]] = {}
+        self.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.behind.settle())  # before the record is written
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
         case = str(batchdata["case"][0])
@@ -69,28 +88,31 @@ class CaseEvaluator(SupervisedEvaluator):
         self.progress.next()
         try:
             if ERROR in batchdata:
-                self._fail(case, str(batchdata[ERROR][0]))
-                return {}
+                raise BadInput(str(batchdata[ERROR][0]))
             self.doubts[case] = _doubts(batchdata["image"])
             shape = batchdata["image"].shape
             with self.progress.case(case, shape, parts_of(self.network, self.inferer, shape)):
                 output: dict[str, Any] = super()._iteration(engine, batchdata)
         except (ValueError, OSError, RuntimeError) as error:
-            self._fail(case, one_line(error))
+            self.behind.add(case, partial(self._fail, case, error))
             return {}
         self.done.append(case)
         self.seconds[case] = time.monotonic() - start
-        logger.info(f"case {case}: done in {self.seconds[case]:.1f} s{self.progress.left()}")
+        line = f"case {case}: done in {self.seconds[case]:.1f} s{self.progress.left()}"
+        self.behind.add(case, partial(logger.info, line))
         return output
 
-    def _fail(self, case: str, line: str) -> None:
-        self.failures[case] = line
-        logger.error(named(case, line))
+    def _fail(self, case: str, error: Exception) -> None:
+        self.failures[case] = one_line(error)
+        if case in self.done:  # it could not be written
+            self.done.remove(case)
+        logger.error(named(case, self.failures[case]))
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Run every case, then say how many were done."""
         self.failures, self.done, self.seconds, self.doubts = {}, [], {}, {}
-        with Progress(len(self.data_loader.dataset)) as self.progress:  # type: ignore[union-attr, arg-type]
+        count = len(self.data_loader.dataset)  # type: ignore[union-attr, arg-type]
+        with Progress(count) as self.progress, WriteBehind(self._fail) as self.behind:
             super().run(global_epoch)
         logger.info(f"{len(self.done)} of {len(self.done) + len(self.failures)} cases done")
         for case, line in self.failures.items():
