@@ -1,14 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: inputs drawn anew under a printed seed, networks that are not silent, and volumes."""
 
+import logging
 import os
 import random
+import sys
+from copy import deepcopy
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small inputs: threads would only wait for each other
 
 import numpy as np
 import pytest
 import torch
+from surroundings import skipped_in_words
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """A run sets how its process logs and how it ends: taken back, so that no test depends on those before it."""
+    root = logging.getLogger()
+    level, handlers, hook = root.level, root.handlers[:], sys.excepthook
+    try:
+        return (yield)
+    finally:
+        root.setLevel(level)
+        root.handlers[:], sys.excepthook = handlers, hook
+
+
+def pytest_terminal_summary(terminalreporter):
+    line = skipped_in_words(report.longrepr[2] for report in terminalreporter.getreports("skipped"))
+    if line:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def configs_parsed_once():
+    """A config of the same bytes is parsed once: in pure Python that is slower than most of what is tested with it."""
+    if (bundle := sys.modules.get("monai.bundle")) is None:  # no test here reads one
+        yield
+        return
+    parse, kept = bundle.ConfigParser.load_config_file, {}
+
+    def load(file, **options):
+        path = Path(file)
+        if options or not path.is_file():
+            return parse(file, **options)
+        key = path, path.read_bytes()
+        if key not in kept:
+            kept[key] = parse(file)
+        return deepcopy(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle.ConfigParser, "load_config_file", staticmethod(load))
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from surroundings import needs
 
 import scripts.demos.demo
 from scripts import bundle_root, bundle_version
@@ -102,7 +103,7 @@ def test_the_version_is_that_of_the_metadata(capsys):
     assert capsys.readouterr().out == f"score-fusion {bundle_version()}\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks the OpenMP library of Linux")
+@needs("Linux", sys.platform == "linux")  # it asks the OpenMP library
 @pytest.mark.parametrize(("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
 def test_threads_that_wait_leave_their_core_to_others_unless_told_otherwise(own, policy):
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | {

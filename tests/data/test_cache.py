@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, RandFlipd
+from surroundings import needs
 
 from scripts.data import LoadVolumesd, PrepareTrainingd, cache
 from scripts.data.cache import VolumeCache
@@ -194,7 +195,7 @@ def test_the_folder_may_be_deleted_while_volumes_are_in_use(kept, tmp_path):
     check_equal(kept()[0], before)
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts files as Linux lists them")
+@needs("Linux", Path("/proc/self/fd").is_dir())  # it counts files as Linux lists them
 def test_files_are_mapped_and_none_stays_open(tmp_path):
     files = [tmp_path / str(number) for number in range(30)]
     for file in files:

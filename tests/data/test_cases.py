@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from surroundings import SCANS, needs_scans
 
 from scripts.data.cases import find_cases, subject_of
 from scripts.errors import BadInput
 
 sys.path.append(str(Path(__file__).parent / "dicom"))
 from dicom_series import write_series
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def make_files(root, *names, content=b"x"):
@@ -305,10 +304,10 @@ def test_a_datalist_with_a_case_twice_and_one_that_is_no_json_are_refused(tmp_pa
         find_cases(tmp_path, ["t1"], datalist="no.json")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared scans are not here")
+@needs_scans
 @pytest.mark.parametrize(("folder", "condition", "target"), [("t1", "t1", "t1"), ("glioma", "t1ce", "flair")])
 def test_the_shared_scans_split_as_their_tables_say(folder, condition, target):
-    rows = list(csv.DictReader((SHARED / folder / "splits.csv").open()))
+    rows = list(csv.DictReader((SCANS / folder / "splits.csv").open()))
     for split in ("train", "val"):
         expected = sorted(next(iter(row.values())) for row in rows if row["split"] == split)
-        assert case_names(find_cases(SHARED / folder, [condition], target=target, split=split)) == expected
+        assert case_names(find_cases(SCANS / folder, [condition], target=target, split=split)) == expected

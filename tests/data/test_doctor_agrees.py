@@ -2,17 +2,16 @@
 """Series of real scanners: what the doctor says of a folder is what a run would do. Skipped where there are none."""
 
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
+from surroundings import SCANS, needs_scans
 
-from scripts import bundle_root
 from scripts.data import LoadVolumesd, find_cases
 from scripts.data.doctor import doctor
 from scripts.errors import BadInput
 from scripts.measurement import BlockAverage
 
-SHARED = Path(bundle_root()).parent / "shared" / "data" / "dicom"
+SHARED = SCANS / "dicom"
 FOLDERS = sorted({file.parent for file in SHARED.rglob("*") if file.is_file() and not file.name.startswith("README")})
 
 
@@ -40,7 +39,7 @@ def code_of_run(folder):
     return 0 if done == len(cases) else 2 if done else 1
 
 
-@pytest.mark.skipif(not FOLDERS, reason="needs the scans")
+@needs_scans
 @pytest.mark.parametrize("folder", FOLDERS, ids=[str(folder.relative_to(SHARED)) for folder in FOLDERS])
 def test_doctor_and_run_end_alike(folder):
     assert code_of_doctor(folder) == code_of_run(folder)

@@ -2,7 +2,6 @@
 import itertools
 import json
 import random
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,13 +9,13 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose
+from surroundings import SCANS, needs_scans
 
 from scripts.data.cases import find_cases
 from scripts.data.grid import CropToContentd, RestoreGridd, content_box
 from scripts.data.volumes import LoadVolumesd
 from scripts.measurement.degradations import BlockAverage
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 ORIENTATIONS = ["".join(codes) for axes in itertools.permutations(("LR", "PA", "IS")) for codes in itertools.product(*axes)]
 FACTORS = [None, (4, 4, 4), (1, 1, 4)]
 AFFINE_TOLERANCE_MM = 1e-6
@@ -202,10 +201,10 @@ def test_crops_move_the_affine_and_tell_where_they_were(rng):
     assert data["image"].shape == (1, 80, 80, 80)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared scans are not here")
+@needs_scans
 @pytest.mark.parametrize(("folder", "target", "factors"), [("t1", "t1", (4, 4, 4)), ("glioma", "flair", (1, 1, 4))])
 def test_a_real_target_returns_as_it_is_on_disk(folder, target, factors):
-    case = find_cases(SHARED / folder, ["t1"], target=target, split="val")[0]
+    case = find_cases(SCANS / folder, ["t1"], target=target, split="val")[0]
     load = LoadVolumesd(degradation=BlockAverage(factors), simulate=True)
     data = CropToContentd(multiple=factors)(load(case))
     back = RestoreGridd(fill=0)({**data, "pred": data["label"]})["pred"]

@@ -5,13 +5,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from surroundings import SCANS, needs_scans
 
 from scripts import bundle_root
 from scripts.errors import BadInput
 from scripts.experiments.sigma_data import sigma_data
 
 ROOT = Path(bundle_root())
-SHARED = ROOT.parent / "shared" / "data"
 TRANSLATION = str(ROOT / "configs" / "task_translation.yaml")
 
 
@@ -42,11 +42,11 @@ def test_an_overlay_that_is_not_there_is_named(tmp_path):
         sigma_data(str(tmp_path), "configs/task_nowhere.yaml")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no real scans here")
+@needs_scans
 @pytest.mark.parametrize(
     ("task", "data", "cases"), [("super_resolution", "t1", 2), ("thick_planes", "t1", 2), ("translation", "glioma", 8)]
 )
 def test_real_scans_give_the_value_that_ships(task, data, cases):
     file = ROOT / "configs" / f"task_{task}.yaml"
     shipped = yaml.safe_load(file.read_text())["sigma_data"]
-    assert sigma_data(str(SHARED / data), str(file), max_cases=cases) == pytest.approx(shipped, rel=0.2)  # few of the cases
+    assert sigma_data(str(SCANS / data), str(file), max_cases=cases) == pytest.approx(shipped, rel=0.2)  # few of the cases

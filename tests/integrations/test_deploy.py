@@ -5,18 +5,20 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from surroundings import needs
 
 from scripts import bundle_root
 
-pytest.importorskip("monai.deploy.core", reason="the MONAI Deploy SDK has an environment of its own: make test-integrations")
 sys.path.append(str(Path(__file__).parents[1] / "data" / "dicom"))
 import dicom_series
 
+pytestmark = needs("MONAI Deploy (make test-integrations)", find_spec("monai.deploy"))
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACING = (3.0, 4.0, 5.0)  # in-plane spacings differ: the SDK's own operator would swap them
 

@@ -18,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from surroundings import needs
 
 from scripts import bundle_root
 from scripts.integrations.label.stock_bundle import stock_bundle
@@ -25,7 +26,7 @@ from scripts.networks import ScoreFusion
 
 ROOT = Path(bundle_root())
 PYTHON = Path(os.environ.get("LABEL_PYTHON", ROOT / ".venv-label" / "bin" / "python"))
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="MONAI Label's environment is made by `make test-integrations`")
+pytestmark = needs("MONAI Label (make test-integrations)", PYTHON.exists())
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 TILT = 3.9 / 4, np.sqrt(1 - (3.9 / 4) ** 2)
 OBLIQUE = np.array([[0, 4 * TILT[1], 4.2 * TILT[0], -20], [-4, 0, 0, 30], [0, 4 * TILT[0], -4.2 * TILT[1], 10], [0, 0, 0, 1]])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from heads import draw_head, save
+from surroundings import needs
 
 from scripts.data.dicom.find import find_series
 from scripts.errors import BadInput
@@ -316,7 +317,7 @@ def test_a_folder_without_results_is_refused_by_name(place, run):
         report(str(run / place))
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@needs("chromium", CHROMIUM)
 def test_the_slider_moves_all_pictures_of_its_plane_in_a_browser(run):
     pages(run)
     page = run / "out" / "a" / "report.html"

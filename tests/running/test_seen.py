@@ -59,7 +59,6 @@ def on_a_terminal(command):
 
 
 def test_a_bar_moves_on_a_terminal_for_the_case_and_for_the_folder(command):
-    pytest.importorskip("tqdm")
     seen, first = on_a_terminal(command)
     assert first < FIRST
     assert seen.startswith(f"score-fusion {bundle_version()}: restore ")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import re
-from pathlib import Path
 
 import pytest
+from surroundings import SHARED, needs
 
 from scripts.evaluation.downstream_results import recovery
 from scripts.experiments.systems import SYSTEMS
@@ -10,7 +10,7 @@ from scripts.tables.published import BOTH, DEGRADED_BOUND, MT, PAPER, REAL_BOUND
 from scripts.tables.results import load_results, method_of
 from scripts.tables.tables import means
 
-TEXT = Path(__file__).parents[3] / "shared" / "paper" / "diff_ensembler_paper.txt"
+TEXT = SHARED / "paper" / "diff_ensembler_paper.txt"
 COMPARED, DOWNSTREAM, MODALITIES, ABLATIONS, UNCERTAINTY, HCP, TIMES = (table.rows for table in PAPER.values())
 HEADINGS = {"SR": SR, "MT": MT, "both condition": BOTH}
 TRANSLATION = {"conditions": ["t1ce"], "target": "flair", "block": [1, 1, 1]}
@@ -37,7 +37,7 @@ def found(rows, method, task):
 # The figures
 
 
-@pytest.mark.skipif(not TEXT.is_file(), reason="the paper's text is not here")
+@needs("../shared/paper", TEXT.is_file())
 def test_every_figure_is_that_of_the_papers_text():
     for method, *cells in printed(52, 65):
         cells = [cell for cell in cells if cell]

@@ -3,11 +3,11 @@ import logging
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from dicom_series import random_affine, random_voxels, write_series
 from pydicom.uid import CTImageStorage, generate_uid
+from surroundings import SCANS, needs_scans
 from torch.utils.data import DataLoader
 
 from scripts.data import LoadVolumesd, find_cases
@@ -17,7 +17,7 @@ from scripts.data.dicom.words import weighting
 from scripts.errors import BadInput
 from scripts.running import TolerantDataset
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
+SHARED = SCANS / "dicom"
 SERIES = DicomSeries(files=(), uid="1.2", study_uid="1", patient_id="p")
 
 
@@ -241,7 +241,7 @@ def test_a_damaged_zip_is_named(tmp_path):
         find_cases(tmp_path / "study.zip", ["t1"])
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the scans")
+@needs_scans
 def test_the_series_of_a_clinical_study_are_told_apart():
     (case,) = find_cases(SHARED / "glioma_ge_study", ["t1ce", "t1", "flair", "t2"])
     assert [one.number for one in case["image"]] == [11, 26401, 36468, 37870]

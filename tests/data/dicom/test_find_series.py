@@ -15,12 +15,13 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     generate_uid,
 )
+from surroundings import SCANS, needs_scans
 
 from scripts.data.dicom import DicomSeries
 from scripts.data.dicom.choose import find_studies
 from scripts.data.dicom.find import find_series
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
+SHARED = SCANS / "dicom"
 
 
 @pytest.fixture
@@ -372,7 +373,7 @@ def test_an_index_of_files_is_passed_over(tmp_path, write):
     assert len(found.series) == 1 and not found.refused
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the scans")
+@needs_scans
 @pytest.mark.parametrize(
     ("folder", "reason"),
     [

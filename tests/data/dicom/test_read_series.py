@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +10,7 @@ from dicom_series import compress, random_affine, random_voxels, write_enhanced,
 from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from monai.data.utils import list_data_collate
 from pydicom.uid import generate_uid
+from surroundings import SCANS, needs_scans
 
 from scripts.data.dicom.find import find_series
 from scripts.data.dicom.read import read_series
@@ -18,7 +18,7 @@ from scripts.data.dicom.series import affine_of
 from scripts.data.volumes import LoadVolumesd, read_volume
 from scripts.errors import BadInput
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
+SHARED = SCANS / "dicom"
 DICOM2NIFTI = [
     *("anatomical/001", "ge/anatomical/001", "ge/anatomical/001_implicit", "siemens/anatomical/001_implicit"),
     *(
@@ -64,7 +64,7 @@ def assert_same_volume(series, voxels, affine):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())  # float32
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the scans")
+@needs_scans
 @pytest.mark.parametrize(("folder", "reference"), REFERENCES, ids=[folder for folder, _ in REFERENCES])
 def test_a_scan_equals_its_conversion_by_others(folder, reference):
     theirs = nib.load(SHARED / reference)

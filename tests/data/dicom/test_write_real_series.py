@@ -2,15 +2,16 @@
 """Series of real scanners, written again as results: dcm2niix must make the same of both. Skipped where there are none."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
+import dcm2niix
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from pydicom import dcmread
+from surroundings import SCANS, needs_dciodvfy, needs_scans
 
 from scripts.data import Provenance, SaveVolumed
 from scripts.data.dicom.find import find_series
@@ -19,7 +20,7 @@ from scripts.data.dicom.series import affine_of
 from scripts.data.meta_tensors import make_volume
 from scripts.measurement import BlockAverage, Task
 
-SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
+pytestmark = needs_scans
 SERIES = [
     "glioma_ge_study/11-T1post-18670", "decubitus/hfdr_sagittal_t1", "enhanced_xa30", "dicom2nifti/ge/anatomical/001",
     "dicom2nifti/philips_enhanced/anatomical/001", "dicom2nifti/hyperfine/anatomical/001",
@@ -29,9 +30,7 @@ SERIES = [
 @pytest.fixture(scope="module", params=SERIES)
 def rewritten(request, tmp_path_factory):
     """Folder of a real series, and of what was written of it."""
-    folder = SHARED / request.param
-    if not folder.is_dir():
-        pytest.skip("no real series here")
+    folder = SCANS / "dicom" / request.param
     tmp_path = tmp_path_factory.mktemp("rewritten")
     series = next(one for one in find_series(folder).series if not one.problem)
     volume = make_volume(torch.from_numpy(read_series(series))[None], affine_of(series), {})
@@ -46,7 +45,6 @@ def rewritten(request, tmp_path_factory):
 
 
 def by_dcm2niix(folder, out):
-    dcm2niix = pytest.importorskip("dcm2niix")
     out.mkdir()
     plain = ["-b", "n", "-p", "n"]  # without Philips' private scaling, which only the source has
     subprocess.run([dcm2niix.bin, *plain, "-f", "one", "-o", str(out), str(folder)], check=True, capture_output=True)
@@ -61,7 +59,7 @@ def test_dcm2niix_makes_the_same_of_source_and_result(rewritten, tmp_path):
     np.testing.assert_allclose(result.get_fdata(), wanted, rtol=1e-6, atol=0.5 * step + 1e-3)
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of Debian's dicom3tools is not installed")
+@needs_dciodvfy
 def test_dciodvfy_finds_no_error_whatever_the_scanner_wrote(rewritten, tmp_path):
     for path in (min((rewritten[1] / "pred").iterdir()), rewritten[1] / "uncertainty.dcm"):
         dataset = dcmread(path)

@@ -3,15 +3,15 @@
 
 import numpy as np
 import pytest
+import SimpleITK
 from nilearn.datasets import load_mni152_template
 
 from scripts.demos.demo_dicom import write_template
 
 
 def test_the_demo_series_is_the_template_averaged_over_four_slices(tmp_path):
-    sitk = pytest.importorskip("SimpleITK")
     write_template(tmp_path / "mni152")
-    image = sitk.ReadImage([str(path) for path in sorted((tmp_path / "mni152").iterdir())])
+    image = SimpleITK.ReadImage([str(path) for path in sorted((tmp_path / "mni152").iterdir())])
     template = load_mni152_template(resolution=1)  # on RAS axes
     h, w, d = template.shape
     wanted = np.pad(template.get_fdata(), [(0, 0), (0, 0), (0, -d % 4)]).reshape(h, w, -1, 4).mean(axis=-1)
