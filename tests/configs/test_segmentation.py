@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks.nets import SwinUNETR
-from test_bad_input import excepthook, refusal  # noqa: F401  fixtures
+from test_bad_input import refusal  # noqa: F401  a fixture
 from test_config_files import parser
 from test_runs import draw, launch, save
 

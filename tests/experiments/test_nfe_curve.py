@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -20,11 +17,6 @@ from scripts.experiments.nfe_curve import nfe_curve
 from scripts.networks import ScoreFusion
 
 SIDES = (32, 36, 40)
-
-
-@pytest.fixture(autouse=True)
-def excepthook(monkeypatch):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a run sets its own; restored after the test
 
 
 @pytest.fixture
@@ -83,10 +75,8 @@ def in_ras(path):
 
 def test_the_command_measures_the_runs_that_it_writes_and_repeats_none(data, overlay, tmp_path, monkeypatch, capsys):
     arguments = command(data, tmp_path / "out", "--steps", "1", "2", "--samplers", "ddim", "--overlays", overlay)
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    options = {"cwd": bundle_root(), "env": environment, "capture_output": True, "text": True, "timeout": 300}
-    ended = subprocess.run([sys.executable, "-m", "scripts", *arguments], check=False, **options)
-    assert ended.returncode == 0, ended.stderr
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
     rows = json.loads((tmp_path / "out" / "nfe_curve.json").read_text())
     found = [(row["ensemble"], row["sampler"], row["nfe"], row["n"]) for row in rows]
     assert found == [(e, s, n, 2) for s, n in (("one_step", 1), ("ddim", 2)) for e in ("fusion", "average")]
@@ -99,7 +89,7 @@ def test_the_command_measures_the_runs_that_it_writes_and_repeats_none(data, ove
             errors.append((pred - truth) / np.ptp(truth))
         assert row["mmd_value"] == pytest.approx((np.mean(errors, axis=0) ** 2).sum(), rel=1e-4)  # volumes are float32
         assert row["mmd_bias"] == pytest.approx((errors[0] * errors[1]).sum(), rel=1e-4)
-    table = ended.stdout[ended.stdout.index("| system | NFE |") :]
+    table = said[said.index("| system | NFE |") :]
     assert [f"{row['psnr']:.2f}" in line for row, line in zip(rows, table.splitlines()[3:], strict=False)] == [True] * 4
     assert (tmp_path / "out" / "nfe_curve.png").stat().st_size > 10_000
     monkeypatch.setattr(study, "run_workflow", lambda *_, **__: pytest.fail("a complete run was repeated"))
