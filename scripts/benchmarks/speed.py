@@ -21,6 +21,7 @@ from ..networks.presets import UNetSize, size_named
 
 PLAIN_SLICES, PLAIN_CROP = 8, 64  # the plain way is timed on one batch of slices and one crop, and scaled by voxels
 PLAIN_STEPS = 50
+LIMIT_SIDE, LIMIT_MATRIX = 64, 4096  # of the convolution and of the matrices that show what the machine can do
 LONG = 20.0  # seconds: what takes longer is timed once, without a warm-up
 
 
@@ -105,11 +106,12 @@ def _limits(device: torch.device, dtype: str) -> dict[str, float]:
     """The rates of a large 3D convolution of 64 channels and of a matrix product: the best any network could reach."""
     kind, layout = getattr(torch, dtype), torch.channels_last_3d
     convolution = nn.Conv3d(64, 64, 3, padding=1, bias=False).to(device, kind).to(memory_format=layout)  # type: ignore[call-overload]
-    x = torch.randn(1, 64, 64, 64, 64, device=device).to(kind).contiguous(memory_format=layout)
-    matrix = torch.randn(4096, 4096, device=device).to(kind)
+    x = torch.randn(1, 64, LIMIT_SIDE, LIMIT_SIDE, LIMIT_SIDE, device=device).to(kind).contiguous(memory_format=layout)
+    matrix = torch.randn(LIMIT_MATRIX, LIMIT_MATRIX, device=device).to(kind)
+    convolving, multiplying = 2 * 27 * 64 * 64 * LIMIT_SIDE**3 / 1e9, 2 * LIMIT_MATRIX**3 / 1e9
     return {
-        f"limit, convolution {dtype}: GFLOP/s": 2 * 27 * 64 * 64 * 64**3 / 1e9 / seconds_of(lambda: convolution(x), device, 5),
-        f"limit, matrix product {dtype}: GFLOP/s": 2 * 4096**3 / 1e9 / seconds_of(lambda: matrix @ matrix, device, 5),
+        f"limit, convolution {dtype}: GFLOP/s": convolving / seconds_of(lambda: convolution(x), device, 5),
+        f"limit, matrix product {dtype}: GFLOP/s": multiplying / seconds_of(lambda: matrix @ matrix, device, 5),
     }
 
 

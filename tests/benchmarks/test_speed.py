@@ -10,7 +10,9 @@ from scripts.networks import ScoreFusion
 from scripts.networks.presets import SIZES
 
 
-def test_table_holds_ratios_of_the_figures_below_them(tmp_path, capsys):
+def test_table_holds_ratios_of_the_figures_below_them(tmp_path, capsys, monkeypatch):
+    for name, side in (("LIMIT_SIDE", 8), ("LIMIT_MATRIX", 256), ("PLAIN_CROP", 32), ("PLAIN_SLICES", 2)):
+        monkeypatch.setattr(module, name, side)
     figures = module.speed("tiny", [32, 32, 32], box=[24, 24, 24], json_path=str(tmp_path / "speed.json"))
     ratio = figures["plain, a step: s"] / figures["ours, a step: s"]
     assert figures["plain / ours, a step, same voxels"] == pytest.approx(ratio)
