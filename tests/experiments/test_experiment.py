@@ -14,7 +14,7 @@ from scripts.experiments.experiment import experiment, steps_of
 from scripts.experiments.systems import EXPERIMENTS, GROUPS, PATTERNS, SYSTEMS, TRAININGS
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI warns of code in configs, at every run
-TINY = {"size": "tiny", "precision": "float32"}
+TINY = {"size": "tiny", "precision": "float32", "train_2d": {"patch": [24, 24], "batch_size": 1}}
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def test_every_line_of_the_table_refers_to_others():
 
 
 def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_on(data, tmp_path, capsys, monkeypatch):
-    asked = {"plane_steps": 1, "volume_steps": 1}
+    asked, tiny = {"plane_steps": 1, "volume_steps": 1}, {**TINY, "train_3d": {"patch": [24, 24, 24]}}
     out = str(tmp_path / "out")
-    experiment("super_resolution", data, out, systems=["tpdm"], options=TINY, **asked)
-    experiment("super_resolution", data, out, systems=["tpdm", "ours_tpdm"], options=TINY, **asked)
+    experiment("super_resolution", data, out, systems=["tpdm"], options=tiny, **asked)
+    experiment("super_resolution", data, out, systems=["tpdm", "ours_tpdm"], options=tiny, **asked)
     said = capsys.readouterr().out
     assert [line.removeprefix("running ") for line in said.splitlines() if line.startswith("running ")] == [
         "trainings/plane_coronal", "trainings/plane_sagittal", "systems/tpdm_1", "trainings/tpdm", "systems/ours_tpdm_1"
@@ -61,15 +61,15 @@ def test_systems_are_trained_once_measured_and_tabulated_and_a_second_run_goes_o
     for changed, line in (
         ({}, None),
         ({"plane_steps": 2}, "trainings/plane_coronal: was made with setting steps_per_epoch = 1, not 2"),
-        ({"options": {**TINY, "evaluate": {"mask": "seg"}}}, "systems/tpdm_1: was made with setting mask = None, not seg"),
-        ({"options": {**TINY, "evaluate": {"max_cases": 1}}}, "systems/tpdm_1: was made with setting max_cases = None, not 1"),
+        ({"options": {**tiny, "evaluate": {"mask": "seg"}}}, "systems/tpdm_1: was made with setting mask = None, not seg"),
+        ({"options": {**tiny, "evaluate": {"max_cases": 1}}}, "systems/tpdm_1: was made with setting max_cases = None, not 1"),
     ):
         with pytest.raises(BadInput, match=line) if line else nullcontext():
-            experiment("super_resolution", data, out, systems=["tpdm"], **{"options": TINY, **asked, **changed})
+            experiment("super_resolution", data, out, systems=["tpdm"], **{"options": tiny, **asked, **changed})
     voxels = nib.load(tmp_path / "case0_t1.nii.gz")
     nib.save(nib.Nifti1Image(voxels.get_fdata(dtype=np.float32) * 2, np.eye(4)), tmp_path / "case0_t1.nii.gz")
     with pytest.raises(BadInput, match=r"trainings/plane_coronal: was made with case case0 = .*; give --output another folder"):
-        experiment("super_resolution", data, out, systems=["tpdm"], options=TINY, **asked)
+        experiment("super_resolution", data, out, systems=["tpdm"], options=tiny, **asked)
     assert (tmp_path / "out" / "tables.md").read_text() == table
 
 

@@ -36,16 +36,21 @@ class HeldMemory(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.held, self.peak = {}, 0
+        self.known, self.held, self.peak = set(), 0, 0
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         made = operation(*args, **(kwargs or {}))
         for storage in (part.untyped_storage() for part in tree_leaves(made) if isinstance(part, torch.Tensor)):
-            if storage._cdata not in self.held:
-                self.held[storage._cdata] = storage.nbytes()
-                weakref.finalize(storage, self.held.pop, storage._cdata)
-                self.peak = max(self.peak, sum(self.held.values()))
+            if storage._cdata not in self.known:
+                self.known.add(storage._cdata)
+                self.held += storage.nbytes()
+                weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+                self.peak = max(self.peak, self.held)
         return made
+
+    def _freed(self, storage, size):
+        self.known.remove(storage)
+        self.held -= size
 
 
 @pytest.fixture
@@ -131,7 +136,7 @@ def test_a_network_that_knows_no_rungs_is_evaluated_as_it_is():
 def test_predicted_memory_is_what_is_held(rung):
     with torch.device("meta"), HeldMemory() as memory:
         network = ScoreFusion(size="published").eval()
-        weights = sum(memory.held.values())
+        weights = memory.held
         network.economize(rung.slice_batch, rung.slabs)
         network(torch.randn(1, 5, 48, 40, 56))
     predicted = predicted_gb(network, (1, 1, 48, 40, 56), *rung[:2], half=False)
