@@ -43,7 +43,7 @@ $(VENV)-deploy/.run: requirements.txt requirements-dev.txt scripts/integrations/
 	$(PYTHON) -m venv $(VENV)-deploy
 	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
 	$(VENV)-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt \
-	  -r scripts/integrations/deploy/requirements.txt $$(grep '^pytest==' requirements-dev.txt)
+	  -r scripts/integrations/deploy/requirements.txt $$(grep '^pytest' requirements-dev.txt)
 	touch $@
 
 # The room's requirements.txt says why in this order.
