@@ -85,7 +85,8 @@ def planes(data, runs):
 
 @pytest.fixture(scope="module")
 def fusion(data, runs, planes):
-    launch("training", "train_3d", **ONE_STEP, dataset_dir=str(data), ckpt_dir=str(runs / "fusion"), plane_weights=str(planes))
+    given = {**ONE_STEP, "patch": [24, 24, 24], "dataset_dir": str(data), "plane_weights": str(planes)}
+    launch("training", "train_3d", **given, ckpt_dir=str(runs / "fusion"))
     return runs / "fusion" / "latest.pt"
 
 
@@ -162,18 +163,19 @@ def test_the_fusion_trains_and_leaves_the_planes_as_they_were(fusion, planes):
 
 
 def test_phase_2_goes_on_from_phase_1_with_features(data, planes, tmp_path):
-    both = {"dataset_dir": str(data), "plane_weights": str(planes)}
+    both = {**ONE_STEP, "dataset_dir": str(data), "plane_weights": str(planes)}
     first, second = tmp_path / "1", tmp_path / "2"
-    launch("training", "train_3d", "phase_1", **ONE_STEP, **both, ckpt_dir=str(first))
+    launch("training", "train_3d", "phase_1", **both, patch=[24, 24, 24], ckpt_dir=str(first))
     goes_on = {"fusion_weights": str(first / "latest.pt"), "ckpt_dir": str(second)}
-    launch("training", "train_3d", "phase_2", **ONE_STEP, **both, **goes_on, learning_rate=0.0)
+    launch("training", "train_3d", "phase_2", **both, **goes_on, learning_rate=0.0)
     before, after = (torch.load(folder / "latest.pt", weights_only=True)["objects"] for folder in (first, second))
     assert all(torch.equal(after["network"][key], value) for key, value in before["ema"].items())
     assert {key.split(".")[2] for key in after["network"].keys() - before["ema"].keys()} == {"alignments"}
 
 
 def test_the_train_config_of_monai_label_runs(data, planes, tmp_path):
-    launch("run", "train", **ONE_STEP, dataset_dir=str(data), ckpt_dir=str(tmp_path), plane_weights=str(planes))
+    given = {**ONE_STEP, "patch": [24, 24, 24], "dataset_dir": str(data), "plane_weights": str(planes)}
+    launch("run", "train", **given, ckpt_dir=str(tmp_path))
     check_training(tmp_path)
 
 
