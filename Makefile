@@ -20,7 +20,7 @@ test: lint
 
 # MONAI Deploy's and MONAI Label's versions and ours do not mix with everything: each has an environment of its own.
 test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
-	$(VENV)-deploy/bin/python -m pytest tests/integrations/test_deploy.py
+	$(VENV)-deploy/bin/python -m pytest -n 0 tests/integrations/test_deploy.py
 	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
 
 lint: $(VENV)/.dev

@@ -42,13 +42,13 @@ def configs_parsed_once():
         return
     parse, kept = bundle.ConfigParser.load_config_file, {}
 
-    def load(file, **options):
-        path = Path(file)
+    def load(filepath, **options):
+        path = Path(filepath)
         if options or not path.is_file():
-            return parse(file, **options)
+            return parse(filepath, **options)
         key = path, path.read_bytes()
         if key not in kept:
-            kept[key] = parse(file)
+            kept[key] = parse(filepath)
         return deepcopy(kept[key])
 
     with pytest.MonkeyPatch.context() as patch:
