@@ -14,13 +14,17 @@ from ..data.doubts import by
 from ..data.volumes import SMALLEST_GRID
 from ..errors import BadInput
 from ..files import write_json
+from ..inferers.devices import device_name
 from ..inferers.memory import keep_freed_memory, peak_memory_gb
 from ..inferers.precision import autocast, has_bfloat16
 from ..networks import ScoreFusion
+from ..networks.engine import compile_unets, has_openvino, release_unets
 from ..networks.presets import UNetSize, size_named
+from ..networks.quantization import Ranges, observed
 
 PLAIN_SLICES, PLAIN_CROP = 8, 64  # the plain way is timed on one batch of slices and one crop, and scaled by voxels
 PLAIN_STEPS = 50
+RANGES_CROP = 64  # voxels a side of the noise that ranges for integers are taken of: their time depends on no values
 LIMIT_SIDE, LIMIT_MATRIX = 64, 4096  # of the convolution and of the matrices that show what the machine can do
 LONG = 20.0  # seconds: what takes longer is timed once, without a warm-up
 
@@ -30,11 +34,13 @@ def speed(
     box: Sequence[int] = (144, 172, 140),
     steps: int = 1, planes: Sequence[str] = ("coronal", "sagittal"), precision: str = "auto", json_path: str | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Measure and print the table: limits, the plain way, ours, per step, per volume and per training sample.
+    """Measure and print the table: limits, the plain ways, ours, per step, per volume and per training sample.
 
-    shape: voxels (H, W, D) of the volume, of which the plain way computes everything; box: of the head in it, which is all that
-    ours computes; steps: of our sampler, against 50 of the plain way; precision: "auto" takes bfloat16 where the device has it,
-    "float32" is what a machine without it would get. The plain way runs first, before the allocator is told to keep memory.
+    shape: voxels (H, W, D) of the volume, of which the plain ways compute everything; box: of the head in it, which is all that
+    ours computes; steps: of our sampler, against 50 of the plain ways; precision: "auto" takes bfloat16 where the device has
+    it, "float32" is what a machine without it would get. The plain way is what MONAI's parts do by themselves; the best plain
+    way gives them channels-last layouts, the better precision and kept memory. The former runs first, before the allocator is
+    told to keep memory. OpenVINO is measured where it is installed.
     """
     if min(*shape, *box) < SMALLEST_GRID or steps < 1:
         raise BadInput(f"shape {by(shape)}, box {by(box)}, steps {steps}: a side has {SMALLEST_GRID} voxels at least, steps 1")
@@ -43,36 +49,47 @@ def speed(
     half = precision != "float32" and has_bfloat16(device)
     plain, plain_training = _plain(size, shape, device, len(planes)), _plain_training(size, device)
     keep_freed_memory()
+    best = _plain(size, shape, device, len(planes), best=True, half=half)
     limits = {name: limit for dtype in _dtypes(half) for name, limit in _limits(device, dtype).items()}
     limit = limits[f"limit, convolution {_dtypes(half)[-1]}: GFLOP/s"]
-    seconds, flops = _ours(size, shape, device, planes, half)
-    boxed, _ = _ours(size, box, device, planes, half)
+    network = ScoreFusion(planes, size=size, features=True).to(device).eval()
+    ways = {"torch": (None, half)} | (_engines(network, box, half) if device.type == "cpu" and has_openvino() else {})
+    boxed = {name: _seconds(network, box, device, *way) for name, way in ways.items()}
+    seconds, flops = _seconds(network, shape, device, None, half), _flops(size, shape, planes)
     training = _our_training(size, device, half)
     figures = {
         "ours / limit": flops / seconds / 1e9 / limit,
         "plain / ours, a step, same voxels": plain / seconds,
-        "plain / ours, a step, a head": plain / boxed,
-        f"plain {PLAIN_STEPS} steps / ours {steps}, a volume with a head": plain * PLAIN_STEPS / (boxed * steps),
+        "best plain / ours, a step, same voxels": best / seconds,
+        "plain / ours, a step, a head": plain / boxed["torch"],
+        "best plain / ours, a step, a head": best / boxed["torch"],
+        f"plain {PLAIN_STEPS} steps / ours {steps}, a volume with a head": plain * PLAIN_STEPS / (boxed["torch"] * steps),
         "plain / ours, a training sample of a plane": plain_training / training,
         **limits,
         "plain, a step: s": plain,
-        f"plain, a volume, {PLAIN_STEPS} steps: s": plain * PLAIN_STEPS,
+        "best plain, a step: s": best,
         "ours, a step: s": seconds,
         "ours, a step: GFLOP": flops / 1e9,
         "ours, a step: GFLOP/s": flops / seconds / 1e9,
-        "ours, a step, the head's box: s": boxed,
-        f"ours, a volume, {steps} steps: s": boxed * steps,
+        **{f"ours, a step, the head's box, {name}: s": value for name, value in boxed.items()},
+        **{f"torch / {name}, the head's box": boxed["torch"] / value for name, value in boxed.items() if name != "torch"},
         "plain, a training sample of a plane: s": plain_training,
         "ours, a training sample of a plane: s": training,
         "peak memory: GB": peak_memory_gb(),
     }
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     about = {
-        "size": size, "planes": list(planes), "shape": list(shape), "box": list(box), "device": name,
-        "threads": torch.get_num_threads(), "precision": _dtypes(half)[-1],
+        "size": size, "planes": list(planes), "shape": list(shape), "box": list(box), "steps": steps,
+        "device": device_name(device), "precision": _dtypes(half)[-1], "backends": list(ways),
     }  # fmt: skip
     _report(about, figures, json_path)
     return figures
+
+
+def _engines(network: ScoreFusion, box: Sequence[int], half: bool) -> dict[str, tuple[Ranges | None, bool]]:
+    """What OpenVINO is asked for: convolutions in floating point, and in integers of the ranges that noise makes them see."""
+    with torch.no_grad(), observed(network) as ranges:
+        network(torch.randn(1, 5, *(min(side, RANGES_CROP) for side in box)))
+    return {f"openvino {_dtypes(half)[-1]}": ({}, half), "openvino int8": (dict(ranges), half)}
 
 
 def _report(about: dict[str, Any], figures: dict[str, float], json_path: str | None) -> None:
@@ -116,20 +133,25 @@ def _limits(device: torch.device, dtype: str) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _ours(
-    size: str, shape: Sequence[int], device: torch.device, planes: Sequence[str], half: bool
-) -> tuple[float, float]:  # fmt: skip
-    """Seconds and floating point operations of one evaluation."""
-    network = ScoreFusion(planes, size=size, features=True).to(device).eval()
+def _seconds(network: ScoreFusion, shape: Sequence[int], device: torch.device, ranges: Ranges | None, half: bool) -> float:
+    """Seconds of one evaluation: by PyTorch, or, given ranges, by OpenVINO."""
     x = torch.randn(1, 5, *shape, device=device)
+    if ranges is not None:
+        compile_unets(network, ranges, half=half)
 
     def evaluate() -> Tensor:
         with autocast(device, half):
             return network(x, x_t=x[:, :1], timesteps=torch.full((1,), 0.5, device=device))
 
+    try:
+        return seconds_of(evaluate, device, repeats=1)
+    finally:
+        release_unets(network)
+
+
+def _flops(size: str, shape: Sequence[int], planes: Sequence[str]) -> float:
     with torch.device("meta"):
-        flops = operations(ScoreFusion(planes, size=size, features=True).eval(), shape)
-    return seconds_of(evaluate, device, repeats=1), flops
+        return operations(ScoreFusion(planes, size=size, features=True).eval(), shape)
 
 
 @torch.no_grad()
@@ -142,10 +164,12 @@ def operations(idle: ScoreFusion, shape: Sequence[int]) -> float:
 
 
 @torch.no_grad()
-def _plain(size: str, shape: Sequence[int], device: torch.device, planes: int) -> float:
+def _plain(
+    size: str, shape: Sequence[int], device: torch.device, planes: int, *, best: bool = False, half: bool = False
+) -> float:  # fmt: skip
     """Seconds of planes and a 3D network made of MONAI's parts, without features, scaled from a part by voxels.
 
-    Float32, contiguous, slices in batches of 8, every voxel; folded presets are given folded input.
+    Slices in batches of 8, every voxel; folded presets are given folded input. Float32 and contiguous unless `best`.
     """
     voxels, preset = shape[0] * shape[1] * shape[2], size_named(size)
     seconds = 0.0
@@ -154,8 +178,12 @@ def _plain(size: str, shape: Sequence[int], device: torch.device, planes: int) -
     for sides, members, channels_out, preset_size in parts:
         network = plain_network(len(sides) - 2, sides[1], channels_out, preset_size).to(device).eval()
         part = _folded_noise(sides, preset_size.fold, device)
+        if best:
+            layout = torch.channels_last if len(sides) == 4 else torch.channels_last_3d
+            network, part = network.to(memory_format=layout), part.contiguous(memory_format=layout)  # type: ignore[call-overload]
         times = torch.full((len(part),), 500, device=device)
-        taken = seconds_of(lambda n=network, p=part, t=times: n(p, t), device, repeats=1)  # type: ignore[misc]
+        with autocast(device, half):
+            taken = seconds_of(lambda n=network, p=part, t=times: n(p, t), device, repeats=1)  # type: ignore[misc]
         seconds += members * taken * voxels / (part.numel() / sides[1])
     return seconds
 

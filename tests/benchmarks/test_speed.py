@@ -6,7 +6,9 @@ import torch
 
 from scripts.benchmarks import speed as module
 from scripts.benchmarks.memory import measure
+from scripts.inferers.devices import device_name
 from scripts.networks import ScoreFusion
+from scripts.networks.engine import has_openvino
 from scripts.networks.presets import SIZES
 
 
@@ -16,11 +18,16 @@ def test_table_holds_ratios_of_the_figures_below_them(tmp_path, capsys, monkeypa
     figures = module.speed("tiny", [32, 32, 32], box=[24, 24, 24], json_path=str(tmp_path / "speed.json"))
     ratio = figures["plain, a step: s"] / figures["ours, a step: s"]
     assert figures["plain / ours, a step, same voxels"] == pytest.approx(ratio)
+    ratio = figures["best plain, a step: s"] / figures["ours, a step, the head's box, torch: s"]
+    assert figures["best plain / ours, a step, a head"] == pytest.approx(ratio)
     limit = figures[[name for name in figures if name.startswith("limit, convolution")][-1]]
     assert figures["ours / limit"] == pytest.approx(figures["ours, a step: GFLOP/s"] / limit)
     assert all(value > 0 for value in figures.values())
     saved = json.loads((tmp_path / "speed.json").read_text())
     assert {key: saved[key] for key in figures} == figures
+    assert saved["device"] == device_name(torch.device("cpu")) or torch.cuda.is_available()
+    ways = [name for name in figures if name.startswith("ours, a step, the head's box")]
+    assert len(ways) == len(saved["backends"]) == (3 if has_openvino() and not torch.cuda.is_available() else 1)
     printed = capsys.readouterr().out
     assert all(name in printed for name in figures)
 
