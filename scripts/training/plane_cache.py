@@ -5,6 +5,7 @@ import hashlib
 import logging
 import math
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ..inferers.precision import autocast, has_bfloat16
 from ..networks.score_fusion import Alignment, Member, Said, ScoreFusion
 
 logger = logging.getLogger(__name__)
+PERIOD = 9.0  # seconds between lines, of a volume or more
 PLANE_CODE = [
     Path(__file__).parents[1] / "networks" / f"{name}.py"
     for name in ("blocks", "modality_fusion", "plane_denoiser", "score_fusion", "unet")
@@ -59,7 +61,11 @@ class PlaneCache:
             return
         count = len(self.dataset.volumes)
         first = idist.get_rank() * count // idist.get_world_size()  # processes meet each other's files half-way
-        for index in np.roll(range(count), -first).tolist():
+        said = time.monotonic()
+        for done, index in enumerate(np.roll(range(count), -first).tolist()):
+            if time.monotonic() - said > PERIOD:
+                said = time.monotonic()
+                logger.info(f"planes: {done} of {count} volumes")
             for place in range(len(network.members)):
                 self._maps(index, place)
         group = max(member.group for member in self._members())
