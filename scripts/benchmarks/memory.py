@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..files import write_json
-from ..inferers.ladder import RUNGS, step_onto
+from ..inferers.ladder import RUNGS, standing_on
 from ..inferers.memory import peak_memory_gb
 from ..inferers.precision import autocast, has_bfloat16
 from ..networks import ScoreFusion
@@ -51,14 +51,14 @@ def measure(size: str, side: int, rung: int) -> Row:
     """Peak memory and seconds of one evaluation of a cube; `used_gb` leaves out what the process held before."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = ScoreFusion(size=size, features=True).to(device).eval()
-    step_onto(RUNGS[rung], network)
     half, start = has_bfloat16(device), peak_memory_gb()
     began = time.perf_counter()
     x = torch.randn(1, 5, side, side, side, device=device)
-    with autocast(device, half):
+    shape = (1, 1, side, side, side)
+    with standing_on(RUNGS[rung], network, shape, device, half=half), autocast(device, half):
         network(x, x_t=x[:, :1], timesteps=torch.full((1,), 0.5, device=device))
     seconds, peak = time.perf_counter() - began, peak_memory_gb()
-    predicted = predicted_gb(network, (1, 1, side, side, side), *RUNGS[rung][:2], half=half)
+    predicted = predicted_gb(network, shape, *RUNGS[rung][:2], half=half)
     return {
         "side": side, "rung": rung, "peak_gb": peak, "used_gb": peak - start, "predicted_gb": predicted, "seconds": seconds,
     }  # fmt: skip

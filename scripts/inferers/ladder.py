@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,9 +64,7 @@ def climb_down(
         try:
             if not isinstance(network, ScoreFusion):
                 return evaluate(device)
-            step_onto(rung, network)
-            need = needed(network, inputs.shape, rung, device, half=half)
-            with given_back_beyond(need.used + KEPT * need.more, _norms(network) if device.type == "cpu" else ()):
+            with standing_on(rung, network, inputs.shape, device, half=half):
                 return evaluate(device)
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -77,10 +76,17 @@ def climb_down(
     raise BadInput(f"volume of {shape}: not enough memory even on the lowest rung; crop it, or use a smaller size of network")
 
 
-def step_onto(rung: Rung, network: ScoreFusion) -> None:
-    """Make the network, and what keeps its memory, do as the rung says."""
+@contextmanager
+def standing_on(
+    rung: Rung, network: ScoreFusion, shape: Sequence[int], device: torch.device, *, half: bool
+) -> Iterator[None]:  # fmt: skip
+    """While inputs of a shape (B, C, H, W, D) are evaluated: network and allocator do as the rung says."""
     network.economize(rung.slice_batch, rung.slabs)
     keep_freed_memory(large=rung.slabs == 1)
+    need = needed(network, shape, rung, device, half=half)
+    norms = [module for module in network.modules() if isinstance(module, GroupNorm)]
+    with given_back_beyond(need.used + KEPT * need.more, norms if device.type == "cpu" else ()):
+        yield
 
 
 def _rungs(network: nn.Module, inputs: Tensor, *, half: bool, limit_gb: float | None) -> Iterator[tuple[Rung, torch.device]]:
@@ -112,10 +118,6 @@ def _fits(rung: Rung, need: Need, device: torch.device, limit_gb: float | None) 
     used = f", {need.used:.1f} GB of them used already"
     logger.info(f"{rung}: needs about {need.peak:.1f} GB{used}{'' if fits else ', too much'} ({have})")
     return fits
-
-
-def _norms(network: ScoreFusion) -> list[nn.Module]:
-    return [module for module in network.modules() if isinstance(module, GroupNorm)]
 
 
 def out_of_memory(error: BaseException) -> bool:
