@@ -48,6 +48,8 @@ def given_back_beyond(limit_gb: float, modules: Iterable[nn.Module]) -> Iterator
             glibc.malloc_trim(0)
 
     hooks = [module.register_forward_pre_hook(check) for module in modules]
+    if hooks:  # what the last volume left
+        check()
     try:
         yield
     finally:
