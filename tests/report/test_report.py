@@ -82,7 +82,7 @@ def test_pages_need_no_network_and_are_small(run):
 
 
 def test_every_picture_has_a_text(run):
-    _, cases = pages(run)
+    _, cases = pages(run, max_cases=1)
     pictures = re.findall(r"<img [^>]*>", cases["a"])
     assert len(pictures) == 3 * 4
     assert all(re.search(r'alt="\w+ of case a, \w+ slices"', picture) for picture in pictures)
@@ -109,7 +109,7 @@ def test_the_record_tells_where_input_and_truth_lie(run):
     path = str(run / "data" / "a_t1.nii.gz")
     content["sources"] = {"a": {"image": [path], "label": path}}
     (run / "out" / "results.json").write_text(json.dumps(content))
-    page = report(str(run / "out")).parent / "a" / "report.html"
+    page = report(str(run / "out"), max_cases=1).parent / "a" / "report.html"
     assert columns(page.read_text()) == ["input", "result", "truth", "error"]
 
 
@@ -128,7 +128,7 @@ def test_a_dicom_series_of_the_record_is_read_again_without_being_looked_for(run
     content = json.loads((run / "out" / "results.json").read_text())
     content["sources"] = {"a": {"image": [series.content()], "label": series.content()}}
     (run / "out" / "results.json").write_text(json.dumps(content))
-    page = (report(str(run / "out")).parent / "a" / "report.html").read_text()
+    page = (report(str(run / "out"), max_cases=1).parent / "a" / "report.html").read_text()
     assert columns(page) == ["input", "result", "truth", "error"]
 
 
@@ -143,11 +143,11 @@ def test_the_record_of_the_latest_run_counts(run):
 
 
 def test_the_calibration_of_the_uncertainty_is_drawn(run):
-    assert "Is the uncertainty right?" not in pages(run)[0]
+    assert "Is the uncertainty right?" not in pages(run, max_cases=1)[0]
     content = json.loads((run / "out" / "results.json").read_text())
     content["calibration"] = {"predicted": [0.01, 0.02], "actual": [0.015, 0.03]}
     (run / "out" / "results.json").write_text(json.dumps(content))
-    assert "Is the uncertainty right?" in pages(run)[0]
+    assert "Is the uncertainty right?" in pages(run, max_cases=1)[0]
 
 
 def test_a_case_that_cannot_be_read_is_named_and_the_others_go_on(run):
@@ -308,7 +308,7 @@ def test_what_is_given_wins_over_the_record_title_and_all(run):
     content["task"] = Task(["t1"], "t1", BlockAverage((4, 4, 4)), "a title of its own").content()
     (run / "out" / "results.json").write_text(json.dumps(content))
     assert "a title of its own, 2 cases" in pages(run)[0]
-    assert "thick slice 1x1x4 of t1" in pages(run, block=[1, 1, 4])[0]
+    assert "thick slice 1x1x4 of t1" in pages(run, block=[1, 1, 4], max_cases=1)[0]
 
 
 @pytest.mark.parametrize("place", ["out/nothing", "data"])
@@ -319,7 +319,7 @@ def test_a_folder_without_results_is_refused_by_name(place, run):
 
 @needs("chromium", CHROMIUM)
 def test_the_slider_moves_all_pictures_of_its_plane_in_a_browser(run):
-    pages(run)
+    pages(run, max_cases=1)
     page = run / "out" / "a" / "report.html"
     move = """<script>const slider = document.getElementById("axial");
         slider.value = slider.max; slider.dispatchEvent(new Event("input"));
