@@ -4,7 +4,8 @@ import torch
 
 from scripts.diffusion import Diffusion, NoiseSchedule
 from scripts.errors import BadInput
-from scripts.inferers import FusedScoreInferer, backend
+from scripts.inferers import FusedScoreInferer, backend, precision
+from scripts.inferers.precision import has_bfloat16
 from scripts.networks import ScoreFusion
 from scripts.networks.engine import named_unets
 from scripts.networks.quantization import attach_ranges, observed
@@ -33,16 +34,26 @@ def infer(network, head, **options):
     return inferer(head, network), inferer.numbers
 
 
+def without_bfloat16(monkeypatch):
+    for module in (backend, precision):
+        monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
+
+
 def compiled(network):
     return [unet.engine is not None for _, unet in named_unets(network)]
 
 
-def test_integers_are_taken_where_ranges_came_with_the_weights(network, draw_head, monkeypatch):
+@pytest.mark.parametrize(("name", "half"), [("auto", False), ("openvino", False), ("openvino", True)])
+def test_integers_are_taken_where_ranges_came_with_the_weights(name, half, network, draw_head, monkeypatch):
     monkeypatch.setattr(backend, "TOLERANCE", 1.0)  # random weights are no trained ones
+    if not half:
+        without_bfloat16(monkeypatch)
+    elif not has_bfloat16(torch.device("cpu")):
+        pytest.skip("needs a CPU with bfloat16")
     head = draw_head(24, 24, 28)
     exact, numbers = infer(network, head, backend="torch", precision="float32")
     assert (numbers, compiled(network)) == ("float32", [False] * 3)
-    given, numbers = infer(network, head)
+    given, numbers = infer(network, head, backend=name)
     assert (numbers, compiled(network)) == ("int8", [True] * 3)
     assert 0 < (given - exact).norm() < 0.2 * exact.norm()
     again, numbers = infer(network, head, backend="torch", precision="float32")  # one network, asked in turn
@@ -51,20 +62,29 @@ def test_integers_are_taken_where_ranges_came_with_the_weights(network, draw_hea
 
 
 @pytest.mark.parametrize("options", [{"backend": "torch"}, {"precision": "float32"}])
-def test_who_wants_something_else_gets_it(network, draw_head, options):
+def test_who_wants_something_else_gets_it(network, draw_head, options, monkeypatch):
+    without_bfloat16(monkeypatch)
     _, numbers = infer(network, draw_head(24, 24, 24), **options)
     assert numbers != "int8"
     assert compiled(network) == [False] * 3
 
 
-def test_without_ranges_pytorch_computes(awaken, draw_head, seed):
+def test_with_bfloat16_pytorch_computes_unless_openvino_is_wanted(network, draw_head, monkeypatch):
+    monkeypatch.setattr(backend, "has_bfloat16", lambda device: True)
+    _, numbers = infer(network, draw_head(24, 24, 24))
+    assert numbers != "int8"
+
+
+def test_without_ranges_pytorch_computes(awaken, draw_head, seed, monkeypatch):
+    without_bfloat16(monkeypatch)
     network = awaken(ScoreFusion(size="tiny")).eval()
     _, numbers = infer(network, draw_head(24, 24, 24))
     assert numbers in ("float32", "bfloat16")
     assert compiled(network) == [False] * 3
 
 
-def test_integers_that_answer_otherwise_than_float32_are_not_used(network, draw_head, caplog):
+def test_integers_that_answer_otherwise_than_float32_are_not_used(network, draw_head, caplog, monkeypatch):
+    without_bfloat16(monkeypatch)
     attach_ranges(network, dict.fromkeys(network.ranges.ranges, 1.0e-3))  # nearly everything is cut off
     _, numbers = infer(network, draw_head(24, 24, 24))
     assert numbers != "int8"
