@@ -28,10 +28,10 @@ class Computation(NamedTuple):
 class Backend:
     """Gives the U-Nets of a network their engines, or takes them away.
 
-    name: "torch", "openvino", or "auto": OpenVINO where it is installed, on a CPU without bfloat16, for weights that came with
-    ranges for integers (`quantization`). With bfloat16 a volume's one evaluation takes PyTorch no longer than OpenVINO, which
-    has to compile. Integers are left out where they give another answer than float32, by more than `TOLERANCE`, and where the
-    user wants a precision. Raises BadInput for other names, and for "openvino" where it is not installed.
+    name: "torch", "openvino", or "auto": OpenVINO where it is installed, on a CPU, for weights that came with ranges for
+    integers (`quantization`); but on one with bfloat16 only for several evaluations, since in a single one it gains no more
+    than it takes to compile. Integers are left out where they give another answer than float32, by more than `TOLERANCE`, and
+    where the user wants a precision. Raises BadInput for other names, and for "openvino" where it is not installed.
     """
 
     def __init__(self, name: str, precision: Precision) -> None:
@@ -42,21 +42,27 @@ class Backend:
         self.name, self.precision = name, precision
         self._prepared: WeakKeyDictionary[nn.Module, tuple[object, Computation]] = WeakKeyDictionary()
 
-    def prepare(self, network: nn.Module, x: Tensor) -> Computation:
+    def prepare(self, network: nn.Module, x: Tensor, evaluations: int = 1) -> Computation:
         """Decide for a network and the device of its input; once for each state of the weights.
 
-        x: a small part of a volume as the network sees it (B, C, H, W, D), on which the answers are compared.
+        x: a small part of a volume as the network sees it (B, C, H, W, D), on which the answers are compared; evaluations: that
+        the volume will take.
         """
-        state = (x.device.type, [parameter._version for parameter in network.parameters()])
+        state = (x.device.type, evaluations > 1, [parameter._version for parameter in network.parameters()])
         if network not in self._prepared or self._prepared[network][0] != state:
             release_unets(network)
-            self._prepared[network] = state, self._in_integers(network, x) or self._in_floats(network, x)
+            self._prepared[network] = state, self._in_integers(network, x, evaluations) or self._in_floats(network, x)
         return self._prepared[network][1]
 
-    def _in_integers(self, network: nn.Module, x: Tensor) -> Computation | None:
+    def _in_integers(self, network: nn.Module, x: Tensor, evaluations: int) -> Computation | None:
         half = has_bfloat16(x.device)
-        wanted = self.name == "openvino" or (self.name == "auto" and not half and has_openvino())
-        if not (wanted and self.precision.name == "auto" and x.device.type == "cpu" and known_ranges(network)):
+        pays = has_openvino() and (evaluations > 1 or not half)
+        if not (
+            (self.name == "openvino" or (self.name == "auto" and pays))
+            and self.precision.name == "auto"
+            and x.device.type == "cpu"
+            and known_ranges(network)
+        ):
             return None
         difference = integer_difference(network, x, half=half)
         if difference < TOLERANCE:

@@ -91,10 +91,11 @@ class FusedScoreInferer(Inferer):
         first = (self.seed if seed is None else seed) + crc32(case.encode())
         inputs = inputs.as_subclass(Tensor)
         self._check(inputs)
-        if samples > 1 and self.gammas[0] == 0 and self._asked().total() == 1:
+        evaluations = samples * self._asked().total()
+        if samples > 1 and self.gammas[0] == 0 and evaluations == samples:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")
-        self.numbers, half = self.backend.prepare(network, self.middle(inputs))
+        self.numbers, half = self.backend.prepare(network, self.middle(inputs), evaluations)
 
         def draw(device: torch.device) -> Tensor:
             if device != inputs.device:

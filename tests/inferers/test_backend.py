@@ -55,7 +55,7 @@ def test_integers_are_taken_where_ranges_came_with_the_weights(name, half, netwo
     assert (numbers, compiled(network)) == ("float32", [False] * 3)
     given, numbers = infer(network, head, backend=name)
     assert (numbers, compiled(network)) == ("int8", [True] * 3)
-    assert 0 < (given - exact).norm() < 0.2 * exact.norm()
+    assert 0 < (given - exact).norm() < 0.5 * exact.norm()
     again, numbers = infer(network, head, backend="torch", precision="float32")  # one network, asked in turn
     assert numbers == "float32"
     assert torch.equal(again, exact)
@@ -69,10 +69,14 @@ def test_who_wants_something_else_gets_it(network, draw_head, options, monkeypat
     assert compiled(network) == [False] * 3
 
 
-def test_with_bfloat16_pytorch_computes_unless_openvino_is_wanted(network, draw_head, monkeypatch):
-    monkeypatch.setattr(backend, "has_bfloat16", lambda device: True)
-    _, numbers = infer(network, draw_head(24, 24, 24))
-    assert numbers != "int8"
+@pytest.mark.parametrize(("evaluations", "numbers"), [(1, "bfloat16"), (2, "int8")])
+def test_with_bfloat16_integers_are_for_several_evaluations(evaluations, numbers, network, monkeypatch):
+    for module in (backend, precision):
+        monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(backend, "TOLERANCE", 1.0)
+    monkeypatch.setattr(precision, "TOLERANCE", 1.0)
+    chosen = backend.Backend("auto", precision.Precision("auto"))
+    assert chosen.prepare(network, torch.rand(1, 5, 20, 20, 20), evaluations).numbers == numbers
 
 
 def test_without_ranges_pytorch_computes(awaken, draw_head, seed, monkeypatch):
