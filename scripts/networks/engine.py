@@ -174,7 +174,8 @@ class _Exported(nn.Module):
 def _export(openvino: Any, unet: nn.Module, example: tuple[Tensor, ...], path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         warnings.simplefilter("ignore")  # of branches on sizes, all alike for multiples of the fold
-        model = openvino.convert_model(_Exported(unet.eval()), example_input=example)
+        traced = torch.jit.trace(_Exported(unet.eval()), example, check_trace=False)  # the answers are compared later
+        model = openvino.convert_model(traced, example_input=example)
     with whole(path.parent, "set XDG_CACHE_HOME to a folder that can be written") as folder:
         folder.mkdir()
         openvino.save_model(model, folder / path.name, compress_to_fp16=False)

@@ -59,7 +59,9 @@ def test_integers_are_those_of_the_simulation(awaken, seed):
     assert (given - simulated).norm() < rounding  # a value that lies between two steps may fall to either
 
 
-def test_the_number_of_threads_does_not_change_the_answer(awaken, seed):
+@pytest.mark.parametrize(("integers", "tolerance"), [(False, 1.0e-5), (True, 0.05)])
+def test_the_number_of_threads_hardly_changes_the_answer(integers, tolerance, awaken, seed):
+    # Sums in another order; a value that lies between two integers may then fall to the other one.
     network = awaken(ScoreFusion(size="tiny")).eval()
     x = torch.rand(1, 5, 20, 24, 20) * 2 - 1
     with observed(network) as ranges:
@@ -68,12 +70,12 @@ def test_the_number_of_threads_does_not_change_the_answer(awaken, seed):
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            engine.compile_unets(network, ranges, half=False)
+            engine.compile_unets(network, ranges if integers else {}, half=False)
             answers.append(answer(network, x))
     finally:
         torch.set_num_threads(before)
     for other in answers[1:]:
-        assert (other - answers[0]).abs().max() < 1.0e-3 * answers[0].abs().max()
+        assert (other - answers[0]).norm() < tolerance * answers[0].norm()
 
 
 def test_a_network_is_exported_once_and_again_when_its_weights_change(awaken, seed, tmp_path):
