@@ -59,13 +59,12 @@ def test_integers_are_those_of_the_simulation(awaken, seed):
     assert (given - simulated).norm() < rounding  # a value that lies between two steps may fall to either
 
 
-@pytest.mark.parametrize(("integers", "tolerance"), [(False, 1.0e-5), (True, 0.05)])
-def test_the_number_of_threads_hardly_changes_the_answer(integers, tolerance, awaken, seed):
-    # Sums in another order; a value that lies between two integers may then fall to the other one.
+@pytest.mark.parametrize("integers", [False, True])
+def test_the_number_of_threads_hardly_changes_the_answer(integers, awaken, seed):
     network = awaken(ScoreFusion(size="tiny")).eval()
     x = torch.rand(1, 5, 20, 24, 20) * 2 - 1
     with observed(network) as ranges:
-        answer(network, x)
+        exact = answer(network, x)
     before, answers = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
@@ -74,8 +73,10 @@ def test_the_number_of_threads_hardly_changes_the_answer(integers, tolerance, aw
             answers.append(answer(network, x))
     finally:
         torch.set_num_threads(before)
+    # Sums in another order; a value that lies between two integers may then fall to the other one, and random weights spread it.
+    tolerance = (answers[0] - exact).norm() if integers else 1.0e-5 * exact.norm()
     for other in answers[1:]:
-        assert (other - answers[0]).norm() < tolerance * answers[0].norm()
+        assert (other - answers[0]).norm() < tolerance
 
 
 def test_a_network_is_exported_once_and_again_when_its_weights_change(awaken, seed, tmp_path):
