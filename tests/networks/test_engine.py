@@ -73,7 +73,7 @@ def test_the_number_of_threads_hardly_changes_the_answer(integers, awaken, seed)
             answers.append(answer(network, x))
     finally:
         torch.set_num_threads(before)
-    # Sums in another order; a value that lies between two integers may then fall to the other one, and random weights spread it.
+    # Sums in another order; a value between two integers may then fall to the other one, and random weights spread that.
     tolerance = (answers[0] - exact).norm() if integers else 1.0e-5 * exact.norm()
     for other in answers[1:]:
         assert (other - answers[0]).norm() < tolerance
