@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import sys
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 
@@ -14,6 +15,12 @@ import numpy as np
 import pytest
 import torch
 from surroundings import skipped_in_words
+
+with suppress(ImportError):
+    # TensorBoard's logger: when a run sets how its process logs, it closes what stderr was when it was imported.
+    from absl.logging import get_absl_handler
+
+    get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.hookimpl(wrapper=True)
