@@ -97,7 +97,7 @@ def rigid_motion(fixed: MetaTensor, moving: MetaTensor) -> Motion:
     """The motion that makes two volumes (1, H, W, D) tell most of each other: Mattes' mutual information over their common
     field, from coarse to fine, from where the headers place them or from aligned centres, whichever tells more.
 
-    The same every time, to a millionth of a mm. Raises BadInput when they do not overlap or end up implausibly far apart.
+    The same every time. Raises BadInput when they do not overlap or end up implausibly far apart.
     """
     images = [_clipped(_image(volume)) for volume in (fixed, moving)]
     centre = _centre(images[0])
@@ -149,6 +149,7 @@ def _method(fixed: Image, moving: Image, transform: Transform) -> Method:
     if voxels < LEAST_OVERLAP * common.GetNumberOfPixels():
         return None
     method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)  # else sums follow the order in which threads end; and it takes no longer
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricFixedMask(common)
     method.SetMetricSamplingStrategy(method.RANDOM)
