@@ -106,9 +106,13 @@ def peak_memory_gb() -> float:
     """The most memory this process has held, in GB: of the GPU where there is one; NaN where nobody counts it."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
+    try:  # not the kernel's ru_maxrss, which starts at the peak of the process that started this one
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return float(lines["VmHWM"].split()[0]) * 1024 / 1e9
+    except (OSError, KeyError):
+        pass
     try:
         import resource  # not on Windows
     except ImportError:
         return float("nan")
-    unit = 1e9 if sys.platform == "darwin" else 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)

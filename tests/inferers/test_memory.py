@@ -39,6 +39,16 @@ def test_the_forecast_is_the_peak_of_the_process_to_a_fifth_and_does_not_grow_wi
 
 
 @linux
+def test_the_peak_is_the_process_s_own_and_not_that_of_who_started_it():
+    program = "from scripts.inferers.memory import peak_memory_gb; print(peak_memory_gb())"
+    large = torch.ones(1 << 28)  # 1 GB
+    ended = subprocess.run([sys.executable, "-c", program], cwd=bundle_root(), capture_output=True, text=True, check=True)
+    assert 0.1 < float(ended.stdout) < 0.9
+    assert memory.peak_memory_gb() > 1
+    del large
+
+
+@linux
 def test_freed_memory_that_is_only_kept_is_given_back_beyond_a_limit():
     memory.keep_freed_memory()
     memory._at_first.cache_clear()  # as in a new process
