@@ -45,6 +45,7 @@ class Rung(NamedTuple):
 
 # What the allocator loses between tensors, measured: more where it keeps large blocks, and gives back what is beyond a share.
 LOST_WHOLE, LOST_IN_SLABS, KEPT = 1.5, 1.1, 0.9
+SMALL = 0.5  # GB that may be kept in any case: to give them back at every layer takes longer than a small volume's networks
 RUNGS = (Rung(32, 1), Rung(8, 1), Rung(8, 8), Rung(1, 32))
 CPU_RUNGS = tuple(rung._replace(on_cpu=True) for rung in RUNGS)
 
@@ -85,7 +86,7 @@ def standing_on(
     keep_freed_memory(large=rung.slabs == 1)
     need = needed(network, shape, rung, device, half=half)
     norms = [module for module in network.modules() if isinstance(module, GroupNorm)]
-    with given_back_beyond(need.used + KEPT * need.more, norms if device.type == "cpu" else ()):
+    with given_back_beyond(need.used + max(KEPT * need.more, SMALL), norms if device.type == "cpu" else ()):
         yield
 
 
