@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..errors import BadInput
-from ..networks.engine import compile_unets, has_openvino, release_unets
+from ..errors import BadInput, one_line
+from ..networks.engine import compile_unets, has_openvino, named_unets, release_unets
 from ..networks.quantization import known_ranges
 from .precision import Precision, autocast, has_bfloat16
 
@@ -40,7 +40,7 @@ class Backend:
         if name == "openvino" and not has_openvino():
             raise BadInput("backend openvino: the package is not there; pip install openvino, or choose torch")
         self.name, self.precision = name, precision
-        self._prepared: WeakKeyDictionary[nn.Module, tuple[object, Computation]] = WeakKeyDictionary()
+        self._prepared: WeakKeyDictionary[nn.Module, tuple[list[object], Computation]] = WeakKeyDictionary()
 
     def prepare(self, network: nn.Module, x: Tensor, evaluations: int = 1) -> Computation:
         """Decide for a network and the device of its input; once for each state of the weights.
@@ -48,23 +48,27 @@ class Backend:
         x: a small part of a volume as the network sees it (B, C, H, W, D), on which the answers are compared; evaluations: that
         the volume will take.
         """
-        state = (x.device.type, evaluations > 1, [parameter._version for parameter in network.parameters()])
-        if network not in self._prepared or self._prepared[network][0] != state:
+        state = [x.device.type, evaluations > 1, *(parameter._version for parameter in network.parameters())]
+        # An inferer of another backend may have been here since.
+        if network not in self._prepared or self._prepared[network][0] != [*state, *_engines(network)]:
             release_unets(network)
-            self._prepared[network] = state, self._in_integers(network, x, evaluations) or self._in_floats(network, x)
+            computation = self._in_integers(network, x, evaluations) or self._in_floats(network, x)
+            self._prepared[network] = [*state, *_engines(network)], computation
         return self._prepared[network][1]
 
     def _in_integers(self, network: nn.Module, x: Tensor, evaluations: int) -> Computation | None:
         half = has_bfloat16(x.device)
-        pays = has_openvino() and (evaluations > 1 or not half)
-        if not (
-            (self.name == "openvino" or (self.name == "auto" and pays))
-            and self.precision.name == "auto"
-            and x.device.type == "cpu"
-            and known_ranges(network)
-        ):
+        pays = self.name == "auto" and has_openvino() and (evaluations > 1 or not half)
+        wanted = (pays or self.name == "openvino") and self.precision.name == "auto" and x.device.type == "cpu"
+        if not (wanted and known_ranges(network)):
             return None
-        difference = integer_difference(network, x, half=half)
+        try:
+            difference = integer_difference(network, x, half=half)
+        except (BadInput, ImportError, OSError, RuntimeError) as error:
+            if self.name == "openvino":
+                raise
+            logger.warning(f"OpenVINO is not used: {one_line(error)}")
+            return None
         if difference < TOLERANCE:
             return Computation("int8", half)
         logger.warning(f"8-bit integers differ from float32 by {difference:.0%} on this volume: not used")
@@ -76,6 +80,10 @@ class Backend:
         if self.name == "openvino" and x.device.type == "cpu":
             compile_unets(network, {}, half=half)
         return Computation("bfloat16" if half else "float32", half)
+
+
+def _engines(network: nn.Module) -> list[object]:
+    return [unet.engine for _, unet in named_unets(network)]
 
 
 @torch.no_grad()

@@ -61,6 +61,34 @@ def test_integers_are_taken_where_ranges_came_with_the_weights(name, half, netwo
     assert torch.equal(again, exact)
 
 
+def test_inferers_that_share_a_network_each_get_what_they_want(network, draw_head, monkeypatch):
+    monkeypatch.setattr(backend, "TOLERANCE", 1.0)
+    without_bfloat16(monkeypatch)
+    head = draw_head(24, 24, 24)
+    integers, floats = (FusedScoreInferer(DIFFUSION, steps=1, backend=name) for name in ("openvino", "torch"))
+    first = integers(head, network)
+    exact = floats(head, network)
+    assert torch.equal(integers(head, network), first)
+    assert integers.numbers == "int8"
+    assert torch.equal(floats(head, network), exact)
+    assert compiled(network) == [False] * 3
+
+
+def test_where_nothing_can_be_kept_pytorch_computes_unless_openvino_was_asked_for(
+    network, draw_head, tmp_path, monkeypatch, caplog
+):
+    without_bfloat16(monkeypatch)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    head = draw_head(24, 24, 24)
+    _, numbers = infer(network, head)
+    assert numbers == "float32"
+    assert compiled(network) == [False] * 3
+    assert "OpenVINO is not used: " in caplog.text and "set XDG_CACHE_HOME" in caplog.text
+    with pytest.raises(BadInput, match="set XDG_CACHE_HOME to a folder that can be written"):
+        infer(network, head, backend="openvino")
+
+
 @pytest.mark.parametrize("options", [{"backend": "torch"}, {"precision": "float32"}])
 def test_who_wants_something_else_gets_it(network, draw_head, options, monkeypatch):
     without_bfloat16(monkeypatch)
