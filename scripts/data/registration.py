@@ -149,7 +149,7 @@ def _method(fixed: Image, moving: Image, transform: Transform) -> Method:
     if voxels < LEAST_OVERLAP * common.GetNumberOfPixels():
         return None
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # else sums follow the order in which threads end; and it takes no longer
+    method.SetNumberOfWorkUnits(1)  # else sums follow the order in which threads end
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricFixedMask(common)
     method.SetMetricSamplingStrategy(method.RANDOM)
