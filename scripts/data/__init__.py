@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .patches import SlicePatch as SlicePatch
     from .patches import VolumePatch as VolumePatch
     from .provenance import Provenance as Provenance
+    from .random_scans import PrepareScand as PrepareScand
+    from .random_scans import ScanPatch as ScanPatch
+    from .random_scans import scans_of as scans_of
     from .volumes import LoadVolumesd as LoadVolumesd
     from .write import SaveVolumed as SaveVolumed
 
@@ -22,6 +25,7 @@ _NAMES = {
     "grid": ("CropToContentd", "RestoreGridd"),
     "patches": ("EpochSampler", "PatchDataset", "PrepareTrainingd", "SlicePatch", "VolumePatch"),
     "provenance": ("Provenance",),
+    "random_scans": ("PrepareScand", "ScanPatch", "scans_of"),
     "volumes": ("LoadVolumesd",),
     "write": ("SaveVolumed",),
 }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,12 +46,14 @@ class Grid(NamedTuple):
         shape = tuple(self.shape[int(np.flatnonzero(turn[:, 0] == axis)[0])] for axis in range(3))
         return Grid(self.affine @ orientations.inv_ornt_aff(turn, self.shape), shape)
 
-    def refined(self, factors: Sequence[int]) -> Grid:
-        """Each voxel cut into `factors`; voxel edges stay put."""
+    def refined(self, factors: Sequence[float]) -> Grid:
+        """Each voxel cut into `factors` of any real number, from the first edge on; the last one may reach over the end."""
         step = 1 / np.array(factors, dtype=np.float64)
         coarse_from_fine = np.diag([*step, 1.0])
         coarse_from_fine[:3, 3] = (step - 1) / 2
-        return Grid(self.affine @ coarse_from_fine, tuple(s * f for s, f in zip(self.shape, factors, strict=True)))
+        return Grid(
+            self.affine @ coarse_from_fine, tuple(math.ceil(s * f - 1e-6) for s, f in zip(self.shape, factors, strict=True))
+        )
 
     def apart(self, other: Grid) -> float:
         """Largest distance in mm of corner voxels, infinite for another number of voxels."""

@@ -62,7 +62,7 @@ class VolumeCache:
     def _name(self, case: Mapping[str, Any]) -> str:
         sources = [source for key in KEYS for source in ensure_tuple(case[key])]
         stamps = [_stamp(Path(file)) for source in sources for file in getattr(source, "files", [source])]  # of a DICOM series
-        return hashlib.sha256(repr((self._recipe, stamps)).encode()).hexdigest()
+        return hashlib.sha256(repr((self._recipe, stamps, case.get("kind"))).encode()).hexdigest()
 
 
 def _recipe(transform: Any) -> str:

@@ -11,6 +11,8 @@ from monai.transforms.transform import MapTransform
 from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor
 
+from ..measurement.as_scanned import AsScanned
+from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
 from .meta_tensors import RAS, make_volume
 from .volumes import orientations
@@ -23,22 +25,25 @@ BACKGROUND = "background"
 class CropToContentd(MapTransform):
     """Crop all keys to where any channel of the first one is not background, plus a voxel, in whole multiples.
 
-    keys: volumes (C, H, W, D) of one grid. multiple: the box starts and ends on multiples of these (from the origin, so
-    that blocks of a degradation stay whole), and has at least 32 voxels a side, as far as the volume reaches.
+    keys: volumes (C, H, W, D) of one grid. degradation: what the first was measured by; the box starts and ends on
+    multiples of its factors (from the origin, so that blocks stay whole), and has at least 32 voxels a side, as far as the
+    volume reaches.
     The affine follows; meta gets `crop_start`, `padded_shape` (three ints each) and `background` (a float,
     of the first channel) for `RestoreGridd`.
     """
 
     def __init__(
-        self, keys: Sequence[str] = ("image", "label"), multiple: Sequence[int] = (1, 1, 1), *, allow_missing_keys: bool = True
-    ) -> None:
+        self, keys: Sequence[str] = ("image", "label"), degradation: Degradation | AsScanned | None = None, *,
+        allow_missing_keys: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys)
-        self.multiple = tuple(multiple)
+        self.degradation = degradation
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Crop every key by the box of the first."""
         d = dict(data)
-        box = content_box(d[self.keys[0]], self.multiple)
+        first = d[self.keys[0]]
+        box = content_box(first, (1, 1, 1) if self.degradation is None else self.degradation.of(first).factors)
         for key in self.key_iterator(d):
             d[key] = _crop(d[key], box)
         return d

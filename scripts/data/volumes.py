@@ -16,9 +16,13 @@ from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
+from ..errors import BadInput
+from ..measurement.as_scanned import AsScanned, meta_of
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
-from .advice import Expectation, Plan, plan
+from ..measurement.slice_profile import SliceProfile
+from ..measurement.slices import Slices
+from .advice import Expectation, Grid, Plan, plan
 from .dicom import DicomSeries
 from .formats import stem
 from .meta_tensors import grid_of, make_volume, with_axes
@@ -56,9 +60,9 @@ class LoadVolumesd(MapTransform):
     """
 
     def __init__(
-        self, keys: Sequence[str] = ("image", "label"), degradation: Degradation | None = None, *, simulate: bool = False,
-        masks: Sequence[str] = (), resample: bool = False, register: bool = False, trained_mm: float = 0.0,
-        allow_missing_keys: bool = True,
+        self, keys: Sequence[str] = ("image", "label"), degradation: Degradation | AsScanned | None = None, *,
+        simulate: bool = False, masks: Sequence[str] = (), resample: bool = False, register: bool = False,
+        trained_mm: float = 0.0, allow_missing_keys: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys)
         self.degradation = degradation
@@ -88,9 +92,11 @@ class LoadVolumesd(MapTransform):
 
     def _on_one_grid(self, case: str, paths: Paths, loaded: Volumes) -> tuple[Volumes, list[str]]:
         """All volumes on the fine grid of the first condition, and what is doubtful about that."""
-        scans = [] if self.degradation is None or self.simulate else self.degradation.scans
-        expected = Expectation([scan.factors for scan in scans], self.trained_mm, self.resample or self.register)
         sources = list(itertools.chain(*paths.values()))  # the conditions come first
+        if isinstance(self.degradation, AsScanned) and not self.simulate:
+            loaded = {**loaded, sources[0]: laid_out(loaded[sources[0]], self.degradation)}
+        scans = self.degradation.scans if isinstance(self.degradation, Degradation) and not self.simulate else []
+        expected = Expectation([scan.factors for scan in scans], self.trained_mm, self.resample or self.register)
         way = plan(case, [(str(path), grid_of(loaded[path])) for path in sources], expected)
         placed = {path: with_axes(volume, way.order) for path, volume in loaded.items()}
         for path, scan in zip(sources, scans, strict=False):
@@ -107,7 +113,7 @@ class LoadVolumesd(MapTransform):
         from .registration import Alignment  # here, because SimpleITK takes a moment to import
 
         first, scans = placed[sources[0]], 1
-        if self.degradation is not None and not self.simulate:  # edges of blocks are none of the head
+        if isinstance(self.degradation, Degradation) and not self.simulate:  # edges of blocks are none of the head
             scans = len(self.degradation.scans)
             first = make_volume(self.degradation.scans[0].interpolate(first.as_tensor()[None])[0], first.affine, first.meta)
         alignment = Alignment(first, register=self.register)
@@ -122,12 +128,27 @@ class LoadVolumesd(MapTransform):
         channels = [pad_to_multiple(volume.as_tensor(), factors, SMALLEST_GRID) for volume in volumes]
         meta = {**volumes[0].meta, **_dicom_files(volumes)}
         if self.degradation is not None and degrade:
-            count = 1 if self.simulate else len(self.degradation.scans)
-            joined = self.degradation(channels[0]) if self.simulate else self.degradation.joined(channels[:count])
-            channels[:count] = [joined]
-            if len(self.degradation.scans) > 1:
-                meta["background"] = float(background(self.degradation.plain(joined)[None]))
+            channels[:1], more = self._measured(channels[: self._scans])
+            channels[1 : self._scans] = []
+            meta |= more
         return make_volume(torch.cat(channels), volumes[0].affine, meta)
+
+    @property
+    def _scans(self) -> int:
+        """How many channels are the measurement, one coarse scan each."""
+        return 1 if self.degradation is None or self.simulate else len(self.degradation.scans)
+
+    def _measured(self, channels: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, Any]]:
+        """The measurement (1, H, W, D) from its scans, or simulated, and what the meta says of it."""
+        if isinstance(self.degradation, AsScanned):
+            if not self.simulate:
+                return list(channels), {}
+            operator = self.degradation.on(channels[0].shape[1:])
+            return [operator(channels[0])], meta_of(operator.axes)
+        assert self.degradation is not None
+        joined = self.degradation(channels[0]) if self.simulate else self.degradation.joined(channels)
+        several = len(self.degradation.scans) > 1
+        return [joined], {"background": float(background(self.degradation.plain(joined)[None]))} if several else {}
 
 
 def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> MetaTensor:
@@ -158,6 +179,45 @@ def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> 
     fine = grid_of(measurement).refined(degradation.factors)
     voxels = degradation.repeat(measurement.as_tensor())
     return make_volume(voxels, fine.affine, {**measurement.meta, "grid_shape": list(fine.shape)})
+
+
+def laid_out(scan: MetaTensor, degradation: AsScanned) -> MetaTensor:
+    """A scan (1, H, W, D), as read, on the grid of its result as the smallest volume that it measures, thick axis last."""
+    name, grid = _name(scan.meta["filename_or_obj"]), grid_of(scan)
+    thickness = scan.meta.get("thickness")
+    try:
+        through = _through(degradation.sampling(grid.shape, grid.spacing, thickness))
+        order = [axis for axis in range(3) if axis != through] + [through] if through is not None else [0, 1, 2]
+        scan = with_axes(scan, order)
+        grid = grid_of(scan)
+        axes = degradation.sampling(grid.shape, grid.spacing, thickness)
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from error
+    fine = grid.refined([1.0 if axis is None else axis.spacing for axis in axes])
+    operator = SliceProfile(axes)
+    doubts = [
+        *json.loads(scan.meta["doubts"]),
+        *_doubts_of(name, operator, grid, known=bool(thickness or degradation.thickness)),
+    ]
+    meta = {**scan.meta, "grid_shape": list(fine.shape), "doubts": json.dumps(doubts), **meta_of(axes)}
+    return make_volume(operator.repeat(scan.as_tensor()), fine.affine, meta)
+
+
+def _through(axes: Sequence[Slices | None]) -> int | None:
+    """The one axis that is cut into most voxels."""
+    ratios = [1.0 if axis is None else axis.spacing for axis in axes]
+    *_, second, most = sorted(ratios)
+    return ratios.index(most) if most > 1.01 * second else None
+
+
+def _doubts_of(name: str, operator: SliceProfile, grid: Grid, *, known: bool) -> list[str]:
+    doubts, thick = [], [axis for axis in operator.axes if axis is not None]
+    if not known and len(thick) == 1:
+        fact = f"{name} does not say how thick its slices are"
+        doubts.append(f"{fact}: taken as {max(grid.spacing):.3g} mm without gaps; --thickness MM tells better")
+    if operator.rest > 1e-5:
+        doubts.append(f"{name}: its slices overlap so much that the measurement is kept to {operator.rest:.1%} only")
+    return doubts
 
 
 def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = 1) -> Tensor:

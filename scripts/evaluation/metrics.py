@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from skimage.metrics import structural_similarity
 
-from ..measurement import Degradation
+from ..measurement import AsScanned, Degradation
 
 Volume = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -138,16 +138,17 @@ def slice_consistency(pred: Volume, truth: Volume, axis: int, mask: Mask | None 
     return found / right if right else float("nan")
 
 
-def measurement_error(pred: Volume, truth: Volume, degradation: Degradation) -> float:
+def measurement_error(pred: Volume, truth: Volume, degradation: Degradation | AsScanned) -> float:
     """Root mean square of A(pred) - A(truth) over the blocks of the measurement, as a share of the truth's range.
 
     Both (H, W, D) with the blocks counted from voxel 0, as `LoadVolumesd` measures RAS volumes; a block that reaches over
     the far end was measured together with padding that is gone, and does not count. NaN when no block is whole.
     """
-    sides = (side - side % factor for side, factor in zip(truth.shape, degradation.factors, strict=True))
+    operator = degradation.on(truth.shape)
+    sides = (side - side % factor for side, factor in zip(truth.shape, operator.factors, strict=True))
     whole = tuple(slice(0, side) for side in sides)
     error = torch.from_numpy(pred[whole].astype(np.float64) - truth[whole])
-    return float(degradation.measure(error).square().mean().sqrt()) if error.numel() else float("nan")
+    return float(operator.measure(error).square().mean().sqrt()) if error.numel() else float("nan")
 
 
 def _mean(chosen: Volume) -> float:

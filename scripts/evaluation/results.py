@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from monai.transforms.spatial.array import Orientation
 from torch import Tensor
 
-from ..measurement import Degradation, Task
+from ..measurement import AsScanned, Degradation, Task
 from ..measurement.planes import PLANES
 from ..running.record import RunRecord, doubts_of
 from .features import Features
@@ -104,7 +104,7 @@ class Results(RunRecord):
 
 def case_metrics(
     pred: Volume, label: Volume, *, uncertainty: Volume | None = None, mask: npt.NDArray[np.bool_] | None = None,
-    degradation: Degradation | None = None,
+    degradation: Degradation | AsScanned | None = None,
 ) -> Metrics:  # fmt: skip
     """All metrics of one case from volumes (H, W, D) in RAS, scaled by the range of the label; None where not defined.
 

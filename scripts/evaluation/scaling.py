@@ -6,7 +6,7 @@ from typing import Any
 
 from monai.transforms import MapTransform
 
-from ..measurement import Degradation
+from ..measurement import AsScanned, Degradation
 from ..measurement.intensity import IntensityRange, intensity_range
 
 
@@ -19,7 +19,7 @@ class ScaleToTruthd(MapTransform):
     laid on those of the label.
     """
 
-    def __init__(self, degradation: Degradation | None = None) -> None:
+    def __init__(self, degradation: Degradation | AsScanned | None = None) -> None:
         super().__init__(("pred", "label"))
         self.degradation = degradation
 

@@ -64,7 +64,7 @@ def _volumes(workflow: Any, options: dict[str, Any], most: int | None) -> list[t
     for case in cases:
         if ERROR in case:
             raise BadInput(f"case {case['case']}: {case[ERROR]}")
-    return [(case["image"].as_tensor()[None], case["label"].as_tensor()) for case in cases]
+    return [(case["image"][None], case["label"].as_tensor()) for case in cases]
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def _quality(inferer: FusedScoreInferer, network: nn.Module, volumes: Sequence[t
 
 def _without_the_worst(inferer: FusedScoreInferer, network: nn.Module, image: Tensor, ranges: Ranges) -> Ranges:
     """The ranges but for those whose convolution alone, in integers, changes the answer most."""
-    x = inferer.middle(image)
+    x = inferer.middle(image.as_subclass(Tensor), inferer.measured_by(image))
     differences = {}
     for name, bound in ranges.items():
         attach_ranges(network, {name: bound})

@@ -9,10 +9,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..errors import BadInput
+from ..measurement.as_scanned import AsScanned
 from ..measurement.channels import coordinates, measured, normalized
 from ..measurement.intensity import IntensityRange, background, bright_end
 from ..networks.engine import release_unets
-from .fused_score_inferer import FusedScoreInferer
+from .fused_score_inferer import FusedScoreInferer, projected
 
 PROBE = 64  # numbers in a probe: plenty to tell four coefficients from
 
@@ -46,6 +47,8 @@ class ExportedSampler(nn.Module):
 
     def _trace(self, inferer: FusedScoreInferer) -> None:
         degradation, diffusion = inferer.degradation, inferer.diffusion
+        if isinstance(degradation, AsScanned) or (degradation is not None and degradation.positions != "coordinates"):
+            raise BadInput("what depends on the slices of each scan cannot be exported; run the bundle itself")
         if degradation is not None and len(degradation.scans) > 1:
             raise BadInput("several scans of one contrast cannot be exported; run the bundle itself")
         self.block = [1, 1, 1] if degradation is None else list(degradation.factors)
@@ -53,7 +56,7 @@ class ExportedSampler(nn.Module):
         one, bound = image[:, :1], torch.rand(1, 2, 1, 1, 1)
 
         def project(volume: Tensor, first: Tensor, mask: Tensor) -> Tensor:
-            return inferer._projected(volume, None if degradation is None else degradation(first), mask)
+            return projected(volume, None if degradation is None else degradation(first), mask, degradation)
 
         def normalize(image: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
             return normalized(image, IntensityRange(low, high), degradation)

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from ..diffusion import Diffusion
 from ..diffusion.samplers import noise_like, sample_ancestral
 from ..errors import BadInput
-from ..measurement import Degradation
+from ..measurement import AsScanned, Degradation
 from ..measurement.channels import conditions_and_mask, network_input
 from ..measurement.intensity import IntensityRange
 from .backend import Backend
@@ -36,7 +36,7 @@ class FusedScoreInferer(Inferer):
 
     def __init__(
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
-        degradation: Degradation | None = None, samples: int = 1, seed: int = 0,
+        degradation: Degradation | AsScanned | None = None, samples: int = 1, seed: int = 0,
         precision: str = "auto", backend: str = "auto", memory_gb: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -89,19 +89,20 @@ class FusedScoreInferer(Inferer):
         """
         samples = self.samples if samples is None else samples
         first = (self.seed if seed is None else seed) + crc32(case.encode())
+        measurement = self.measured_by(inputs)
         inputs = inputs.as_subclass(Tensor)
-        self._check(inputs)
+        self._check(inputs, measurement)
         evaluations = samples * self._asked().total()
         if samples > 1 and self.gammas[0] == 0 and evaluations == samples:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")
-        self.numbers, half = self.backend.prepare(network, self.middle(inputs), evaluations)
+        self.numbers, half = self.backend.prepare(network, self.middle(inputs, measurement), evaluations)
 
         def draw(device: torch.device) -> Tensor:
             if device != inputs.device:
                 network.to(device)
             moved = inputs.to(device)
-            return self._combined([self._sample(moved, network, first + index, half) for index in range(samples)])
+            return self._combined([self._sample(moved, network, measurement, first + index, half) for index in range(samples)])
 
         try:
             return climb_down(draw, network, inputs, half=half, limit_gb=self.memory_gb).to(inputs.device)
@@ -116,35 +117,36 @@ class FusedScoreInferer(Inferer):
         stack = torch.stack(drawn)
         return torch.cat([stack.mean(dim=0), stack.std(dim=0), *drawn], dim=1)
 
-    def _check(self, inputs: Tensor) -> None:
+    def measured_by(self, inputs: Tensor) -> Degradation | None:
+        """The operator of a volume, by its meta where each scan has its own."""
+        return None if self.degradation is None else self.degradation.of(inputs)
+
+    @staticmethod
+    def _check(inputs: Tensor, measurement: Degradation | None) -> None:
         if inputs.dim() != 5:
             raise BadInput(f"input of shape {list(inputs.shape)}; give a batch of volumes (B, C, H, W, D)")
         shape = "x".join(str(side) for side in inputs.shape[2:])
         if min(inputs.shape[2:]) < SMALLEST:
             raise BadInput(f"volume of {shape}: every side needs at least {SMALLEST} voxels; pad it first")
-        if self.degradation is None:
+        if measurement is None:
             return
-        if any(side % factor for side, factor in zip(inputs.shape[2:], self.degradation.factors, strict=True)):
-            raise BadInput(f"volume of {shape} is not a multiple of the block {self.degradation.factors}; pad it first")
+        if any(side % factor for side, factor in zip(inputs.shape[2:], measurement.factors, strict=True)):
+            raise BadInput(f"volume of {shape} is not a multiple of the block {measurement.factors}; pad it first")
 
-    def middle(self, inputs: Tensor) -> Tensor:
+    @staticmethod
+    def middle(inputs: Tensor, measurement: Degradation | None) -> Tensor:
         """What the network sees (B, C + 4, h, w, d) of whole blocks in the middle of volumes, about `CROP` voxels a side."""
-        factors = (1, 1, 1) if self.degradation is None else self.degradation.factors
+        factors = (1, 1, 1) if measurement is None else measurement.factors
         for axis, factor in enumerate(factors, start=2):
             side = inputs.shape[axis]
             length = max(min(side, CROP) // factor, 1) * factor
             inputs = inputs.narrow(axis, (side - length) // 2 // factor * factor, length)
-        return self._network_input(inputs)[0]
+        return _network_input(inputs, None if measurement is None else measurement.on(inputs.shape[2:]))[0]
 
-    def _network_input(self, inputs: Tensor) -> tuple[Tensor, Tensor, IntensityRange]:
-        """What the network sees (B, C + 4, H, W, D), its mask (B, 1, H, W, D), and the range of intensities."""
-        conditions, mask, scale = conditions_and_mask(inputs, self.degradation)
-        return network_input(conditions, mask), mask, scale
-
-    def _sample(self, inputs: Tensor, network: nn.Module, seed: int, half: bool) -> Tensor:
-        x, mask, scale = self._network_input(inputs)
+    def _sample(self, inputs: Tensor, network: nn.Module, measurement: Degradation | None, seed: int, half: bool) -> Tensor:
+        x, mask, scale = _network_input(inputs, measurement)
         base = x[:, :1]
-        measured = None if self.degradation is None else self.degradation(base)
+        measured = None if measurement is None else measurement(base)
 
         def denoise(x_t: Tensor, gamma: float, member: int | None = None) -> Tensor:
             level = torch.full((len(x),), gamma, device=x.device)
@@ -152,22 +154,28 @@ class FusedScoreInferer(Inferer):
             with autocast(x.device, half):
                 output = asked(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
             image = self.diffusion.decode(self.diffusion.x_0(output, x_t, level), base).clamp(-1.0, 1.0)
-            return self.diffusion.encode(self._projected(image, measured, mask), base)
+            return self.diffusion.encode(projected(image, measured, mask, measurement), base)
 
         generator = Generator().manual_seed(seed)
         # Of pure noise, unless sampling starts later, from the noised condition.
         x_t = self.diffusion.noised(self.diffusion.encode(base, base), noise_like(base, generator), self.gammas[:1])
         x_0 = self.sampler(denoise, x_t, self.gammas, generator=generator)
         result = scale.of_channel(0).restore(self.diffusion.decode(x_0, base))
-        background = inputs[:, :1].float() if self.degradation is None else self.degradation(inputs[:, :1].float())
+        background = inputs[:, :1].float() if measurement is None else measurement.around(inputs[:, :1].float())
         return result.where(mask > 0, background)  # rounding would leave the background at 1e-5
 
-    def _projected(self, image: Tensor, measured: Tensor | None, mask: Tensor) -> Tensor:
-        """Background as it was, then the measurement (Eq. 8): whole blocks are background, so one keeps the other."""
-        if measured is None:
-            return image.where(mask > 0, -1.0)
-        image = image.where(mask > 0, measured)
-        return self.degradation.project(image, measured) if self.degradation else image
+
+def _network_input(inputs: Tensor, measurement: Degradation | None) -> tuple[Tensor, Tensor, IntensityRange]:
+    """What the network sees (B, C + 4, H, W, D), its mask (B, 1, H, W, D), and the range of intensities."""
+    conditions, mask, scale = conditions_and_mask(inputs, measurement)
+    return network_input(conditions, mask, measurement), mask, scale
+
+
+def projected(image: Tensor, measured: Tensor | None, mask: Tensor, measurement: Degradation | None) -> Tensor:
+    """Background as it was, then the measurement (Eq. 8): whole blocks are background, so one keeps the other."""
+    if measured is None or measurement is None:
+        return image.where(mask > 0, -1.0)
+    return measurement.project(image.where(mask > 0, measurement.around(measured)), measured)
 
 
 class SplitUncertaintyd(MapTransform):

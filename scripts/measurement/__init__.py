@@ -3,6 +3,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .as_scanned import AsScanned
 from .task import Task
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from .degradations import Degradation as Degradation
     from .degradations import ThickScans as ThickScans
 
-__all__ = ["BlockAverage", "Degradation", "Task", "ThickScans"]
+__all__ = ["AsScanned", "BlockAverage", "Degradation", "Task", "ThickScans"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from .degradations import Degradation
 from .intensity import IntensityRange, intensity_range
+from .slices import Slices
+
+NEAR, FAR = 4.0, 8.0  # voxels: what distances and sizes of slices are told in
 
 
 def coordinates(shape: Sequence[int], start: Sequence[int] | None = None, size: Sequence[int] | None = None) -> Tensor:
@@ -16,6 +19,26 @@ def coordinates(shape: Sequence[int], start: Sequence[int] | None = None, size: 
     size = size or shape
     axes = [torch.linspace(-1, 1, full)[first : first + length] for full, first, length in zip(shape, start, size, strict=True)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def positions(shape: Sequence[int], degradation: Degradation | None) -> Tensor:
+    """Three channels (3, H, W, D) that tell a voxel's place.
+
+    Coordinates; or, for a degradation whose networks see "slices": the distance to the nearest measured place in `NEAR`
+    voxels, and the largest thickness and spacing of any axis in `FAR` voxels.
+    """
+    if degradation is None or degradation.positions == "coordinates":
+        return coordinates(shape)
+    return between_slices(shape, degradation.slices(shape))
+
+
+def between_slices(shape: Sequence[int], axes: Sequence[Slices | None]) -> Tensor:
+    """The channels of `positions` for slices along each axis of (H, W, D)."""
+    squares = [torch.zeros(1) if axis is None else torch.from_numpy(axis.distances()).float() ** 2 for axis in axes]
+    distance = (squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :]).sqrt() / NEAR
+    sizes = [(axis.thickness, axis.spacing) for axis in axes if axis is not None] or [(1.0, 1.0)]
+    thickness, spacing = (torch.tensor(max(size)) / FAR for size in zip(*sizes, strict=True))
+    return torch.stack([channel.expand(*shape) for channel in (distance, thickness, spacing)])
 
 
 def conditions_and_mask(image: Tensor, degradation: Degradation | None) -> tuple[Tensor, Tensor, IntensityRange]:
@@ -39,7 +62,8 @@ def measured(image: Tensor, degradation: Degradation | None) -> Tensor:
 def normalized(image: Tensor, scale: IntensityRange, degradation: Degradation | None) -> tuple[Tensor, Tensor]:
     """Conditions as the networks see them, and the mask; image: as `measured` returns it."""
     conditions = scale.normalize(image)
-    mask = torch.where(_plain(conditions[:, :1], degradation) > -1.0 + 1.0e-6, 1.0, -1.0)
+    low, first = -1.0 + 1.0e-6, conditions[:, :1]
+    mask = torch.where(first > low if degradation is None else degradation.foreground(first, low), 1.0, -1.0)
     if degradation is not None:
         conditions = torch.cat([degradation.shown(conditions[:, :1]), conditions[:, 1:]], dim=1)
     return conditions, mask
@@ -50,7 +74,7 @@ def _plain(image: Tensor, degradation: Degradation | None) -> Tensor:
     return image if degradation is None else torch.cat([degradation.plain(image[:, :1]), image[:, 1:]], dim=1)
 
 
-def network_input(conditions: Tensor, mask: Tensor) -> Tensor:
-    """Conditions (B, C, H, W, D), coordinates over the whole volume, mask (B, 1, ...): (B, C + 4, H, W, D)."""
-    place = coordinates(conditions.shape[2:]).to(conditions).expand(len(conditions), -1, -1, -1, -1)
+def network_input(conditions: Tensor, mask: Tensor, degradation: Degradation | None = None) -> Tensor:
+    """Conditions (B, C, H, W, D), the `positions` of the whole volume, mask (B, 1, ...): (B, C + 4, H, W, D)."""
+    place = positions(conditions.shape[2:], degradation).to(conditions).expand(len(conditions), -1, -1, -1, -1)
     return torch.cat([conditions, place, mask], dim=1)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import BadInput
+from .slices import Slices
 
 
 class Degradation(ABC):
@@ -22,6 +23,7 @@ class Degradation(ABC):
     factors: tuple[int, int, int]
     smooth: bool  # whether networks see the measurement interpolated; as blocks otherwise
     consistency: bool  # whether results are projected onto the measurement
+    positions: str = "coordinates"  # what networks see of a voxel's place: those, or where it lies between "slices"
 
     @abstractmethod
     def measure(self, volume: Tensor) -> Tensor:
@@ -39,6 +41,18 @@ class Degradation(ABC):
         """`A(volume)`: measured, then laid out on the fine grid again."""
         return self.repeat(self.measure(volume))
 
+    def slices(self, shape: Sequence[int]) -> Sequence[Slices | None]:
+        """How each axis of a volume (H, W, D) is sampled, None where it is measured as it is."""
+        return [Slices.covering(side // f, f) if f > 1 else None for side, f in zip(shape, self.factors, strict=True)]
+
+    def of(self, volume: Tensor) -> Degradation:
+        """The operator of a volume: itself, unless each scan has its own (`AsScanned`)."""
+        return self
+
+    def on(self, shape: Sequence[int]) -> Degradation:
+        """The simulated operator of volumes of a shape (H, W, D), likewise."""
+        return self
+
     @property
     def scans(self) -> Sequence[Degradation]:
         """The scans that together are the measurement, one file each."""
@@ -51,6 +65,14 @@ class Degradation(ABC):
     def plain(self, measured: Tensor) -> Tensor:
         """Volume that tells background and bright end: one without overshoot, alike over every cell of `factors`."""
         return measured
+
+    def around(self, measured: Tensor) -> Tensor:
+        """Volume that is right where there is no foreground."""
+        return self(measured)
+
+    def foreground(self, measured: Tensor, background: float) -> Tensor:
+        """Where there is more than background: nothing that was measured of it lies elsewhere. (..., H, W, D), bool."""
+        return self.plain(measured) > background
 
     def shown(self, measured: Tensor) -> Tensor:
         """The condition as the networks see it, with the measurement `measured`; both (B, C, H, W, D)."""
@@ -69,7 +91,8 @@ class BlockAverage(Degradation):
 
     factors: voxels per block along (H, W, D), e.g. (4, 4, 4), or (1, 1, 4) for thick slices.
     smooth: show the measurement to the networks by cubic interpolation with the same block averages: it starts 3 dB
-    nearer to the truth than the blocks of the paper do. consistency: project results onto the measurement.
+    nearer to the truth than the blocks of the paper do. consistency: project results onto the measurement. positions: see
+    `Degradation`.
     Raises ValueError when a side of the volume is not a multiple of its factor.
 
     >>> average = BlockAverage((1, 1, 2))
@@ -77,11 +100,13 @@ class BlockAverage(Degradation):
     tensor([[[2., 2.]]])
     """
 
-    def __init__(self, factors: Sequence[int], smooth: bool = True, consistency: bool = True) -> None:
+    def __init__(
+        self, factors: Sequence[int], smooth: bool = True, consistency: bool = True, positions: str = "coordinates"
+    ) -> None:
         if len(factors) != 3 or any(int(f) != f or f < 1 for f in factors):
             raise BadInput(f"factors must be three whole numbers of at least 1, not {list(factors)}")
         self.factors = (int(factors[0]), int(factors[1]), int(factors[2]))
-        self.smooth, self.consistency = smooth, consistency
+        self.smooth, self.consistency, self.positions = smooth, consistency, positions
 
     def measure(self, volume: Tensor) -> Tensor:
         height, width, depth = volume.shape[-3:]

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .as_scanned import AsScanned, as_scanned
+
 if TYPE_CHECKING:
     from .degradations import Degradation
 
-KINDS = ("super-resolution", "thick slice", "thick planes", "translation", "both", "unknown task")
+KINDS = ("super-resolution", "thick slice", "slices as scanned", "thick planes", "translation", "both", "unknown task")
 Blocks = tuple[tuple[int, int, int], ...]
 
 
@@ -21,7 +23,7 @@ class Task:
     conditions: modalities that are given, or, where several scans are one measurement, perhaps their names, one file each;
     target: the modality that is wanted; degradation: what the target was measured by, None when nothing of it was, which blocks
     of 1x1x1 say too; title: one line for people, by default from the others. blocks: voxels averaged along (H, W, D), of every
-    scan.
+    scan; scanned: the settings of `AsScanned`, where each scan has its own.
 
     >>> Task(["t1"], "t1", BlockAverage((1, 1, 4))).title
     'thick slice 1x1x4 of t1'
@@ -29,14 +31,17 @@ class Task:
 
     conditions: Sequence[str]
     target: str
-    degradation: Degradation | None = field(compare=False)
+    degradation: Degradation | AsScanned | None = field(compare=False)
     title: str = ""
     blocks: Blocks = field(init=False)
+    scanned: Mapping[str, Any] | None = field(init=False)
 
     def __post_init__(self) -> None:
         scans = () if self.degradation is None else tuple(scan.factors for scan in self.degradation.scans)
         blocks = scans if any(factor > 1 for scan in scans for factor in scan) else ()
-        self._set(conditions=tuple(self.conditions), blocks=blocks, degradation=self.degradation if blocks else None)
+        kept = self.degradation if blocks or isinstance(self.degradation, AsScanned) else None
+        self._set(conditions=tuple(self.conditions), blocks=blocks, degradation=kept)
+        self._set(scanned=kept.content() if isinstance(kept, AsScanned) else None)
         self._set(title=self.title or self._title())
 
     def _set(self, **values: Any) -> None:
@@ -53,6 +58,9 @@ class Task:
         told = next((part for part in parts if isinstance(part, Mapping)), content)
         one = [told["block"]] if told.get("block") else []
         use = {key: told.get(key) is not False for key in ("smooth", "consistency")}
+        if isinstance(scanned := told.get("scanned"), Mapping):
+            own: Any = as_scanned(scanned, **use)
+            return cls(told.get("conditions") or (), told.get("target") or "", own, told.get("title") or "")
         measurement = _degradation(told.get("blocks", told.get("scans") or one), **use)
         return cls(told.get("conditions") or (), told.get("target") or "", measurement, told.get("title") or "")
 
@@ -60,10 +68,18 @@ class Task:
         """All of it as plain values; smooth and consistency are None where nothing was measured."""
         use = {key: getattr(self.degradation, key, None) for key in ("smooth", "consistency")}
         blocks = [list(block) for block in self.blocks]
-        return {"title": self.title, "conditions": list(self.conditions), "target": self.target, "blocks": blocks, **use}
+        scanned = {} if self.scanned is None else {"scanned": dict(self.scanned)}
+        return {
+            "title": self.title,
+            "conditions": [*self.conditions],
+            "target": self.target,
+            "blocks": blocks,
+            **scanned,
+            **use,
+        }
 
     @property
-    def scans(self) -> Sequence[Degradation]:
+    def scans(self) -> Sequence[Degradation | AsScanned]:
         """The scans of the target, one coarse file each; none when nothing of it was measured."""
         return () if self.degradation is None else self.degradation.scans
 
@@ -75,7 +91,7 @@ class Task:
     @property
     def measured(self) -> bool:
         """Whether a condition is a measurement of the target."""
-        return bool(self.blocks) and (self.target in self.conditions or self._named_scans > 0)
+        return (bool(self.blocks) or self.scanned is not None) and (self.target in self.conditions or self._named_scans > 0)
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -91,6 +107,8 @@ class Task:
             return "translation"
         if self.others:
             return "both"
+        if self.scanned is not None:
+            return "slices as scanned"
         if len(self.blocks) > 1:
             return "thick planes"
         return "thick slice" if sum(factor > 1 for factor in self.blocks[0]) == 1 else "super-resolution"
@@ -99,6 +117,13 @@ class Task:
         kind, size = self.kind, " + ".join("x".join(map(str, block)) for block in self.blocks)
         if kind == "unknown task":
             return kind
+        if self.scanned is not None:
+            simulated = self.scanned["simulated"]
+            return (
+                f"{kind} of {self.target}"
+                if simulated is None
+                else f"slices {'x'.join(f'{n:g}' for n in simulated)} of {self.target}"
+            )
         if kind == "translation":
             return f"{kind} {' + '.join(self.conditions)} -> {self.target}"
         if kind == "both":

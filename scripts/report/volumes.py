@@ -15,7 +15,7 @@ from ..data.meta_tensors import in_ras, make_volume
 from ..data.volumes import LoadVolumesd, read_volume
 from ..errors import BadInput
 from ..evaluation.scaling import ScaleToTruthd
-from ..measurement import Degradation, Task
+from ..measurement import AsScanned, Degradation, Task
 from ..measurement.intensity import background, intensity_range
 
 Volume = npt.NDArray[np.floating]
@@ -80,14 +80,14 @@ def _inputs(paths: Sequence[str | DicomSeries], task: Task, **options: bool) -> 
     titles = ["input"] if len(files) == 1 else [f"input ({name})" for name in names]
     if several:  # in the units of the result, unlike another contrast
         titles[: len(task.scans)] = [f"input {name}" for name in names[: len(task.scans)]]
-    scans: list[Degradation | None] = list(task.scans) or [None]
+    scans: list[Degradation | AsScanned | None] = list(task.scans) or [None]
     shown = {title: _input([file], scan, **options) for title, file, scan in zip(titles, files, scans, strict=False)}
     for title, file in list(zip(titles, files, strict=False))[len(shown) :]:  # where it lies beside the first
         shown[title] = _input([files[0], file], scans[0], **options)
     return shown
 
 
-def _input(files: Sequence[str | DicomSeries], degradation: Degradation | None, **options: Any) -> MetaTensor:
+def _input(files: Sequence[str | DicomSeries], degradation: Degradation | AsScanned | None, **options: Any) -> MetaTensor:
     """The last of the files, as a run that has them all sees it."""
     volume = LoadVolumesd(("image",), degradation, **options)({"image": files})["image"]
     h, w, d = (slice(0, int(side)) for side in volume.meta["grid_shape"])

@@ -62,7 +62,7 @@ def write(tmp_path, voxels, affine):
 def test_all_orientations_return_bit_by_bit(tmp_path, rng, factors):
     degradation = BlockAverage(factors) if factors else None
     load = LoadVolumesd(degradation=degradation, simulate=True)
-    forth = Compose([load, CropToContentd(multiple=factors or (1, 1, 1))])
+    forth = Compose([load, CropToContentd(degradation=BlockAverage(factors) if factors else None)])
     for orientation in ORIENTATIONS:
         voxels, affine = draw_head(rng, 33, 45), oblique_affine(rng, orientation)
         path = write(tmp_path, voxels, affine)
@@ -76,7 +76,7 @@ def test_all_orientations_return_bit_by_bit(tmp_path, rng, factors):
 def test_the_finer_grid_has_its_blocks_where_the_coarse_voxels_are(tmp_path, rng, thick):
     """The thick axis of the scan is refined, wherever it lies and however it is stored; without one all three are."""
     factors = (1, 1, 4) if thick else (4, 4, 4)
-    forth = Compose([LoadVolumesd(degradation=BlockAverage(factors)), CropToContentd(multiple=factors)])
+    forth = Compose([LoadVolumesd(degradation=BlockAverage(factors)), CropToContentd(degradation=BlockAverage(factors))])
     for orientation in ORIENTATIONS:
         coarse, affine = draw_head(rng, 9, 15), oblique_affine(rng, orientation, thick)
         data = forth({"image": [write(tmp_path, coarse, affine)]})
@@ -190,7 +190,7 @@ def test_crops_move_the_affine_and_tell_where_they_were(rng):
     volume[:, 40:70, 20:60, 9:11] = 1
     affine = torch.from_numpy(oblique_affine(rng, "RAS"))
     data = {"image": MetaTensor(volume, affine=affine), "label": MetaTensor(volume * 2, affine=affine)}
-    cropped = CropToContentd(multiple=(4, 4, 4))(data)
+    cropped = CropToContentd(degradation=BlockAverage((4, 4, 4)))(data)
     image = cropped["image"]
     assert image.meta["crop_start"] == [36, 16, 0]
     assert image.meta["padded_shape"] == [80, 80, 80]
@@ -206,7 +206,7 @@ def test_crops_move_the_affine_and_tell_where_they_were(rng):
 def test_a_real_target_returns_as_it_is_on_disk(folder, target, factors):
     case = find_cases(SCANS / folder, ["t1"], target=target, split="val")[0]
     load = LoadVolumesd(degradation=BlockAverage(factors), simulate=True)
-    data = CropToContentd(multiple=factors)(load(case))
+    data = CropToContentd(degradation=BlockAverage(factors))(load(case))
     back = RestoreGridd(fill=0)({**data, "pred": data["label"]})["pred"]
     image = nib.load(case["label"])
     np.testing.assert_array_equal(back[0].numpy(), image.get_fdata(dtype=np.float32))

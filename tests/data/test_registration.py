@@ -149,7 +149,7 @@ def test_a_condition_is_moved_onto_the_fine_grid_of_a_sagittal_scan(head, rng, t
     coarse = centred((10, 2.5, 2.5), shape)
     scans = [head.scan(tmp_path / "t1.nii", "t1", coarse, shape), head.scan(tmp_path / "flair.nii", "flair", *FIXED, motion)]
     load = LoadVolumesd(["image"], BlockAverage((1, 1, 4)), register=True)
-    data = CropToContentd(["image"], (1, 1, 4))(load({"case": "x", "image": scans}))
+    data = CropToContentd(["image"], BlockAverage((1, 1, 4)))(load({"case": "x", "image": scans}))
     back = RestoreGridd()({**data, "pred": data["image"]})["pred"]
     assert back.shape == (2, 64, 84, 66)
     world = nib.affines.apply_affine(back.affine.numpy(), np.moveaxis(np.indices(back.shape[1:]), 0, -1))

@@ -87,7 +87,7 @@ def test_the_mask_and_the_crop_are_those_of_the_head(rng, tmp_path):
     assert loaded["image"].min() < 10  # or there is nothing to test
     cells = np.zeros(fine.shape, bool)
     cells[8:24, 8:20, 12:32] = True  # whole cells of 4 a side around the head
-    cropped = CropToContentd(["image"], scans.factors)(loaded)["image"]
+    cropped = CropToContentd(["image"], scans)(loaded)["image"]
     start = cropped.meta["crop_start"]
     assert cropped.meta["background"] == 10
     _, mask, scale = conditions_and_mask(cropped.as_tensor()[None], scans)

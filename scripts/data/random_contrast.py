@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes of random contrasts: what one model for any contrast learns from."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+OWN, LESION, NOISE = 0.3, 0.2, 0.5  # shares of draws that keep their contrast, get a lesion, are measured with noise
+BRIGHTEST = 0.999  # of the voxels above zero reach 1
+
+
+def painted(labels: Tensor, rng: np.random.Generator) -> Tensor:
+    """A label map (h, w, d) with random intensities and texture of every tissue, smooth as a scanner's voxels are."""
+    values, index = labels.unique(return_inverse=True)
+    mean = torch.from_numpy(rng.uniform(0, 1, len(values))).float()
+    spread = torch.from_numpy(rng.uniform(0, 0.12, len(values))).float()
+    mean[values == 0], spread[values == 0] = 0.0, 0.0
+    texture = smooth(_normal(labels.shape, rng), float(rng.uniform(0.3, 1.5)))
+    return smooth((mean[index] + spread[index] * texture / texture.std()).clamp(min=0), float(rng.uniform(0.4, 0.9)))
+
+
+def recoloured(volume: Tensor, rng: np.random.Generator) -> Tensor:
+    """A volume (h, w, d) in [0, 1] by a random map of intensities, perhaps not monotone; zero, where nothing is, stays."""
+    if rng.random() < OWN:
+        return volume.clamp(min=0) ** float(np.exp(rng.uniform(-0.4, 0.4)))
+    knots = int(rng.integers(3, 8))
+    place = np.concatenate([[0], np.sort(rng.uniform(0.05, 0.95, knots - 1)), [1]])
+    value = np.concatenate([[0], rng.uniform(0, 1, knots)])
+    if rng.random() < 0.4:
+        value.sort()
+    return torch.from_numpy(np.interp(volume.numpy(), place, value).astype(np.float32))
+
+
+def varied(volume: Tensor, rng: np.random.Generator) -> Tensor:
+    """A volume (h, w, d) with a lesion in some, under a smooth bias field, scaled so that its bright end is 1."""
+    if rng.random() < LESION:
+        volume = _with_lesion(volume, rng)
+    field = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.25), (1, 1, 3, 3, 3))).float()
+    volume = volume * F.interpolate(field, size=volume.shape, mode="trilinear", align_corners=True)[0, 0].exp()
+    above = volume[volume > 0]
+    if above.numel() < 2:
+        return volume
+    return volume / above.kthvalue(max(int(BRIGHTEST * above.numel()), 1)).values.clamp(min=1e-6)
+
+
+def with_noise(measurement: Tensor, rng: np.random.Generator) -> Tensor:
+    """A measurement with Rician noise, in some."""
+    if rng.random() > NOISE:
+        return measurement
+    level = float(rng.uniform(0, 0.03))
+    real, imaginary = (level * _normal(measurement.shape, rng) for _ in range(2))
+    return ((measurement + real) ** 2 + imaginary**2).sqrt()
+
+
+def smooth(volume: Tensor, sigma: float) -> Tensor:
+    """Gaussian smoothing of (h, w, d), sigma in voxels; edges repeat."""
+    reach = max(round(3 * sigma), 1)
+    kernel = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    result = volume[None, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[axis + 2] = -1
+        pads = [0] * 6
+        pads[2 * (2 - axis)] = pads[2 * (2 - axis) + 1] = reach
+        result = F.conv3d(F.pad(result, pads, mode="replicate"), (kernel / kernel.sum()).view(shape))
+    return result[0, 0]
+
+
+def _with_lesion(volume: Tensor, rng: np.random.Generator) -> Tensor:
+    """An ellipsoid with a soft edge that brightens or darkens what is there."""
+    squares = torch.zeros(())
+    for axis, side in enumerate(volume.shape):
+        line = (torch.arange(side) - float(rng.uniform(0, side))) / float(rng.uniform(3, 14))
+        squares = squares + line.view([-1 if axis == other else 1 for other in range(3)]) ** 2
+    inside = torch.sigmoid((1 - squares.sqrt()) * float(rng.uniform(3, 12)))
+    return volume + inside * (volume > 0) * float(rng.uniform(-0.6, 0.8)) * float(volume.max())
+
+
+def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
