@@ -28,6 +28,11 @@ def _mapping(text: str) -> dict[str, Any]:
     return content
 
 
+def _spacing(text: str) -> str | float:
+    """A number of mm, or a word. What is neither a number nor known is refused with the task."""
+    return float(text) if text.replace(".", "", 1).isdigit() else text
+
+
 class Command(NamedTuple):
     """A line of help, the function behind it as module:name, and its arguments, each named after one of its parameters."""
 
@@ -62,6 +67,8 @@ RUN = (
     arg("--seed", type=int, metavar="N", help="of the first sample (default: 0)"),
     arg("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)"),
     arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
+    arg("--spacing", type=_spacing, metavar="MM", help="voxels of the result, task any: mm, or isotropic (the default)"),
+    arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
     arg("--backend", choices=["auto", "torch", "openvino"], help="what computes on a CPU (docs/configs.md; default: auto)"),
     *CONFIG,
 )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a volume of any format, its header alone or with its voxels. Nothing here waits for PyTorch."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,29 +13,44 @@ from ..errors import BadInput
 from .dicom import DicomSeries
 from .dicom.series import affine_of
 from .doubts import Affine, Volume, by, check_size, of_affine, of_voxels
-from .formats import Opened, format_of, parts
+from .formats import Opened, format_of, parts, stem
 
 SMALLEST_SIDE = 5  # of a volume, in voxels
+LARGEST_THICKNESS = 100.0  # of slices in mm; a sidecar that says more is wrong
 
 
 class Scan(NamedTuple):
-    """Voxels (H, W, D) as they are stored, affine (4, 4) to mm in RAS, codes of sform and qform for the result, doubts."""
+    """Voxels (H, W, D) as they are stored, affine (4, 4) to mm in RAS, codes of sform and qform for the result, doubts.
+
+    thickness: of the slices in mm, 0 where nobody says.
+    """
 
     voxels: Volume
     affine: Affine
     codes: tuple[int, int]
     doubts: list[str]
+    thickness: float = 0.0
 
 
 def read_source(source: str | Path | DicomSeries, *, constant: bool = False) -> Scan:
     """A file or a series. Raises BadInput when it is missing, damaged, of no use or, unless `constant`, the same everywhere."""
     if isinstance(source, DicomSeries):
-        scan = Scan(_read_dicom(source), affine_of(source), (1, 1), [*source.doubts])
+        scan = Scan(_read_dicom(source), affine_of(source), (1, 1), [*source.doubts], source.thickness)
     else:
         voxels, header = read_file(Path(source).expanduser())
-        scan = Scan(voxels, header.affine, header.codes, [*header.doubts])
+        scan = Scan(voxels, header.affine, header.codes, [*header.doubts], _thickness(Path(source).expanduser()))
     voxels, doubts = of_voxels(str(source), scan.voxels, constant=constant)
     return scan._replace(voxels=voxels, doubts=[*scan.doubts, *doubts])
+
+
+def _thickness(file: Path) -> float:
+    """Of slices in mm, as the JSON beside a file of BIDS says; 0 where none does."""
+    sidecar = file.with_name(f"{stem(file)}.json")
+    try:
+        told = json.loads(sidecar.read_text(encoding="utf-8"))["SliceThickness"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+    return float(told) if isinstance(told, int | float) and 0 < told < LARGEST_THICKNESS else 0.0
 
 
 def checked_header(file: Path) -> Opened:

@@ -154,11 +154,11 @@ class LoadVolumesd(MapTransform):
 def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> MetaTensor:
     """One file or DICOM series as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
 
-    Meta besides: `xform_codes` (JSON: of sform and qform, for the result) and `doubts` (JSON: lines, see `doubts`).
+    Meta besides: `thickness` (of slices in mm, 0 where the file does not say), `xform_codes` (JSON: of sform and qform, for the result) and `doubts` (JSON: lines, see `doubts`).
     Raises BadInput when it is missing, unreadable, damaged, not 3D, smaller than 5 voxels a side, not finite within the head,
     or, unless it may be `constant`, the same everywhere.
     """
-    voxels, affine, codes, doubts = read_source(source, constant=constant)
+    voxels, affine, codes, doubts, thickness = read_source(source, constant=constant)
     volume = make_volume(torch.from_numpy(voxels)[None], affine, {})
     in_ras: Any = Orientation(axcodes="RAS", labels=None)(volume)
     meta = {
@@ -166,6 +166,7 @@ def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> 
         "source_axcodes": "".join(orientations.aff2axcodes(affine)),
         "source_affine": np.asarray(affine, dtype=np.float64),
         "grid_shape": list(in_ras.shape[1:]),
+        "thickness": thickness,
         "xform_codes": json.dumps(codes),
         "doubts": json.dumps(doubts),
     }

@@ -22,6 +22,7 @@ from .ladder import climb_down
 from .memory import keep_freed_memory
 from .precision import CROP, Precision, autocast
 
+ROUNDING = 1e-5  # of the range of intensities
 SMALLEST = 17  # voxels a side that the networks can halve three times
 
 
@@ -162,7 +163,11 @@ class FusedScoreInferer(Inferer):
         x_0 = self.sampler(denoise, x_t, self.gammas, generator=generator)
         result = scale.of_channel(0).restore(self.diffusion.decode(x_0, base))
         background = inputs[:, :1].float() if measurement is None else measurement.around(inputs[:, :1].float())
-        return result.where(mask > 0, background)  # rounding would leave the background at 1e-5
+        if measurement is None:
+            return result.where(mask > 0, background)
+        # Rounding leaves a little there; what is more keeps the measurement of slices that end within a voxel.
+        small = (result - background).abs() < ROUNDING * (scale.high - scale.low)[:, :1]
+        return torch.where((mask <= 0) & small, background, result)
 
 
 def _network_input(inputs: Tensor, measurement: Degradation | None) -> tuple[Tensor, Tensor, IntensityRange]:

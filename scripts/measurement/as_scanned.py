@@ -71,7 +71,8 @@ class AsScanned:
         Isotropic voxels of at least `LARGEST` mm are refined to `USUAL_MM`. Raises BadInput when there is nothing to refine.
         """
         wanted = [self._wanted(mm, spacing) for mm in spacing]
-        ratios = [mm / fine for mm, fine in zip(spacing, wanted, strict=True)]
+        # Headers are in float32: 4 is to be 4.
+        ratios = [round(mm / fine, 5) for mm, fine in zip(spacing, wanted, strict=True)]
         size = " x ".join(f"{mm:.3g}" for mm in spacing)
         if max(ratios) < FACTORS[0]:
             raise BadInput(f"its voxels of {size} mm are fine already: --spacing {min(spacing) / 2:.2g} asks for finer ones")
@@ -82,7 +83,7 @@ class AsScanned:
             fact = f"its voxels of {size} mm are partly finer than {max(wanted):.3g} mm"
             raise BadInput(f"{fact}; --spacing {min(spacing):.3g} loses nothing, nor does {ISOTROPIC}")
         through = ratios.index(max(ratios))
-        thick = [self.thickness or thickness if axis == through else None for axis in range(3)]
+        thick = [self.thickness or thickness or None if axis == through else None for axis in range(3)]
         return [
             Slices.covering(side, ratio, None if mm is None else mm / fine, self.profile) if ratio >= FACTORS[0] else None
             for side, ratio, mm, fine in zip(shape, ratios, thick, wanted, strict=True)

@@ -89,7 +89,7 @@ def _rest(matrix: Matrix | None, inverse: Matrix | None) -> float:
 
 
 def _tensors(matrices: Sequence[Matrix | None]) -> list[Tensor | None]:
-    return [None if matrix is None else torch.from_numpy(matrix).float() for matrix in matrices]
+    return [None if matrix is None else torch.from_numpy(np.ascontiguousarray(matrix)) for matrix in matrices]
 
 
 def along_axes(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:

@@ -28,6 +28,7 @@ NUMBERS = {"memory_gb", "max_cases"}  # ids of numbers that are not given by def
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
 ENGINES = ("CaseEvaluator", "SupervisedEvaluator", "SupervisedTrainer")  # whose start ignite calls a resuming
 OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
+WITH = "_with_"  # ids that an overlay brings along
 WITHOUT = "_without_"  # ids of the base that a workflow over it does not use
 
 
@@ -68,6 +69,7 @@ def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], sourc
     known = ConfigParser.load_config_files(workflows)
     for unused in (key for file in workflows for key in configs[Path(file).name].get(WITHOUT, [])):
         known.pop(unused)
+    known |= {key: config.get(key) for config in configs.values() for key in config.get(WITH, [])}
     for name, config in configs.items():
         if config.get(OVER, name) not in configs:
             raise BadInput(f"{name}: changes {config[OVER]} alone; leave it out here")

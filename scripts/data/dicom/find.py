@@ -155,6 +155,7 @@ def _placed(series: DicomSeries, volume: Volume) -> DicomSeries:
         inversion_time=traits["inversion"],
         shape=(*first.size, count),
         spacing=spacing_of(volume.slices),
+        thickness=first.thickness,
         plane=plane_of(first),
         position=tuple(map(float, start)),
         orientation=first.orientation,

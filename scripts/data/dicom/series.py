@@ -23,6 +23,7 @@ class DicomSeries:
     `frames` are its frame numbers (from 1) in that order. part: which of several volumes, "" for the only one.
     shape: (columns, rows, slices). spacing: mm along these axes. plane: "axial", "coronal", "sagittal" or "oblique".
     position, orientation: of the first slice, as in DICOM (LPS). step: from slice to slice, mm, where that is not the normal.
+    thickness: of the slices in mm, 0 where the headers do not say.
     contrast: the scanner's own word for the weighting. Times are in ms, None where the headers do not say.
     problem: why it cannot be used; exclusion: why it is used only when the user names it; both are empty for a good one.
     doubts: lines on what may be wrong with it all the same.
@@ -53,6 +54,7 @@ class DicomSeries:
     position: tuple[float, ...] = ()
     orientation: tuple[float, ...] = ()
     step: tuple[float, ...] = ()
+    thickness: float = 0.0
     problem: str = ""
     exclusion: str = ""
     doubts: tuple[str, ...] = ()
