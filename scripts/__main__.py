@@ -173,6 +173,11 @@ GROUPS = {
             arg("--ensembles", nargs="+", metavar="NAME", help="default: fusion average"),
             arg("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)"),
             arg("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml"), CASES)),
+        "scans": Command(
+            "list volumes of any contrast to train one model on (docs/any_scan.md)", "experiments.scans:scans",
+            (arg("output", metavar="JSON", help="file to write"),
+            arg("--of", dest="folders", nargs=4, action="append", required=True, metavar=("KIND", "DIR", "MODALITY", "TIMES"),
+                help="volume, slices (sharp within alone) or labels; may be repeated"))),
         "sigma_data": Command(
             "measure the scale of a new task's residual", "experiments.sigma_data:sigma_data",
             (DATA, arg("--task", metavar="NAME", required=True, help="of configs/task_NAME.yaml, or a file"),

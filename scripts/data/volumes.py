@@ -154,7 +154,8 @@ class LoadVolumesd(MapTransform):
 def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> MetaTensor:
     """One file or DICOM series as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
 
-    Meta besides: `thickness` (of slices in mm, 0 where the file does not say), `xform_codes` (JSON: of sform and qform, for the result) and `doubts` (JSON: lines, see `doubts`).
+    Meta besides: `thickness` (of slices in mm, 0 where the file does not say), `xform_codes` (JSON: of sform and qform, for the
+    result) and `doubts` (JSON: lines, see `doubts`).
     Raises BadInput when it is missing, unreadable, damaged, not 3D, smaller than 5 voxels a side, not finite within the head,
     or, unless it may be `constant`, the same everywhere.
     """

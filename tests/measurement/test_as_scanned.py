@@ -111,7 +111,11 @@ def test_what_cannot_be_refined_is_refused_with_the_way_out(spacing, wanted, lin
 
 
 @pytest.mark.parametrize(
-    "options", [{"spacing": "fine"}, {"spacing": -1}, {"thickness": 0}, {"profile": "sinc"}, {"simulated": [1, 1]}, {"simulated": [1, 1, 4], "gap": 1}]
+    "options",
+    [
+        {"spacing": "fine"}, {"spacing": -1}, {"thickness": 0}, {"profile": "sinc"}, {"simulated": [1, 1]},
+        {"simulated": [1, 1, 4], "gap": 1},
+    ],
 )  # fmt: skip
 def test_settings_that_are_none_are_refused(options):
     with pytest.raises(BadInput):

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-from math import ceil
 
 import numpy as np
 import pytest
