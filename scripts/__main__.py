@@ -69,6 +69,7 @@ RUN = (
     arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
     arg("--spacing", type=_spacing, metavar="MM", help="voxels of the result, task any: mm, or isotropic (the default)"),
     arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
+    arg("--adapt", type=float, metavar="MIN", help="minutes in which the planes learn from the scan itself first, task any"),
     arg("--backend", choices=["auto", "torch", "openvino"], help="what computes on a CPU (docs/configs.md; default: auto)"),
     *CONFIG,
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training samples of scans of any kind: contrast, slice thickness, gap and voxel size are drawn anew for each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ BEYOND = 2  # slices around a patch that its interpolation sees
 ALL_AXES, MEASURED_BLOCKS, GAPS, GAUSSIAN = 0.4, 0.35, 0.4, 0.3  # shares of draws
 EVERYWHERE, DARK = 0.3, 1e-4  # share of draws whose noise has no background, and what is background in others
 THICKEST = 8.0  # voxels
+GAINS = (0.6, 1.1)  # of a patch's bright end over that of its volume
 ZOOM = 1.6  # largest change of the size of voxels, each way
 
 
@@ -71,21 +72,22 @@ class ScanPatch:
         kind = KINDS[int(label)]
         volume = image[0].permute(*_order(kind, rng))
         slices = _drawn_slices(kind, rng)
-        box, start = self._box(volume, slices, kind, rng)
+        zoom = float(np.exp(rng.uniform(-np.log(ZOOM), np.log(ZOOM))))
+        box, start = self._box(volume, slices, rng, zoom=zoom, nearest=kind == "labels")
         contrast = painted if kind == "labels" else recoloured
-        truth = varied(contrast(box, rng), rng)
-        return self._sample(truth, slices, start, rng)
+        truth = varied(contrast(box, rng), rng) * float(rng.uniform(*GAINS))
+        return self._sample(truth, slices, start, lambda measurement: with_noise(measurement, rng), rng.random() < EVERYWHERE)
 
     def _box(
-        self, volume: Tensor, slices: Sequence[Slices | None], kind: str, rng: np.random.Generator
-    ) -> tuple[Tensor, list[int]]:
+        self, volume: Tensor, slices: Sequence[Slices | None], rng: np.random.Generator, *, zoom: float = 1.0,
+        nearest: bool = False,
+    ) -> tuple[Tensor, list[int]]:  # fmt: skip
         """A box of random voxels with whole slices and some around the patch, and where the patch begins in it."""
         start = [0 if axis is None else round(BEYOND * axis.spacing + rng.uniform(0, axis.spacing)) for axis in slices]
         sides = [
             side if axis is None else Slices.covering(int(np.ceil((side + first) / axis.spacing)) + BEYOND, axis.spacing).voxels
             for side, first, axis in zip(self.box, start, slices, strict=True)
         ]
-        zoom = np.exp(rng.uniform(-np.log(ZOOM), np.log(ZOOM)))
         taken = [
             1 if side == 1 else max(min(round(side * zoom), have), 2) for side, have in zip(sides, volume.shape, strict=True)
         ]
@@ -95,26 +97,42 @@ class ScanPatch:
             if float((part > 0).float().mean()) >= self.foreground:
                 break
         flips = [axis for axis in range(3) if rng.random() < 0.5]
-        return resized(part.float().flip(flips), sides, nearest=kind == "labels"), start
+        return resized(part.float().flip(flips), sides, nearest=nearest), start
 
     def _sample(
-        self, truth: Tensor, slices: Sequence[Slices | None], start: Sequence[int], rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        gain = float(rng.uniform(0.6, 1.1))
-        truth = truth * gain
+        self, truth: Tensor, slices: Sequence[Slices | None], start: Sequence[int], noisy: Callable[[Tensor], Tensor],
+        everywhere: bool,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """noisy: what a measurement becomes; everywhere: whether all is foreground, as where noise has no background."""
         fitted = [
             None if axis is None else axis._replace(number=int(side / axis.spacing + 1e-6), voxels=side)
             for axis, side in zip(slices, truth.shape, strict=True)
         ]
         scan = SliceProfile(fitted)
-        measured = scan.repeat(with_noise(scan.measure(truth[None, None]), rng))
-        everywhere = rng.random() < EVERYWHERE
+        measured = scan.repeat(noisy(scan.measure(truth[None, None])))
         foreground = torch.ones_like(truth[None]) > 0 if everywhere else scan.foreground(measured, DARK)[0]
         base = scan.interpolate(measured)[0] * SPAN - 1
         channels = torch.cat([base, between_slices(truth.shape, fitted), torch.where(foreground, 1.0, -1.0)])
         box = (slice(None), *(slice(first, first + side) for first, side in zip(start, self.box, strict=True)))
         sample = {"image": channels[box], "label": (truth[None] * SPAN - 1)[box], "base": base[box]}
         return filled({key: value.reshape(len(value), *self.size) for key, value in sample.items()}, self.size)
+
+
+class OwnPatch(ScanPatch):
+    """Images of a scan's own slices as they are, degraded along an axis within them as the scan is across them.
+
+    size: (h, d); axis: the scan's slices, in voxels within them.
+    """
+
+    def __init__(self, size: Sequence[int], axis: Slices) -> None:
+        super().__init__(size)
+        self.axis = axis
+
+    def __call__(self, image: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:  # type: ignore[override]
+        """image: slices (H, W, number), 0 where nothing is; random numbers."""
+        volume, slices = image.permute(*_order("slices", rng)), [None, None, self.axis]
+        box, start = self._box(volume, slices, rng)
+        return self._sample(box, slices, start, lambda measurement: measurement, False)
 
 
 def _order(kind: str, rng: np.random.Generator) -> list[int]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inferers: from volumes to volumes; know no files."""
 
+from .adapting_inferer import AdaptingInferer
 from .exported_sampler import ExportedSampler
 from .fused_score_inferer import FusedScoreInferer, SplitUncertaintyd
 from .precision import MixedPrecisionInferer
 
-__all__ = ["ExportedSampler", "FusedScoreInferer", "MixedPrecisionInferer", "SplitUncertaintyd"]
+__all__ = ["AdaptingInferer", "ExportedSampler", "FusedScoreInferer", "MixedPrecisionInferer", "SplitUncertaintyd"]

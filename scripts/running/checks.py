@@ -24,7 +24,7 @@ RUN_OPTIONS = {
     "args_file", "config_file", "final_id", "init_id", "logging_file", "meta_file", "run_id", "tracking", "workflow_type",
 }  # fmt: skip
 WITHOUT_LIST = {"patch"}  # ids of lists that may be null
-NUMBERS = {"memory_gb", "max_cases"}  # ids of numbers that are not given by default
+NUMBERS = {"memory_gb", "max_cases", "thickness"}  # ids of numbers that are not given by default
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
 ENGINES = ("CaseEvaluator", "SupervisedEvaluator", "SupervisedTrainer")  # whose start ignite calls a resuming
 OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
