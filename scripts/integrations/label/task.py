@@ -11,6 +11,7 @@ from scripts import bundle_root
 from scripts.data import find_cases
 from scripts.errors import BadInput
 from scripts.measurement import Task
+from scripts.networks import limits_of
 from scripts.running.workflow import config_file, config_files, task_config
 
 ROOT = Path(bundle_root())
@@ -33,6 +34,7 @@ class StudyTask:
         self.planes: list[str] = parser["planes"]
         self.defaults = {key: parser[key] for key in ("samples", "steps", "seed")}
         self.shipped = Path(weights or parser.get_parsed_content("ckpt_path"))
+        self.limits = limits_of(self.shipped)
         self.folder = Path(runs or ROOT / "runs" / "label").resolve() / name
 
     def files(self, workflow: str) -> list[str]:
