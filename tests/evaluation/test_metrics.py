@@ -10,7 +10,16 @@ from sklearn.metrics import roc_auc_score
 
 from scripts.evaluation import ScaleToTruthd
 from scripts.evaluation.metrics import (
-    METRICS, heading, mae, measurement_error, psnr, psnr_fitted, slice_consistency, ssim, ssim_gaussian, tumour_metrics,
+    METRICS,
+    heading,
+    mae,
+    measurement_error,
+    psnr,
+    psnr_fitted,
+    slice_consistency,
+    ssim,
+    ssim_gaussian,
+    tumour_metrics,
 )  # fmt: skip
 from scripts.measurement import BlockAverage
 
@@ -208,7 +217,9 @@ def test_a_fitted_psnr_forgives_one_gain_and_offset_within_the_foreground_and_no
 
 def test_a_constant_result_is_fitted_by_the_mean_of_the_truth(pair):
     truth = pair[1]
-    assert psnr_fitted(np.full_like(truth, 7), truth, truth > 0) == pytest.approx(-10 * np.log10(truth[truth > 0].var()), abs=1e-3)
+    assert psnr_fitted(np.full_like(truth, 7), truth, truth > 0) == pytest.approx(
+        -10 * np.log10(truth[truth > 0].var()), abs=1e-3
+    )
 
 
 @pytest.fixture
