@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from pathlib import Path
 
 import pytest
 
+from scripts import bundle_root
 from scripts.errors import BadInput
 from scripts.files import sha256, write_json
 from scripts.networks import Limits, limits_of
@@ -51,3 +53,12 @@ def test_a_broken_list_is_named(shipped):
     shipped.with_name("limits.json").write_text(json.dumps({})[:1])
     with pytest.raises(BadInput, match=r"limits\.json: cannot be read as JSON .*; fetch it again"):
         limits_of(shipped)
+
+
+def test_limits_that_ship_are_of_the_weights_that_ship():
+    models = Path(bundle_root(), "models")
+    sums, limits = (json.loads((models / name).read_text()) for name in ("checksums.json", "limits.json"))
+    assert {name: entry["sha256"] for name, entry in limits.items()} == {name: sums[name] for name in limits}
+    assert limits_of(models / "translation.pt").caveat == limits["translation.pt"]["caveat"]
+    for entry in limits.values():
+        assert "\n" not in entry["caveat"] and "docs/gate.md" in entry["caveat"]
