@@ -16,7 +16,7 @@ from ..tables.tables import rows_alone
 from .rivals import Samples, interpolations, learned
 
 WITHOUT_NETWORK = {
-    "network": {"_target_": "torch.nn.Identity"}, "limits": {"_target_": "scripts.networks.Limits"}, "record#weights": None
+    "network": {"_target_": "torch.nn.Identity"}, "limits": {"_target_": "scripts.limits.Limits"}, "record#weights": None
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import yaml
 from scripts import bundle_root
 from scripts.integrations.slicer import install as installer
 from scripts.integrations.slicer.load_result import GREY, MAGMA, find_layers, shown_range
-from scripts.networks import limits_of
+from scripts.limits import limits_of
 
 ROOT = Path(bundle_root())
 TILT = 3.9 / 4, np.sqrt(1 - (3.9 / 4) ** 2)

@@ -10,8 +10,8 @@ from monai.bundle import ConfigParser
 from scripts import bundle_root
 from scripts.data import find_cases
 from scripts.errors import BadInput
+from scripts.limits import limits_of
 from scripts.measurement import Task
-from scripts.networks import limits_of
 from scripts.running.workflow import config_file, config_files, task_config
 
 ROOT = Path(bundle_root())

@@ -12,8 +12,8 @@ from typing import Any
 from ...bundle import bundle_root
 from ...errors import BadInput, exit_code
 from ...files import read_json, write_json, write_text
+from ...limits import limits_of
 from ...measurement import Task
-from ...networks.limits import limits_of
 from ...running.workflow import config_files, load_config, task_configs
 
 ROOT = Path(bundle_root())

@@ -4,8 +4,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import BadInput
-from ..files import read_json, sha256
+from .errors import BadInput
+from .files import read_json, sha256
 
 FILE = "limits.json"
 

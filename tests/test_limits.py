@@ -7,7 +7,7 @@ import pytest
 from scripts import bundle_root
 from scripts.errors import BadInput
 from scripts.files import sha256, write_json
-from scripts.networks import Limits, limits_of
+from scripts.limits import Limits, limits_of
 
 
 @pytest.fixture
