@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.run
 	$(BIN)/python -m scripts demo --output demo
 
-# A DICOM study with a T1 and a T1 post; without one, a series is made of the MNI152 brain.
+# A DICOM study with a T1; without one, a series is made of the MNI152 brain.
 DICOM ?= ../shared/data/dicom/glioma_ge_study
 
 demo-dicom: $(VENV)/.run

@@ -49,6 +49,8 @@ CASES = arg("--max-cases", type=int, metavar="N", help="the first so many (defau
 BLOCK = arg("--block", type=int, nargs=3, metavar="N", help="voxels averaged along each axis")
 SIZE = arg("--size", metavar="NAME", help="network preset (default: compact)")
 SPLIT = arg("--split", choices=["all", "train", "val"], help="default: val")
+MASK = arg("--mask", metavar="NAME", help="a label map within which metrics are also taken")
+SETTINGS = arg("--set", dest="settings", action="append", metavar="KEY=VALUE", help="any id of the configs; may be repeated")
 CHOICE = (
     arg("--bids-filter", type=_mapping, metavar="JSON", help="""which of several scans, as '{"acq": "mprage", "run": 1}'"""),
     arg("--resample", action="store_true", help="bring conditions on other grids onto that of the first"),
@@ -59,7 +61,7 @@ CONFIG = (
     arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path (docs/configs.md)"),
     arg("--keep-ids", action="store_true", help="name cases from DICOM by patient ID and date (docs/dicom.md#privacy)"),
     *CHOICE,
-    arg("--set", dest="settings", action="append", metavar="KEY=VALUE", help="any id of the configs; may be repeated"),
+    SETTINGS,
 )
 RUN = (
     arg("--steps", type=int, metavar="N", help="network evaluations (default: 1)"),
@@ -77,7 +79,8 @@ GROUPS = {
     "Use": {
         "restore": Command(
             "translate a file, a folder or a zip", "running.commands:restore",
-            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN)),
+            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN,
+            arg("--force", action="store_true", help="even what was measured to be worse (docs/gate.md)"))),
         "doctor": Command(
             "say what a folder holds, what would be used and what is wrong", "data.doctor:doctor",
             (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: super_resolution)"),
@@ -96,14 +99,14 @@ GROUPS = {
             arg("--samples", type=int, help="runs with different noise, at least 2 (default: 3)"))),
         "demo_dicom": Command(
             "from a DICOM study, or one made of the MNI152 brain, to a derived series", "demos.demo_dicom:demo_dicom",
-            (arg("--study", default="study", help="DICOM folder with a T1 and a T1 post; it may be missing"),
+            (arg("--study", default="study", help="DICOM folder with a T1; it may be missing"),
             arg("--output", default="demo/dicom", help="folder for the results (default: demo/dicom)"))),
     },
     "Measure": {
         "evaluate": Command(
             "restore simulated measurements of a split and measure the result", "running.commands:evaluate",
             (DATA, OUTPUT, SPLIT, arg("--predictions", metavar="DIR", help="measure what lies there instead of inferring"),
-            arg("--mask", metavar="NAME", help="a label map within which metrics are also taken"), CASES, *RUN)),
+            MASK, CASES, *RUN)),
         "tables": Command(
             "results of evaluations side by side, with intervals or paired tests", "tables:tables",
             (arg("results", nargs="+", metavar="RESULTS", help="results.json files or folders that hold them"),
@@ -117,8 +120,12 @@ GROUPS = {
             (arg("run_dirs", nargs="+", metavar="RUN", help="folders of evaluate on the same data"),
             arg("--case", help="default: the first that all of them have"), PICTURE)),
         "floors": Command(
-            "PSNR and SSIM of classical interpolation on a split", "experiments.floors:floors",
-            (DATA, arg("--modality", help="default: t1"), BLOCK, SPLIT, CASES)),
+            "measure what a network must beat: interpolation, matched histograms, boosted trees", "experiments.floors:floors",
+            (DATA, OUTPUT, arg("--task", metavar="NAME", help="as for restore"), SPLIT, MASK, CASES, SETTINGS)),
+        "gate": Command(
+            "whether results beat every floor, case by case; exit code 3 where they do not", "tables.gate:gate",
+            (arg("results", metavar="RESULTS", help="results.json of an evaluation, or its folder"),
+            arg("floors", metavar="FLOORS", help="folder that floors wrote, of the same cases"))),
         "benchmark": Command(
             "this machine's limit, the plain way and ours", "benchmarks.speed:speed",
             (SIZE, arg("--shape", type=int, nargs=3, metavar="N", help="voxels (default: 192 192 152)"),

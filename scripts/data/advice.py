@@ -15,6 +15,7 @@ import yaml
 
 from ..bundle import bundle_root
 from ..errors import BadInput
+from ..limits import limits_of
 from .doubts import GRID_TOLERANCE_MM, by, distance_mm
 
 orientations: Any = nib.orientations  # has no types
@@ -67,11 +68,13 @@ class Expectation(NamedTuple):
 
     blocks: voxels averaged along (H, W, D), of each scan of the target; none where nothing is measured, or in simulation.
     trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
+    caveat: of the weights that ship (`Limits`).
     """
 
     blocks: Sequence[Sequence[int]] = ()
     trained_mm: float = 0.0
     resample: bool = False
+    caveat: str = ""
 
 
 class Plan(NamedTuple):
@@ -148,7 +151,9 @@ def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
         config |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     measured = config["degradation"]
     blocks = [] if measured is None else measured.get("blocks", [config["block"]])
-    return list(config["conditions"]), Expectation([block for block in blocks if max(block) > 1], float(config["trained_mm"]))
+    caveat = limits_of(Path(bundle_root(), "models", f"{config['model_name']}.pt")).caveat
+    expected = Expectation([block for block in blocks if max(block) > 1], float(config["trained_mm"]), caveat=caveat)
+    return list(config["conditions"]), expected
 
 
 def _thick(block: Sequence[int]) -> int | None:

@@ -34,6 +34,8 @@ def doctor(
     for line in (*_table(studies), *(f"refused: {line}" for line in refused)):
         print(line)
     print(f"For {' and '.join(task)}{'' if asked == list(task) else ', from ' + ' and '.join(asked)}:")
+    if expected.caveat:
+        print(f"  {expected.caveat}")
     if studies and (files := look(folder, asked)[0]):
         print(f"  volume files form cases, such as {next(iter(files))}, so DICOM is not used; for it give a folder without")
     with _unlogged(refused):

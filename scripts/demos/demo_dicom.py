@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a DICOM study to a derived series in it and a report: thick slices restored, T1 post turned into FLAIR."""
+"""From a DICOM study to a derived series in it and a report: thick slices restored."""
 
 import time
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ TEMPLATE = {
 def demo_dicom(study: str, output: str) -> None:
     """Translate a study with whatever weights there are, else a series made of the MNI152 template that nilearn ships.
 
-    study: a DICOM folder or a zip of one; it may be missing. Leaves in `output` a folder per task, each with the DICOM results
-    of the case and `report.html`.
+    study: a DICOM folder or a zip of one; it may be missing. Leaves in `output` a folder with the DICOM results of the case and
+    `report.html`.
     """
     folder, source = Path(output), Path(study)
     if not source.exists():
@@ -42,20 +42,13 @@ def demo_dicom(study: str, output: str) -> None:
     else:
         print("models/thick_slice.pt is not there: taking models/model.pt, which was trained for 4x4x4")
         _translate(source, folder / "thick_slice", [], block=list(THICK))
-    if source != Path(study):
-        print("the template has no T1 post: no translation to FLAIR")
-    elif _has_weights("translation"):
-        print("models/translation.pt has seen brains without skull: on a whole head it fails (docs/model_cards/translation.md)")
-        _translate(source, folder / "translation", ["task_translation"], truth=True)
-    else:
-        print("models/translation.pt is not there: no translation to FLAIR")
 
 
 def _has_weights(name: str) -> bool:
     return Path(bundle_root(), "models", f"{name}.pt").is_file()
 
 
-def _translate(source: Path, folder: Path, overlays: Sequence[str], *, truth: bool = False, **overrides: Any) -> None:
+def _translate(source: Path, folder: Path, overlays: Sequence[str], **overrides: Any) -> None:
     from ..report import report
 
     start = time.monotonic()
@@ -63,7 +56,7 @@ def _translate(source: Path, folder: Path, overlays: Sequence[str], *, truth: bo
     print(f"{time.monotonic() - start:.0f} s")
     for series in sorted(folder.glob("*/pred")):
         print(f"{series}: {_described(series)}")
-    report(str(folder), dataset_dir=str(source), truth_dir=str(source) if truth else None)
+    report(str(folder), dataset_dir=str(source))
 
 
 def _described(series: Path) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
 from ..measurement import AsScanned, Degradation
@@ -75,6 +76,22 @@ def squared_error(pred: Volume, truth: Volume) -> Volume:
     return (pred.astype(np.float64) - truth) ** 2
 
 
+def fitted_error(pred: Volume, truth: Volume) -> Volume:
+    """Squared error of every voxel after the one gain and offset that make it least where the truth is above its minimum.
+
+    Outside that foreground the result counts as it is: an offset would only raise the background. Nothing else is lent to the
+    result, so that this is what remains when its brightness and contrast are right.
+    """
+    error, inside = squared_error(pred, truth), truth > 0
+    found, right = (volume[inside].astype(np.float64) for volume in (pred, truth))
+    if not found.size:
+        return error
+    about = found - found.mean()
+    gain = about @ right / spread if (spread := about @ about) else 0.0
+    error[inside] = (gain * about + right.mean() - right) ** 2
+    return error
+
+
 def absolute_error(pred: Volume, truth: Volume) -> Volume:
     """Of every voxel."""
     return np.abs(pred.astype(np.float64) - truth)
@@ -102,6 +119,7 @@ def decibel(error: float) -> float:
 # A metric is a line here; errors are shares of the truth's range.
 METRICS = (
     psnr := Metric("psnr", "PSNR", ".2f", squared_error, decibel, unit="dB", regional=True),
+    psnr_fitted := Metric("psnr_fitted", "PSNR fitted", ".2f", fitted_error, decibel, unit="dB", regional=True),
     ssim := Metric("ssim", "SSIM", ".3f", uniform_similarity, window=UNIFORM, regional=True),
     ssim_gaussian := Metric("ssim_gaussian", "SSIM (Gaussian)", ".3f", gaussian_similarity, window=GAUSSIAN),
     mae := Metric("mae", "MAE", ".4f", absolute_error, regional=True),
@@ -110,6 +128,9 @@ REGIONS = ("foreground", "tumour")
 HEADINGS = {
     **{metric.key: metric.heading() for metric in METRICS},
     **{f"{metric.key}_{region}": metric.heading(region) for region in REGIONS for metric in METRICS if metric.regional},
+    "tumour_contrast": Heading("tumour contrast", ".2f"),
+    "tumour_auc": Heading("tumour AUC", ".3f"),
+    "tumour_auc_truth": Heading("tumour AUC of the truth", ".3f"),
     "psnr_std": Heading("PSNR std over runs (dB)", ".3g"),
     "ssim_std": Heading("SSIM std over runs", ".3g"),
     "mace": Heading("MACE (1e-4)", ".2f", scale=1e4),  # as the paper reports it
@@ -136,6 +157,34 @@ def slice_consistency(pred: Volume, truth: Volume, axis: int, mask: Mask | None 
         steps = [np.moveaxis(step, axis, 0)[inside[1:] & inside[:-1]] for step in steps]
     found, right = (float(step.sum()) for step in steps)
     return found / right if right else float("nan")
+
+
+def tumour_metrics(pred: Volume, truth: Volume, tumour: Mask) -> dict[str, float]:
+    """Whether a tumour is seen in the result, by keys of results.json; PSNR does not notice a missing one.
+
+    tumour_contrast: that of the tumour in the result over that in the truth, 1 is right, 0 is gone, below 0 is inverted; a
+    contrast is the difference of the means of tumour and other foreground over the latter's standard deviation (Glass 1976).
+    tumour_auc, tumour_auc_truth: the probability that a voxel of the tumour is brighter than another of the foreground, ties
+    counted half (Hanley & McNeil 1982), in result and truth; 0.5 tells nothing. NaN where there is no tumour, or nothing else.
+    """
+    tumour, rest = tumour & (truth > 0), ~tumour & (truth > 0)
+    parts = [(volume[tumour].astype(np.float64), volume[rest].astype(np.float64)) for volume in (pred, truth)]
+    if not (tumour.any() and rest.any()):
+        return dict.fromkeys(("tumour_contrast", "tumour_auc", "tumour_auc_truth"), float("nan"))
+    ours, theirs = (_contrast(*part) for part in parts)
+    ratio = ours / theirs if theirs else float("nan")
+    return {"tumour_contrast": ratio, "tumour_auc": _auc(*parts[0]), "tumour_auc_truth": _auc(*parts[1])}
+
+
+def _contrast(tumour: Volume, rest: Volume) -> float:
+    deviation = float(rest.std())
+    return float(tumour.mean() - rest.mean()) / deviation if deviation else float("nan")
+
+
+def _auc(above: Volume, below: Volume) -> float:
+    """Mann and Whitney's U as a share of all pairs."""
+    ranks = rankdata(np.concatenate([above, below]))[: above.size]
+    return float(ranks.mean() - (above.size + 1) / 2) / below.size
 
 
 def measurement_error(pred: Volume, truth: Volume, degradation: Degradation | AsScanned) -> float:

@@ -16,7 +16,7 @@ from ..measurement.planes import PLANES
 from ..running.record import RunRecord, doubts_of
 from .features import Features
 from .frechet import FeatureDistances
-from .metrics import METRICS, REGIONS, measurement_error, slice_consistency
+from .metrics import METRICS, REGIONS, measurement_error, slice_consistency, tumour_metrics
 from .mmd import VoxelMMD
 from .uncertainty_metrics import calibration_curve, mace, run_spread
 
@@ -108,7 +108,7 @@ def case_metrics(
 ) -> Metrics:  # fmt: skip
     """All metrics of one case from volumes (H, W, D) in RAS, scaled by the range of the label; None where not defined.
 
-    mask: of the tumour, within which some are taken once more.
+    mask: of the tumour, within which some are taken once more, and which is told from the rest by others.
     """
     regions = dict(zip(REGIONS, (label > 0, mask), strict=True))
     metrics = {}
@@ -120,6 +120,8 @@ def case_metrics(
                 metrics[f"{metric.key}_{name}"] = metric.of_map(local, region)
     for plane, axis in PLANES.items():
         metrics[f"slice_consistency_{plane}"] = slice_consistency(pred, label, axis, label > 0)
+    if mask is not None:
+        metrics |= tumour_metrics(pred, label, mask)
     if degradation is not None:
         metrics["measurement_error"] = measurement_error(pred, label, degradation)
     if uncertainty is not None:

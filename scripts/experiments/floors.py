@@ -1,44 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a method must beat: classical interpolation of the measurement."""
+"""What a network must beat, measured as networks are: `evaluate.yaml` once for every rival."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch.nn.functional as F
+from monai.inferers import Inferer
 
-from ..data import LoadVolumesd, find_cases
-from ..evaluation.metrics import psnr, ssim
-from ..measurement import BlockAverage
-from ..measurement.degradations import cubic
+from ..running.commands import setting
+from ..running.workflow import config_files, load_config, run_workflow, task_config
+from ..tables.columns import FLOORS
+from ..tables.formats import markdown
+from ..tables.results import load_results
+from ..tables.tables import rows_alone
+from .rivals import Samples, interpolations, learned
+
+WITHOUT_NETWORK = {
+    "network": {"_target_": "torch.nn.Identity"}, "limits": {"_target_": "scripts.limits.Limits"}, "record#weights": None
+}  # fmt: skip
 
 
 def floors(
-    dataset_dir: str, *, modality: str = "t1", block: Sequence[int] = (4, 4, 4), split: str = "val",
-    max_cases: int | None = None,
+    dataset_dir: str, output: str, *, task: str = "super_resolution", settings: Sequence[str] = (), **options: Any
 ) -> None:  # fmt: skip
-    """Print PSNR and SSIM of repeated, trilinear, cubic and measurement-consistent cubic input, mean over a split."""
-    average = BlockAverage(block)
-    load = LoadVolumesd(degradation=average, simulate=True)
-    cases = find_cases(dataset_dir, [modality], target=modality, split=split)[:max_cases]
-    scores: dict[str, list[tuple[float, float]]] = {}
-    for case in cases:
-        loaded = load(dict[Any, Any](case))
-        measured, truth = (loaded[key].as_tensor()[None] for key in ("image", "label"))
-        inside = tuple(slice(0, side) for side in loaded["label"].meta["grid_shape"])
-        low, high = truth[0, 0][inside].min(), truth[0, 0][inside].max()
-        coarse = average.measure(measured)
-        fine = [float(factor) for factor in block]
-        rivals = {
-            "repeat": measured,
-            "trilinear": F.interpolate(coarse, scale_factor=fine, mode="trilinear"),
-            "cubic": cubic(coarse, average.factors),
-            "cubic, consistent": average.interpolate(measured).clamp(low, high),
-        }
-        for name, volume in rivals.items():
-            pair = [((v[0, 0][inside] - low) / (high - low)).numpy() for v in (volume, truth)]
-            scores.setdefault(name, []).append((psnr(*pair), ssim(*pair)))
-    print(f"n = {len(cases)}\n{'':20}{'PSNR':>8}{'SSIM':>8}")
-    for name, values in scores.items():
-        mean = np.mean(values, axis=0)
-        print(f"{name:20}{mean[0]:8.2f}{mean[1]:8.4f}")
+    """Fit the rivals of a task to the train split, measure them on another one and print a Markdown table.
+
+    dataset_dir: the cases; output: folder, which gets OUT/RIVAL/results.json as of `evaluate`, for `gate` and `tables`; task:
+    NAME of configs/task_NAME.yaml, or a file; settings: KEY=VALUE, ids of the configs, for training and evaluation; options:
+    ids of `evaluate.yaml` (split, mask, max_cases). Raises BadInput for what is missing or unknown.
+    """
+    own = {"dataset_dir": dataset_dir, **dict(map(setting, settings))}
+    folder, overlay = Path(output).expanduser(), task_config(task)
+    for name, rival in rivals(overlay, own).items():
+        print(f"rival: {name}", flush=True)
+        of_run = {"output_dir": folder / name.replace(", ", "_").replace(" ", "_"), "system": {"name": name}, "inferer": rival}
+        run_workflow("evaluate", [overlay], run_id="evaluating", **{**own, **options, **WITHOUT_NETWORK, **of_run})
+    print(markdown(rows_alone(load_results([str(folder)]), FLOORS)))
+
+
+def rivals(overlay: Path, options: dict[str, Any]) -> dict[str, Inferer]:
+    """Those of a task, by name, from the simplest on. options: ids of `train_3d.yaml`."""
+    config = load_config(config_files("train_3d", [overlay]), options)
+    prepare, degradation = config.get_parsed_content("train#preprocessing"), config.get_parsed_content("degradation")
+    samples = Samples.of(prepare(dict(case)) for case in config.get_parsed_content("train#cases"))
+    return {**({} if degradation is None else interpolations(degradation)), **learned(samples, degradation)}

@@ -70,17 +70,24 @@ def named_batch(batchdata: Mapping[str, Any], device: Any = None, non_blocking: 
 class CaseEvaluator(SupervisedEvaluator):
     """MONAI's evaluator over a `TolerantDataset` in batches of one; reports per case, and ends with a summary.
 
+    caveat: a line that holds for every case, "" for none: it is said once, and is each case's first doubt.
     A case is written while the next is computed; it is told of when it is written, and all are before the run is over.
     `run` raises SystemExit with 1 when every case failed and with 2 when some did.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, caveat: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **{"prepare_batch": named_batch, **kwargs})
+        self.caveats = [caveat] if caveat else []
         self.failures: dict[str, str] = {}
         self.done: list[str] = []
         self.seconds: dict[str, float] = {}
         self.doubts: dict[str, list[str]] = {}
+        self.add_event_handler(Events.STARTED, self._warn)  # when the record listens
         self.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.behind.settle())  # before the record is written
+
+    def _warn(self) -> None:
+        for line in self.caveats:
+            logger.warning(line)
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
         case = str(batchdata["case"][0])
@@ -89,7 +96,7 @@ class CaseEvaluator(SupervisedEvaluator):
         try:
             if ERROR in batchdata:
                 raise BadInput(str(batchdata[ERROR][0]))
-            self.doubts[case] = _doubts(batchdata["image"])
+            self.doubts[case] = [*self.caveats, *_doubts(batchdata["image"])]
             shape = batchdata["image"].shape
             with self.progress.case(case, shape, parts_of(self.network, self.inferer, shape)):
                 output: dict[str, Any] = super()._iteration(engine, batchdata)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inference of the bundle in steps, for callers that have loops of their own: an application, a notebook."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from ..data.write import nifti_image
 from ..errors import BadInput, root_cause
 from .workflow import config_files, load_config, task_config
 
+logger = logging.getLogger(__name__)
 Image = str | Path | nib.spatialimages.SpatialImage | npt.NDArray[Any]
 
 
@@ -24,6 +26,8 @@ class Steps:
 
     def __init__(self, config: ConfigParser) -> None:
         content = config.get_parsed_content
+        if caveat := content("limits").caveat:
+            logger.warning(caveat)
         self.device, self.inferer = content("device"), content("inferer")
         self.network = content("network").to(self.device)
         self.preprocessing, self.write = content("preprocessing"), content("postprocessing")
@@ -52,11 +56,11 @@ def restore_image(
     several: Sequence[Any] = list(image) if isinstance(image, list | tuple) else [image]
     with TemporaryDirectory(prefix="score_fusion_") as folder:
         config = load_config(config_files("inference", [task_config(task)]), {**options, "output_dir": folder})
-        steps = Steps(config)
         sources = [_on_disk(one, affine, Path(folder, f"image_{index}.nii.gz")) for index, one in enumerate(several)]
         if len(sources) != len(config["conditions"]):
             raise BadInput(f"task {task}: needs {' and '.join(config['conditions'])}, not {len(sources)} images")
         try:
+            steps = Steps(config)
             return nifti_image(steps.write(steps.translate(steps.read({"case": "image", "image": sources})))["pred"])
         except RuntimeError as error:  # as MONAI's transforms wrap what happens in them
             raise root_cause(error) or error from error

@@ -21,6 +21,7 @@ PSNR, SSIM, PSNR_STD, SSIM_STD = map(metric_column, ("psnr", "ssim", "psnr_std",
 PSNR_FOREGROUND, SSIM_FOREGROUND, MACE = map(metric_column, ("psnr_foreground", "ssim_foreground", "mace"))
 MMD, MMD_BIAS = Column("mmd", "MMD", ".2f"), Column("mmd_bias", "MMD bias", ".2f")
 FID, KID = Column("fid", "FID", ".2f", ERROR), Column("kid", "KID", ".4f", ERROR)
+PSNR_FITTED, TUMOUR_CONTRAST, TUMOUR_AUC = map(metric_column, ("psnr_fitted", "tumour_contrast", "tumour_auc"))
 SECONDS, TRAINING = metric_column("seconds")._replace(spread=()), Column("training_days", "training (days)", ".2g")
 SMALL, CONSISTENCY = Column("small", "smaller model"), Column("consistency", "consistency")
 VOLUMES, FEATURES = Column("volumes", "full volumes after patches"), Column("features", "features")
@@ -36,6 +37,7 @@ class View(NamedTuple):
     title: str
 
 
+FLOORS = View((NAME, PSNR, PSNR_FITTED, SSIM, TUMOUR_CONTRAST, TUMOUR_AUC, N), "What a network must beat")
 VIEWS = {
     1: View(QUALITY, "Accuracy and realism"),
     3: View((NAME, PSNR, SSIM, MMD, BIAS, TRAINING, NFE, N), "Modalities fused without training the planes again"),

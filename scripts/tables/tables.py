@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import BadInput
 from ..files import write_text
-from .cells import rows_beside
+from .cells import cells, rows_beside
 from .columns import INTERVAL, MAIN, MMD, NFE, SECONDS, VIEWS, N, View, metric_column
 from .comparison import comparison
 from .downstream import downstream_rows, load_downstream
@@ -56,6 +56,12 @@ def means(results: Sequence[Result], table: int | None = None, *, published: boo
     columns, title = VIEWS[table] if table else View((*MAIN, *_further_metrics(results), NFE, SECONDS, N), "")
     paper = PAPER[table] if table else OVERVIEW
     return _table(title, columns, list(rows_beside(results, columns, paper, rest=published)))
+
+
+def rows_alone(results: Sequence[Result], view: View) -> Table:
+    """A row for every result, and none of the paper's."""
+    rows = [Row(result.task.title, cells(result, view.columns)) for result in results]
+    return _table(view.title, view.columns, rows)
 
 
 def _further_metrics(results: Sequence[Result]) -> list[Column]:

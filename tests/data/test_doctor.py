@@ -13,6 +13,7 @@ from scripts.__main__ import main
 from scripts.data.cases import find_cases
 from scripts.data.doctor import doctor
 from scripts.errors import BadInput
+from scripts.limits import limits_of
 
 sys.path.insert(0, str(Path(__file__).parent / "dicom"))
 from dicom_series import random_affine, random_voxels, write_series
@@ -144,3 +145,14 @@ def test_a_study_that_cannot_be_used_is_a_refused_case_and_not_the_end(tmp_path,
         find_cases(tmp_path, ["t1"])
     (case,) = find_cases(tmp_path, ["t1"], refused=True)
     assert "lacks 1 slice" in case["image"][0].problem
+
+
+def test_the_doctor_says_what_was_measured_to_be_wrong_with_the_weights_of_a_task(tmp_path, rng, capsys):
+    voxels = np.zeros((40, 40, 40), dtype=np.float32)
+    voxels[8:-8, 8:-8, 8:-8] = rng.uniform(300, 900, (24, 24, 24))
+    nib.save(nib.Nifti1Image(voxels, np.diag([2, 2, 2, 1])), tmp_path / "anna_t1ce.nii.gz")
+    caveat = limits_of(Path(bundle_root(), "models", "translation.pt")).caveat
+    doctor(tmp_path, ["translation"])
+    assert caveat and caveat in capsys.readouterr().out
+    doctor(tmp_path, ["t1ce"])
+    assert caveat not in capsys.readouterr().out

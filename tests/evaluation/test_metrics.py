@@ -6,9 +6,21 @@ import pytest
 import torch
 from monai.metrics.regression import SSIMMetric, compute_ssim_and_cs
 from skimage.metrics import peak_signal_noise_ratio
+from sklearn.metrics import roc_auc_score
 
 from scripts.evaluation import ScaleToTruthd
-from scripts.evaluation.metrics import METRICS, heading, mae, measurement_error, psnr, slice_consistency, ssim, ssim_gaussian
+from scripts.evaluation.metrics import (
+    METRICS,
+    heading,
+    mae,
+    measurement_error,
+    psnr,
+    psnr_fitted,
+    slice_consistency,
+    ssim,
+    ssim_gaussian,
+    tumour_metrics,
+)  # fmt: skip
 from scripts.measurement import BlockAverage
 
 
@@ -185,3 +197,64 @@ def test_volumes_are_scaled_by_the_range_of_the_truth_without_clipping(seed):
     assert (scaled["label"].min(), scaled["label"].max()) == (0, 1)
     assert scaled["pred"].shape == (1, 5, 6, 7)
     torch.testing.assert_close(scaled["pred"], scaled["label"] + 500 / (label.max() - label.min()))
+
+
+def test_a_fitted_psnr_forgives_one_gain_and_offset_within_the_foreground_and_nothing_else(pair):
+    pred, truth = pair
+    truth[:, :4] = 0
+    pred[:, :4] = 0
+    inside = truth > 0
+    design = np.stack([pred[inside], np.ones(inside.sum())], axis=1).astype(np.float64)
+    residual = np.linalg.lstsq(design, truth[inside].astype(np.float64))[1][0]
+    assert psnr_fitted(pred, truth) == pytest.approx(-10 * np.log10(residual / truth.size), abs=1e-6)
+    assert psnr_fitted(pred, truth, inside) == pytest.approx(-10 * np.log10(residual / inside.sum()), abs=1e-6)
+    other = np.where(inside, 3 - 2 * pred.astype(np.float64), pred)
+    assert psnr_fitted(other, truth) == pytest.approx(psnr_fitted(pred, truth), abs=1e-4)
+    assert psnr_fitted(pred, truth) >= psnr(pred, truth)
+    bright = np.where(inside, pred, 0.5)
+    assert psnr_fitted(bright, truth, ~inside) == pytest.approx(-20 * np.log10(0.5))  # the background is not fitted
+
+
+def test_a_constant_result_is_fitted_by_the_mean_of_the_truth(pair):
+    truth = pair[1]
+    assert psnr_fitted(np.full_like(truth, 7), truth, truth > 0) == pytest.approx(
+        -10 * np.log10(truth[truth > 0].var()), abs=1e-3
+    )
+
+
+@pytest.fixture
+def tumour(pair, rng):
+    """Truth in which a tumour is brighter than the rest of the foreground, and where it is."""
+    truth = pair[1] + 0.01
+    mask = np.zeros(truth.shape, dtype=bool)
+    mask[3:7, 4:9, 2:8] = True
+    truth[mask] += 0.4
+    truth[:2] = 0
+    return truth, mask
+
+
+def test_the_contrast_and_the_auc_of_a_tumour_equal_their_definitions(pair, tumour):
+    pred, (truth, mask) = pair[0], tumour
+    found = tumour_metrics(pred, truth, mask)
+    rest = ~mask & (truth > 0)
+    contrasts = [(float(v[mask].mean()) - float(v[rest].mean())) / float(v[rest].std()) for v in (pred, truth)]
+    assert found["tumour_contrast"] == pytest.approx(contrasts[0] / contrasts[1], rel=1e-4)
+    for key, volume in (("tumour_auc", pred), ("tumour_auc_truth", truth)):
+        assert found[key] == pytest.approx(roc_auc_score(mask[truth > 0], volume[truth > 0]), abs=1e-9)
+
+
+def test_a_result_without_the_tumour_shows_in_contrast_and_auc_whatever_its_units(tumour, rng):
+    truth, mask = tumour
+    assert tumour_metrics(5 * truth + 2, truth, mask)["tumour_contrast"] == pytest.approx(1, rel=1e-5)
+    without = truth - 0.4 * mask
+    found = tumour_metrics(without, truth, mask)
+    assert abs(found["tumour_contrast"]) < 0.3
+    assert found["tumour_auc"] == pytest.approx(0.5, abs=0.15)  # of 120 voxels: five standard errors
+    assert tumour_metrics(np.where(mask, 1, 0), truth, mask)["tumour_auc"] == 1
+    assert tumour_metrics(np.zeros_like(truth), truth, mask)["tumour_auc"] == 0.5  # ties
+
+
+def test_without_a_tumour_or_anything_else_there_is_no_contrast(tumour):
+    truth, mask = tumour
+    for nowhere in (np.zeros_like(mask), truth > 0):
+        assert all(math.isnan(value) for value in tumour_metrics(truth, truth, nowhere).values())

@@ -31,7 +31,8 @@ class TranslationTask(BasicInferTask):
     def __init__(self, task: StudyTask) -> None:
         options = {**task.defaults, "weights": list(WEIGHTS if task.shipped.is_file() else WEIGHTS[::-1])}
         files = [str(task.shipped), str(task.trained("fusion"))]
-        super().__init__(files, None, InferType.OTHERS, None, 3, f"{task.definition.title}. Not for diagnosis.", config=options)
+        about = f"{task.definition.title}. Not for diagnosis. {task.limits.caveat}".strip()
+        super().__init__(files, None, InferType.OTHERS, None, 3, about, config=options)
         self.task = task
 
     def pre_transforms(self, data: Any = None) -> Sequence[Callable[..., Any]]:
@@ -39,6 +40,8 @@ class TranslationTask(BasicInferTask):
         data["result_dir"] = tempfile.TemporaryDirectory()  # gone with the request, however that ends
         changes = {key: data[key] for key in self.task.defaults}
         data["parser"] = self.task.parser("inference", {**changes, "output_dir": data["result_dir"].name})
+        if data["weights"] not in (WEIGHTS[1], [WEIGHTS[1]]):
+            data["parser"].get_parsed_content("limits")  # refuses more steps than shipped weights bear
         steps = data["parser"].get_parsed_content("preprocessing").transforms
         return [lambda data: {**data, **self.task.case_of(data["image"])}, *steps]
 

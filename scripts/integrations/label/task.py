@@ -10,6 +10,7 @@ from monai.bundle import ConfigParser
 from scripts import bundle_root
 from scripts.data import find_cases
 from scripts.errors import BadInput
+from scripts.limits import limits_of
 from scripts.measurement import Task
 from scripts.running.workflow import config_file, config_files, task_config
 
@@ -33,6 +34,7 @@ class StudyTask:
         self.planes: list[str] = parser["planes"]
         self.defaults = {key: parser[key] for key in ("samples", "steps", "seed")}
         self.shipped = Path(weights or parser.get_parsed_content("ckpt_path"))
+        self.limits = limits_of(self.shipped)
         self.folder = Path(runs or ROOT / "runs" / "label").resolve() / name
 
     def files(self, workflow: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from ...bundle import bundle_root
 from ...errors import BadInput, exit_code
 from ...files import read_json, write_json, write_text
+from ...limits import limits_of
 from ...measurement import Task
 from ...running.workflow import config_files, load_config, task_configs
 
@@ -26,7 +27,7 @@ ABOUT = (
 
 
 def install(extension: Path) -> list[str]:
-    """Copy the model class, say where the bundle is, and list every task that has weights; returns the listed names.
+    """Copy the model class, say where the bundle is, and list every task that has weights without caveat; returns the names.
 
     extension: the folder that holds ModalityConverter.py. Installing again replaces the earlier entries, under their keys.
     Raises BadInput, and writes nothing, when it is another folder or no task has weights.
@@ -62,11 +63,14 @@ def _task_in(file: Path) -> str:
 
 
 def _place(task: Path) -> dict[str, Any] | None:
-    """Where the bundle and its Python are, and what the task is; None without weights, or when one volume is not enough."""
+    """Where the bundle and its Python are, and what the task is; None without weights, or with a caveat, or when one volume is
+    not enough.
+    """
     files = config_files("inference", [task])
     config = load_config(files)
     asked: Task = config.get_parsed_content("task")
-    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not Path(config.get_parsed_content("ckpt_path")).is_file():
+    weights = Path(config.get_parsed_content("ckpt_path"))
+    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not weights.is_file() or limits_of(weights).caveat:
         return None
     return {"python": sys.executable, "bundle": str(ROOT), "configs": list(map(str, files)), "task": asked.content()}
 
