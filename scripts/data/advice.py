@@ -67,11 +67,14 @@ class Expectation(NamedTuple):
 
     blocks: voxels averaged along (H, W, D), of each scan of the target; none where nothing is measured, or in simulation.
     trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
+    weights: those that ship for the task, in models/; refusing: whether what is unlike all they saw is refused.
     """
 
     blocks: Sequence[Sequence[int]] = ()
     trained_mm: float = 0.0
     resample: bool = False
+    weights: str = ""
+    refusing: bool = False
 
 
 class Plan(NamedTuple):
@@ -148,7 +151,9 @@ def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
         config |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     measured = config["degradation"]
     blocks = [] if measured is None else measured.get("blocks", [config["block"]])
-    return list(config["conditions"]), Expectation([block for block in blocks if max(block) > 1], float(config["trained_mm"]))
+    coarse, weights = [block for block in blocks if max(block) > 1], Path(bundle_root(), "models", f"{config['model_name']}.pt")
+    expected = Expectation(coarse, float(config["trained_mm"]), weights=str(weights), refusing=measured is None)
+    return list(config["conditions"]), expected
 
 
 def _thick(block: Sequence[int]) -> int | None:

@@ -42,10 +42,10 @@ def _run(
     """
     from .workflow import run_workflow, task_config  # here: they take seconds to import
 
-    run_workflow(workflow, [task_config(task), *overlays], run_id=run_id, **{**options, **dict(map(_setting, settings))})
+    run_workflow(workflow, [task_config(task), *overlays], run_id=run_id, **{**options, **dict(map(setting, settings))})
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
     """KEY=VALUE, the value as YAML reads it. Raises BadInput for anything else, and for code."""
     key, separator, value = text.partition("=")
     if not (key and separator) or value.lstrip("'\" ").startswith(("$", "%")):
