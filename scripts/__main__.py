@@ -56,9 +56,14 @@ CHOICE = (
     arg("--resample", action="store_true", help="bring conditions on other grids onto that of the first"),
     arg("--register", action="store_true", help="move them rigidly onto the first as well"),
 )
+OVERLAYS = arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path (docs/configs.md)")
+SETTINGS = arg("--set", dest="settings", action="append", metavar="KEY=VALUE", help="any id of the configs; may be repeated")
+FORCE = arg(
+    "--force", action="store_true", help="even what weights did not see or were measured to be worse at (docs/any_scan.md)"
+)
 CONFIG = (
     arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution)"),
-    arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path (docs/configs.md)"),
+    OVERLAYS,
     arg("--keep-ids", action="store_true", help="name cases from DICOM by patient ID and date (docs/dicom.md#privacy)"),
     *CHOICE,
     SETTINGS,
@@ -73,18 +78,19 @@ RUN = (
     arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
     arg("--adapt", type=float, metavar="MIN", help="minutes in which the planes learn from the scan itself first, task any"),
     arg("--backend", choices=["auto", "torch", "openvino"], help="what computes on a CPU (docs/configs.md; default: auto)"),
+    FORCE,
     *CONFIG,
 )
 GROUPS = {
     "Use": {
         "restore": Command(
             "translate a file, a folder or a zip", "running.commands:restore",
-            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN,
-            arg("--force", action="store_true", help="even what was measured to be worse (docs/gate.md)"))),
+            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN)),
         "doctor": Command(
             "say what a folder holds, what would be used and what is wrong", "data.doctor:doctor",
             (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: super_resolution)"),
-            arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"), *CHOICE)),
+            arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"),
+            FORCE, *CHOICE)),
         "report": Command(
             "a page for every case of a run and one for all, to look at offline", "report:report",
             (arg("run_dir", help="folder of a restore or evaluate"),
@@ -163,6 +169,11 @@ GROUPS = {
             arg("--cases", type=int, metavar="N", help="of the train split, that ranges are taken of (default: 2)"),
             arg("--tolerance", type=float, metavar="DB", help="that may be lost on the val split (default: 0.05)"),
             arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path"), CASES)),
+        "seen": Command(
+            "note beside weights what they were trained on; inference doubts what is unlike it", "experiments.seen:seen",
+            (DATA, arg("weights", help="file of weights, such as my_model.pt"),
+            arg("--task", metavar="NAME", help="as for restore"),
+            arg("--split", choices=["all", "train", "val"], help="default: train"), OVERLAYS, SETTINGS)),
         "training_curve": Command(
             "a picture of how loss and validation of trainings went", "report.training_curve:training_curve",
             (arg("runs", nargs="+", metavar="RUN", help="folders of trainings"), PICTURE)),

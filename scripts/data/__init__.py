@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .random_scans import PrepareScand as PrepareScand
     from .random_scans import ScanPatch as ScanPatch
     from .random_scans import scans_of as scans_of
+    from .seen import DoubtUnseend as DoubtUnseend
     from .volumes import LoadVolumesd as LoadVolumesd
     from .write import SaveVolumed as SaveVolumed
 
@@ -26,6 +27,7 @@ _NAMES = {
     "patches": ("EpochSampler", "PatchDataset", "PrepareTrainingd", "SlicePatch", "VolumePatch"),
     "provenance": ("Provenance",),
     "random_scans": ("PrepareScand", "ScanPatch", "scans_of"),
+    "seen": ("DoubtUnseend",),
     "volumes": ("LoadVolumesd",),
     "write": ("SaveVolumed",),
 }

@@ -68,13 +68,16 @@ class Expectation(NamedTuple):
 
     blocks: voxels averaged along (H, W, D), of each scan of the target; none where nothing is measured, or in simulation.
     trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
-    caveat: of the weights that ship (`Limits`).
+    weights: those that ship for the task, in models/; caveat: of those (`Limits`); refusing: whether what is unlike all they saw
+    is refused.
     """
 
     blocks: Sequence[Sequence[int]] = ()
     trained_mm: float = 0.0
     resample: bool = False
+    weights: str = ""
     caveat: str = ""
+    refusing: bool = False
 
 
 class Plan(NamedTuple):
@@ -151,8 +154,10 @@ def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
         config |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     measured = config["degradation"]
     blocks = [] if measured is None else measured.get("blocks", [config["block"]])
-    caveat = limits_of(Path(bundle_root(), "models", f"{config['model_name']}.pt")).caveat
-    expected = Expectation([block for block in blocks if max(block) > 1], float(config["trained_mm"]), caveat=caveat)
+    coarse, weights = [block for block in blocks if max(block) > 1], Path(bundle_root(), "models", f"{config['model_name']}.pt")
+    expected = Expectation(
+        coarse, float(config["trained_mm"]), weights=str(weights), caveat=limits_of(weights).caveat, refusing=measured is None
+    )
     return list(config["conditions"]), expected
 
 

@@ -8,27 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, named
-from .advice import SUPER_RESOLUTION, Expectation, Grid, asked_of, plan
+from .advice import SUPER_RESOLUTION, Expectation, Grid, Plan, asked_of, orientations, plan
 from .cases import ERROR, find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, describe, find_studies
 from .dicom.series import affine_of
 from .folder import summary
-from .read import checked_header, read_source
+from .read import Scan, checked_header, read_source
+from .seen import Seen, judge, properties, read_seen
 
 
 def doctor(
     dataset_dir: str | Path, task: Sequence[str] = (SUPER_RESOLUTION,), rules: Iterable[tuple[str, str]] = (), *,
-    bids_filter: Mapping[str, Any] | None = None, resample: bool = False, register: bool = False,
+    bids_filter: Mapping[str, Any] | None = None, resample: bool = False, register: bool = False, force: bool = False,
 ) -> None:  # fmt: skip
     """Print what is found, what is used for a task and what it would make of it, as `restore` would have it.
 
     task: as configs/task_NAME.yaml, or conditions alone, of which nothing is to be restored. rules: `series_rules` of the
-    configs, as pairs; bids_filter: as there; resample, register: as `restore` would be told. Raises BadInput when no case could
-    be used, SystemExit with 2 when some could not.
+    configs, as pairs; bids_filter: as there; resample, register, force: as `restore` would be told. Raises BadInput when no
+    case could be used, SystemExit with 2 when some could not.
     """
     asked, expected = asked_of(task)
-    expected = expected._replace(resample=resample or register)
+    expected = expected._replace(resample=resample or register, refusing=expected.refusing and not force)
     folder = folder_of(dataset_dir)
     studies, refused = find_studies(folder)
     for line in (*_table(studies), *(f"refused: {line}" for line in refused)):
@@ -41,7 +42,9 @@ def doctor(
     with _unlogged(refused):
         cases = find_cases(folder, asked, series_rules=dict(rules), bids_filter=bids_filter, refused=True)
     print(f"  {summary(cases.files)}")
-    reasons = [_examined(entry, asked, expected) for entry in cases]
+    noted = expected.weights and len(expected.blocks) < 2  # the weights saw several scans as one volume
+    seen = read_seen(expected.weights) if noted else {}
+    reasons = [_examined(entry, asked, expected, seen) for entry in cases]
     usable = reasons.count("")
     print(f"{usable} of {len(cases)} cases can be used")
     if not usable:
@@ -73,18 +76,20 @@ def _table(studies: Studies) -> list[str]:
     return lines
 
 
-def _examined(entry: Mapping[str, Any], asked: Sequence[str], expected: Expectation) -> str:
+def _examined(entry: Mapping[str, Any], asked: Sequence[str], expected: Expectation, seen: Mapping[str, Seen]) -> str:
     if ERROR in entry:
         print(f"  cannot be used: {entry[ERROR]}")
         return str(entry[ERROR])
-    return _examine(entry["case"], dict(zip(asked, entry["image"], strict=True)), expected)
+    return _examine(entry["case"], dict(zip(asked, entry["image"], strict=True)), expected, seen)
 
 
-def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expectation) -> str:
+def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expectation, seen: Mapping[str, Seen]) -> str:
     """Print what a case is made of; why it cannot be used, or ""."""
     try:
         way = plan(case, [(str(source), _grid(source)) for source in sources.values()], expected)
-        doubts = [f"{word}: {line}" for word, source in sources.items() for line in read_source(source).doubts]
+        scans = [read_source(source) for source in sources.values()]
+        doubts = [f"{word}: {line}" for word, scan in zip(sources, scans, strict=True) for line in scan.doubts]
+        doubts += _unseen(scans, way, expected, seen)
     except BadInput as error:
         print(f"  case {case} cannot be used: {error}")
         return str(error)
@@ -92,6 +97,17 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expe
     for line in (*doubts, *way.doubts, *(f"{Path(source).name} will be resampled onto the first" for source in way.displaced)):
         print(f"    {line}")
     return ""
+
+
+def _unseen(scans: Sequence[Scan], way: Plan, expected: Expectation, seen: Mapping[str, Seen]) -> list[str]:
+    """How scans are unlike what the weights saw. Raises BadInput where a run would."""
+    lines = []
+    for (name, of_one), scan in zip(seen.items(), scans, strict=False):
+        turn = orientations.io_orientation(scan.affine)
+        voxels = orientations.apply_orientation(scan.voxels, turn).transpose(way.order)
+        spacing = [Grid(scan.affine, scan.voxels.shape).in_ras().spacing[axis] for axis in way.order]
+        lines += judge(name, of_one, properties(voxels, spacing), refusing=expected.refusing)
+    return lines
 
 
 def _grid(source: str | DicomSeries) -> Grid:

@@ -18,7 +18,7 @@ LONGEST_TITLE = 64  # characters of a DICOM long string
 class Provenance:
     """model: its name; weights: their file; nfe: network evaluations per plane and sample.
 
-    conditions, target: in place of a task in configs of 0.6, until 0.8.
+    conditions, target: in place of a task in configs of 0.6, until 0.8. unseen: how a case is unlike what the weights saw.
     """
 
     model: str
@@ -29,6 +29,7 @@ class Provenance:
     task: Task = None  # type: ignore[assignment]
     conditions: Sequence[str] = ()
     target: str = ""
+    unseen: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.task is None:
@@ -47,9 +48,14 @@ class Provenance:
 
     @property
     def sentence(self) -> str:
-        """All of it in one line."""
+        """All of it in one line; what warns of it comes first, for readers cut long texts off."""
         run = f"NFE {self.nfe}, samples {self.samples}, seed {self.seed}"
         return (
-            f"Synthetic image, {NOT_FOR_DIAGNOSIS}: {self.task.title} by fused 2D diffusion models, "
+            f"{self.warning}Synthetic image, {NOT_FOR_DIAGNOSIS}: {self.task.title} by fused 2D diffusion models, "
             f"score-fusion {bundle_version()}, model {self.model}, weights sha256 {self.sha256}, {run}"
         )
+
+    @property
+    def warning(self) -> str:
+        """Why the result of a case is not to be trusted, before other text; empty where nothing speaks against it."""
+        return "".join(f"DOUBTED: {line}. " for line in self.unseen)

@@ -4,6 +4,7 @@
 import json
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
     if volume is None or not files:
         remove(path)
         return
+    if unseen := volume.meta.get("unseen"):
+        provenance = replace(provenance, unseen=json.loads(unseen))
     from .dicom.write import write_parametric_map, write_series  # here: highdicom is not everywhere, and slow to import
     from .dicom.write_pixels import Placed
 

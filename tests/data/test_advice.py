@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -92,13 +93,16 @@ def test_a_task_is_read_as_its_config_has_it(name):
     assert conditions == list(task.conditions)
     assert [tuple(block) for block in expected.blocks] == list(task.blocks)
     assert expected.trained_mm == config["trained_mm"]
+    assert Path(expected.weights).name == f"{config['model_name']}.pt"
+    assert expected.refusing == (config["degradation"] is None)
 
 
 def test_words_that_name_no_task_are_conditions_and_a_file_is_a_task(tmp_path):
     assert asked_of(["t1"]) == (["t1"], Expectation())
     assert asked_of(["both", "t1"])[0] == ["both", "t1"]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"conditions": ["pd"], "block": [2, 2, 2], "trained_mm": 0}))
-    assert asked_of([str(tmp_path / "mine.yaml")]) == (["pd"], Expectation([[2, 2, 2]]))
+    conditions, expected = asked_of([str(tmp_path / "mine.yaml")])
+    assert (conditions, expected._replace(weights="")) == (["pd"], Expectation([[2, 2, 2]]))
 
 
 SCANS = {"fine": (1, 1, 1), "cubes": (4, 4, 4), "axial": (1, 1, 4), "sagittal": (5, 1, 1), "two": (1, 4, 4)}

@@ -16,6 +16,7 @@ from ...bundle import bundle_version
 from ..provenance import NOT_FOR_DIAGNOSIS, Provenance
 from .whitelist import Source
 
+LONGEST_TEXT = 1024  # characters of a DICOM short text
 MANUFACTURER = "Score-Fusion bundle"
 FIRST_NUMBER, NUMBERS = 10**8, 9 * 10**8  # of series: behind all scans, and so many that no two results share one
 
@@ -65,7 +66,7 @@ def header(source: Source, provenance: Provenance, sop_class: UID, *, series: Ma
         "RecognizableVisualFeatures": "YES",  # a face, unless the brain was cut out of it, which nobody told us
         "BodyPartExamined": source.subject.get("BodyPartExamined", "BRAIN"),
         "LossyImageCompression": source.subject.get("LossyImageCompression", "00"),
-        "ImageComments": f"AI, synthetic, {NOT_FOR_DIAGNOSIS}",
+        "ImageComments": f"{provenance.warning}AI, synthetic, {NOT_FOR_DIAGNOSIS}",
         "SamplesPerPixel": 1,
         "PhotometricInterpretation": "MONOCHROME2",
         "PresentationLUTShape": "IDENTITY",
@@ -89,7 +90,7 @@ def derivation(source: Source, provenance: Provenance, *, finer: bool) -> dict[s
     purpose = code(codes.DCM.SourceImageForImageProcessingOperation)
     images = [update(_reference(image), {"PurposeOfReferenceCodeSequence": [purpose]}) for image in source.images]
     return {
-        "DerivationDescription": provenance.sentence,
+        "DerivationDescription": provenance.sentence[:LONGEST_TEXT],
         "DerivationCodeSequence": [code(concept) for concept in how],
         "SourceImageSequence": images,
     }
@@ -119,7 +120,7 @@ def _equipment(source: Source, provenance: Provenance, now: datetime) -> list[Da
         PurposeOfReferenceCodeSequence=[code(codes.DCM.ProcessingEquipment)],
         **_software(provenance),
         ContributionDateTime=f"{now:%Y%m%d%H%M%S.%f}",
-        ContributionDescription=provenance.sentence,
+        ContributionDescription=provenance.sentence[:LONGEST_TEXT],
     )
     return [*items, ours]
 

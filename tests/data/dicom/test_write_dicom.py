@@ -183,6 +183,19 @@ def test_monais_reader_which_does_not_place_frames_finds_every_voxel_of_slices_i
     assert_in_place(read_pydicom, classic.save_both())
 
 
+def test_how_the_case_is_unlike_what_the_weights_saw_stands_before_all_else(classic):
+    lines = [f"t1 is unlike what the weights saw: {'very ' * 300}"]
+    unseen = {"unseen": json.dumps(lines)}
+    classic.save(pred=classic.volume(classic.voxels, **unseen), uncertainty=classic.volume(classic.deviation, **unseen))
+    for file in classic.written:
+        dataset = dcmread(file)
+        assert dataset.ImageComments.startswith(f"DOUBTED: {lines[0]}"[:100])
+        told = dataset.ContributingEquipmentSequence[-1].ContributionDescription
+        assert told.startswith("DOUBTED: t1 is unlike")
+        assert len(told) <= 1024  # the most that its value representation can hold
+    assert "DOUBTED" not in classic.save_both().first.ImageComments
+
+
 def test_the_uncertainty_is_a_float_parametric_map_on_the_same_grid(case):
     image = ParametricMap.from_file(case.out / "uncertainty.dcm")
     volume = image.get_volume()
