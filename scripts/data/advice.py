@@ -68,8 +68,8 @@ class Expectation(NamedTuple):
 
     blocks: voxels averaged along (H, W, D), of each scan of the target; none where nothing is measured, or in simulation.
     trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
-    weights: those that ship for the task, in models/; caveat: of those (`Limits`); refusing: whether what is unlike all they saw
-    is refused.
+    weights: those that ship for the task, in models/; caveat: of those (`Limits`); refusing: whether what is unlike all that
+    they saw is refused.
     """
 
     blocks: Sequence[Sequence[int]] = ()
