@@ -101,17 +101,20 @@ def _planes_alone(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[s
     return taken or state
 
 
-def load_members(network: ScoreFusion, pattern: str) -> ScoreFusion:
+def load_members(network: ScoreFusion, pattern: str, *, shared: bool = False) -> ScoreFusion:
     """Give each member of a fusion the weights of its plane.
 
     pattern: a path with `{plane}` where the plane's name goes, for planes trained alone by `train_2d.yaml`; or one file
     that holds them all, as models/model.pt does. Members of a `ModalityFusion` need `{seen}` too, for the places of the
-    conditions they see, as in runs/{seen}_{plane}/latest.pt with 0_coronal. Raises BadInput when a file is missing or does not
-    fit.
+    conditions they see, as in runs/{seen}_{plane}/latest.pt with 0_coronal. shared: the first plane's weights serve them all.
+    Raises BadInput when a file is missing or does not fit.
     """
-    for member in network.members:
+    for member in list(network.members)[: 1 if shared else None]:
         seen = "".join(map(str, getattr(member, "seen", [])))
         load_weights(_alone(member), pattern.format(plane=member.plane, seen=seen))
+    if shared:
+        for member in network.members:
+            member.get_submodule("denoiser").load_state_dict(network.members[0].get_submodule("denoiser").state_dict())
     return network
 
 

@@ -90,14 +90,14 @@ def plane_to_train(network: nn.Module, weights: str | None = None, *, device: to
 
 def fusion_to_train(
     network: ScoreFusion | VolumeDenoiser, plane_weights: str, fusion_weights: str | None = None, *,
-    checkpointing: bool = False, device: torch.device | str = "cpu",
+    shared: bool = False, checkpointing: bool = False, device: torch.device | str = "cpu",
 ) -> ScoreFusion | VolumeDenoiser:  # fmt: skip
     """A fusion network ready for training: frozen trained planes, and the fusion of an earlier phase when one is given.
 
     A `VolumeDenoiser` has no planes to load, and starts anew.
 
-    plane_weights: pattern of `load_members`; fusion_weights: a checkpoint or models/model.pt, whose planes are not used; its
-    features, if it had none, start at zero; checkpointing: recompute the 3D network's activations in the backward pass.
+    plane_weights, shared: as for `load_members`; fusion_weights: a checkpoint or models/model.pt, whose planes are not used;
+    its features, if it had none, start at zero; checkpointing: recompute the 3D network's activations in the backward pass.
     """
     if fusion_weights is not None:
         own, saved = network.state_dict(), weights_of(fusion_weights)
@@ -106,7 +106,7 @@ def fusion_to_train(
             raise BadInput(f"{fusion_weights}: a fusion of other planes or another size; use the overlays it was trained with")
         network.load_state_dict(saved, strict=False)
     if isinstance(network, ScoreFusion):
-        load_members(network, plane_weights)
+        load_members(network, plane_weights, shared=shared)
     for module in network.modules():  # frozen planes never recompute
         if isinstance(module, ResidualBlock):
             module.checkpointing = checkpointing

@@ -60,3 +60,13 @@ def test_a_volume_network_trains_without_planes():
     network = fusion_to_train(VolumeDenoiser(size="tiny"), "no/such/{plane}.pt", checkpointing=True)
     assert all(module.checkpointing for module in network.modules() if isinstance(module, ResidualBlock))
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_one_plane_can_serve_all(tmp_path, awaken):
+    plane = awaken(ScoreFusion(["coronal"], size="tiny", fusion=False))
+    torch.save(plane.state_dict(), tmp_path / "plane.pt")
+    network = load_members(ScoreFusion(["coronal", "sagittal"], size="tiny"), str(tmp_path / "plane.pt"), shared=True)
+    own = plane.members[0].denoiser.state_dict()
+    for member in network.members:
+        assert all(torch.equal(value, own[key]) for key, value in member.denoiser.state_dict().items())
+    assert [int(member.plane_axis) for member in network.members] == [1, 0]
