@@ -44,6 +44,7 @@ FITS = {
     "regression": EVERYWHERE,
     "bridge": EVERYWHERE,
     "gan": {"train_2d", "train_3d", "train"},
+    "scans": {"train_2d", "train_3d", "train"},
     "phase": FUSION_TRAINING,
     "multi": {"train_2d", "train_3d", "train", "train_segmentation"},
     "low": EVERYWHERE,
@@ -147,12 +148,13 @@ def test_overlays_are_short(name):
 def test_an_overlay_is_taken_exactly_where_it_changes_something(base, overlay):
     files = config_files(base, [overlay])
     arguments = ["run", "--config_file", str([str(file) for file in files])]
-    missing = [key for key in load(overlay) if not key.startswith("_") and not has_id(whole(base), key)]
+    known = whole(base) | dict.fromkeys(load(overlay).get("_with_", []))
+    missing = [key for key in load(overlay) if not key.startswith("_") and not has_id(known, key.lstrip("+"))]
     if base in ALONE.get(overlay, FITS[overlay.split("_")[0]]):
         assert not missing
         preflight(arguments)
-    elif load(overlay).get("_over_", files[0].name) not in [file.name for file in files]:
-        with pytest.raises(BadInput, match=rf"^{overlay}\.yaml: changes inference\.yaml alone"):
+    elif (over := load(overlay).get("_over_", files[0].name)) not in [file.name for file in files]:
+        with pytest.raises(BadInput, match=rf"^{overlay}\.yaml: changes {over} alone"):
             preflight(arguments)
     else:
         assert missing
@@ -162,14 +164,15 @@ def test_an_overlay_is_taken_exactly_where_it_changes_something(base, overlay):
 
 def test_groups_of_overlays_do_not_undo_each_other():
     """So that every combination is covered by combinations within network and within diffusion."""
-    keys = {name: {key.split("#")[0] for key in load(name) if key != "_desc_"} for name in OVERLAYS}
+    keys = {name: {key.split("#")[0].lstrip("+") for key in load(name) if key != "_desc_"} for name in OVERLAYS}
     meant = {frozenset(pair) for pair in (("sampler", "method"), ("task", "method"), ("uncertainty", "sampler"),
                                           ("uncertainty", "method"))}  # sampler and steps; sigma_data  # fmt: skip
     # Systems (docs/systems.md) that are one or the other: a bridge has its sampler, a generator no noise, a volume no planes.
     meant |= {frozenset(pair) for pair in (("bridge", "sampler"), ("bridge", "method"), ("bridge", "uncertainty"),
                                            ("regression", "method"), ("regression", "gan"), ("gan", "method"),
                                            ("gan", "multi"), ("network", "ensemble"), ("network", "phase"),
-                                           ("combine", "predictions"))}  # fmt: skip
+                                           ("combine", "predictions"), ("multi", "scans"), ("regression", "scans"), ("gan", "scans"),
+                                           ("method", "scans"), ("bridge", "scans"))}  # fmt: skip
     for first, second in itertools.combinations(OVERLAYS, 2):
         groups = frozenset({first.split("_")[0], second.split("_")[0]})
         if not set.intersection(*(FITS[name] for name in groups)):

@@ -152,7 +152,7 @@ def test_the_doctor_says_what_was_measured_to_be_wrong_with_the_weights_of_a_tas
     voxels[8:-8, 8:-8, 8:-8] = rng.uniform(300, 900, (24, 24, 24))
     nib.save(nib.Nifti1Image(voxels, np.diag([2, 2, 2, 1])), tmp_path / "anna_t1ce.nii.gz")
     caveat = limits_of(Path(bundle_root(), "models", "translation.pt")).caveat
-    doctor(tmp_path, ["translation"])
+    doctor(tmp_path, ["translation"], force=True)
     assert caveat and caveat in capsys.readouterr().out
     doctor(tmp_path, ["t1ce"])
     assert caveat not in capsys.readouterr().out
