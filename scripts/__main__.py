@@ -74,6 +74,7 @@ RUN = (
     arg("--seed", type=int, metavar="N", help="of the first sample (default: 0)"),
     arg("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)"),
     arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
+    arg("--contrast", metavar="NAME", help="which is restored: t1, t2, flair, ... (default: the task's)"),
     arg("--spacing", type=_spacing, metavar="MM", help="voxels of the result, task any: mm, or isotropic (the default)"),
     arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
     arg("--adapt", type=float, metavar="MIN", help="minutes in which the planes learn from the scan itself first, task any"),

@@ -16,6 +16,7 @@ import yaml
 from ..bundle import bundle_root
 from ..errors import BadInput
 from ..limits import limits_of
+from ..measurement.as_scanned import AsScanned
 from .doubts import GRID_TOLERANCE_MM, by, distance_mm
 
 orientations: Any = nib.orientations  # has no types
@@ -24,6 +25,7 @@ THICKER = 1.5  # times the other spacings, from which on the largest is that of 
 FINEST, USUAL = 0.45, 0.2  # shares of the trained voxel: a finer result is refused, one further off is doubted
 LARGEST_SIDE = 640  # voxels of a fine grid; more would ask for terabytes
 FACTOR, SUPER_RESOLUTION, THICK_SLICE = 4, "super_resolution", "super_resolution_thick_slice"  # what ships, for T1w
+ANY = "any"  # contrast and thickness
 SLICES = ("sagittal", "coronal", "axial")  # by the RAS axis that they are thick along
 ALONG = ("right-left", "back-front", "feet-head")
 GRIDS = "docs/your_data.md#grids"
@@ -69,7 +71,7 @@ class Expectation(NamedTuple):
     blocks: voxels averaged along (H, W, D), of each scan of the target; none where nothing is measured, or in simulation.
     trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
     weights: those that ship for the task, in models/; caveat: of those (`Limits`); refusing: whether what is unlike all that
-    they saw is refused.
+    they saw is refused. scanned: how slices follow from the header instead, where they are not laid out yet.
     """
 
     blocks: Sequence[Sequence[int]] = ()
@@ -78,6 +80,7 @@ class Expectation(NamedTuple):
     weights: str = ""
     caveat: str = ""
     refusing: bool = False
+    scanned: AsScanned | None = None
 
 
 class Plan(NamedTuple):
@@ -105,6 +108,8 @@ def plan(case: str, sources: Sequence[tuple[str, Grid]], expected: Expectation) 
     elif len(blocks) > 1:
         _check_planes(sources, blocks)
     grids = [grid.refined(block) for (_, grid), block in zip(sources, blocks, strict=False)]
+    if expected.scanned is not None:
+        grids = [first.refined(ratios_of(name, first, expected.scanned))]
     grid = grids[0] if grids else first
     if blocks:
         _check_sizes(name, first, grid, expected.trained_mm)
@@ -120,6 +125,15 @@ def plan(case: str, sources: Sequence[tuple[str, Grid]], expected: Expectation) 
     return Plan(order, grid, displaced, doubts)
 
 
+def ratios_of(name: str, grid: Grid, scanned: AsScanned) -> list[float]:
+    """Into how many voxels those of a scan are cut along each axis. Raises BadInput, with its name, where into one."""
+    try:
+        axes = scanned.sampling(grid.shape, grid.spacing, 0.0)
+    except BadInput as error:
+        raise BadInput(f"{Path(name).name}: {error}") from error
+    return [1.0 if axis is None else axis.spacing for axis in axes]
+
+
 def thick_axis(spacing: Sequence[float]) -> int | None:
     """The axis whose voxels are clearly the longest, if there is one."""
     *_, second, largest = sorted(spacing)
@@ -132,12 +146,13 @@ def fitting_task(spacing: Sequence[float], trained_mm: float = 0.0) -> str:
     thick = thick_axis(spacing)
     if thick is not None and fine[thick] >= finest:
         made = [fine[axis] if axis == thick else mm for axis, mm in enumerate(spacing)]
-        return f"its slices are thick: --task {THICK_SLICE}, for T1w, makes {_mm(made)} of them ({WHICH_TASK})"
+        fact = f"its slices are thick: --task {THICK_SLICE}, for T1w, makes {_mm(made)} of them"
+        return f"{fact}, --task {ANY} is for any contrast ({WHICH_TASK})"
     if min(fine) >= finest:
         return f"--task {SUPER_RESOLUTION}, for T1w, makes {_mm(fine)} of them ({WHICH_TASK})"
     if max(fine) < finest:
         return f"it is fine already: the weights are for voxels or slices of about 4 mm ({WHICH_TASK})"
-    return f"no task that ships is for such voxels ({WHICH_TASK})"
+    return f"--task {ANY} takes such voxels ({WHICH_TASK})"
 
 
 def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
@@ -155,9 +170,11 @@ def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
     measured = config["degradation"]
     blocks = [] if measured is None else measured.get("blocks", [config["block"]])
     coarse, weights = [block for block in blocks if max(block) > 1], Path(bundle_root(), "models", f"{config['model_name']}.pt")
+    scanned = AsScanned(config["spacing"], config["thickness"]) if "spacing" in config else None
     expected = Expectation(
-        coarse, float(config["trained_mm"]), weights=str(weights), caveat=limits_of(weights).caveat, refusing=measured is None
-    )
+        coarse, float(config["trained_mm"]), weights=str(weights), caveat=limits_of(weights).caveat,
+        refusing=measured is None, scanned=scanned,
+    )  # fmt: skip
     return list(config["conditions"]), expected
 
 

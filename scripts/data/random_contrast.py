@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OWN, LESION, NOISE = 0.3, 0.2, 0.5  # shares of draws that keep their contrast, get a lesion, are measured with noise
+OWN, LESION, NOISE = 0.4, 0.15, 0.25  # shares of draws that keep their contrast, get a lesion, are measured with noise
+RISING, FALLING = 0.5, 0.3  # shares of new contrasts that keep the order of tissues, or turn it round
+LOUDEST = 0.015  # standard deviation of noise, of the bright end
 BRIGHTEST = 0.999  # of the voxels above zero reach 1
 
 
@@ -14,7 +16,7 @@ def painted(labels: Tensor, rng: np.random.Generator) -> Tensor:
     """A label map (h, w, d) with random intensities and texture of every tissue, smooth as a scanner's voxels are."""
     values, index = labels.unique(return_inverse=True)
     mean = torch.from_numpy(rng.uniform(0, 1, len(values))).float()
-    spread = torch.from_numpy(rng.uniform(0, 0.12, len(values))).float()
+    spread = torch.from_numpy(rng.uniform(0, 0.06, len(values))).float()
     mean[values == 0], spread[values == 0] = 0.0, 0.0
     texture = smooth(_normal(labels.shape, rng), float(rng.uniform(0.3, 1.5)))
     return smooth((mean[index] + spread[index] * texture / texture.std()).clamp(min=0), float(rng.uniform(0.4, 0.9)))
@@ -24,11 +26,13 @@ def recoloured(volume: Tensor, rng: np.random.Generator) -> Tensor:
     """A volume (h, w, d) in [0, 1] by a random map of intensities, perhaps not monotone; zero, where nothing is, stays."""
     if rng.random() < OWN:
         return volume.clamp(min=0) ** float(np.exp(rng.uniform(-0.4, 0.4)))
-    knots = int(rng.integers(3, 8))
-    place = np.concatenate([[0], np.sort(rng.uniform(0.05, 0.95, knots - 1)), [1]])
-    value = np.concatenate([[0], rng.uniform(0, 1, knots)])
-    if rng.random() < 0.4:
-        value.sort()
+    # Few knots far apart: a steep map makes texture of noise, which nobody can restore.
+    knots, kind = int(rng.integers(2, 5)), rng.random()
+    place = (np.arange(1, knots + 1) + rng.uniform(-0.3, 0.3, knots)) / (knots + 0.5)
+    value = rng.uniform(0.05, 1, knots)
+    if kind < RISING + FALLING:
+        value = np.sort(value)[:: 1 if kind < RISING else -1]
+    place, value = np.concatenate([[0], place, [1.2]]), np.concatenate([[0], value, value[-1:]])
     return torch.from_numpy(np.interp(volume.numpy(), place, value).astype(np.float32))
 
 
@@ -36,7 +40,7 @@ def varied(volume: Tensor, rng: np.random.Generator) -> Tensor:
     """A volume (h, w, d) with a lesion in some, under a smooth bias field, scaled so that its bright end is 1."""
     if rng.random() < LESION:
         volume = _with_lesion(volume, rng)
-    field = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.25), (1, 1, 3, 3, 3))).float()
+    field = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.15), (1, 1, 3, 3, 3))).float()
     volume = volume * F.interpolate(field, size=volume.shape, mode="trilinear", align_corners=True)[0, 0].exp()
     above = volume[volume > 0]
     if above.numel() < 2:
@@ -48,7 +52,7 @@ def with_noise(measurement: Tensor, rng: np.random.Generator) -> Tensor:
     """A measurement with Rician noise, in some."""
     if rng.random() > NOISE:
         return measurement
-    level = float(rng.uniform(0, 0.03))
+    level = float(rng.uniform(0, LOUDEST))
     real, imaginary = (level * _normal(measurement.shape, rng) for _ in range(2))
     return ((measurement + real) ** 2 + imaginary**2).sqrt()
 

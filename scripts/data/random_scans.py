@@ -21,11 +21,11 @@ from .volumes import read_volume
 
 KINDS = ("volume", "slices", "labels")  # sharp everywhere; sharp within its axial slices alone; a label map to paint
 BEYOND = 2  # slices around a patch that its interpolation sees
-ALL_AXES, MEASURED_BLOCKS, GAPS, GAUSSIAN = 0.4, 0.35, 0.4, 0.3  # shares of draws
+ALL_AXES, MEASURED_BLOCKS, GAPS, GAUSSIAN = 0.35, 0.5, 0.4, 0.2  # shares of draws
 EVERYWHERE, DARK = 0.3, 1e-4  # share of draws whose noise has no background, and what is background in others
 THICKEST = 8.0  # voxels
 GAINS = (0.6, 1.1)  # of a patch's bright end over that of its volume
-ZOOM = 1.6  # largest change of the size of voxels, each way
+ZOOM = 1.35  # largest change of the size of voxels, each way
 
 
 def scans_of(datalist: str, split: str = "train") -> list[dict[str, Any]]:
@@ -146,9 +146,9 @@ def _order(kind: str, rng: np.random.Generator) -> list[int]:
 def _drawn_slices(kind: str, rng: np.random.Generator) -> list[Slices | None]:
     """How each axis is sampled: across the last one, or along all of them alike."""
     every = rng.random() < ALL_AXES
-    spacing = float(np.exp(rng.uniform(np.log(1.5), np.log(4.5 if every else THICKEST))))
+    spacing = float(np.exp(rng.uniform(np.log(1.8), np.log(4.5 if every else THICKEST))))
     if rng.random() < MEASURED_BLOCKS:
-        spacing = float(rng.choice([2, 3, 4, 4, 4] if every else [3, 4, 4, 5, 6]))
+        spacing = float(rng.choice([3, 4, 4, 4, 4] if every else [3, 4, 4, 5, 6]))
     thickness = spacing * float(rng.uniform(0.7, 1.0) if rng.random() < GAPS else 1.0)
     one = Slices(1, spacing, thickness, spacing / 2, 1, "gaussian" if rng.random() < GAUSSIAN else "box")
     blurred = {0, 2} if kind == "slices" else {0, 1, 2}

@@ -16,13 +16,11 @@ from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
-from ..errors import BadInput
 from ..measurement.as_scanned import AsScanned, meta_of
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
 from ..measurement.slice_profile import SliceProfile
-from ..measurement.slices import Slices
-from .advice import Expectation, Grid, Plan, plan
+from .advice import Expectation, Grid, Plan, plan, ratios_of
 from .dicom import DicomSeries
 from .formats import stem
 from .meta_tensors import grid_of, make_volume, with_axes
@@ -31,6 +29,7 @@ from .read import read_source
 logger = logging.getLogger(__name__)
 orientations: Any = nib.orientations  # has no types
 
+ALIKE = 1.01  # times another: as thick as that
 SMALLEST_GRID = 17  # what the networks can halve three times; smaller volumes are padded
 
 
@@ -185,17 +184,14 @@ def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> 
 
 def laid_out(scan: MetaTensor, degradation: AsScanned) -> MetaTensor:
     """A scan (1, H, W, D), as read, on the grid of its result as the smallest volume that it measures, thick axis last."""
-    name, grid = _name(scan.meta["filename_or_obj"]), grid_of(scan)
-    thickness = scan.meta.get("thickness")
-    try:
-        through = _through(degradation.sampling(grid.shape, grid.spacing, thickness))
-        order = [axis for axis in range(3) if axis != through] + [through] if through is not None else [0, 1, 2]
-        scan = with_axes(scan, order)
-        grid = grid_of(scan)
-        axes = degradation.sampling(grid.shape, grid.spacing, thickness)
-    except BadInput as error:
-        raise BadInput(f"{name}: {error}") from error
-    fine = grid.refined([1.0 if axis is None else axis.spacing for axis in axes])
+    name, thickness = _name(scan.meta["filename_or_obj"]), scan.meta.get("thickness")
+    *_, second, most = sorted(ratios := ratios_of(name, grid_of(scan), degradation))
+    if most > ALIKE * second:  # the one axis that is cut into most voxels comes last
+        through = ratios.index(most)
+        scan = with_axes(scan, [axis for axis in range(3) if axis != through] + [through])
+    grid = grid_of(scan)
+    axes = degradation.sampling(grid.shape, grid.spacing, thickness)
+    fine = grid.refined(ratios_of(name, grid, degradation))
     operator = SliceProfile(axes)
     doubts = [
         *json.loads(scan.meta["doubts"]),
@@ -203,13 +199,6 @@ def laid_out(scan: MetaTensor, degradation: AsScanned) -> MetaTensor:
     ]
     meta = {**scan.meta, "grid_shape": list(fine.shape), "doubts": json.dumps(doubts), **meta_of(axes)}
     return make_volume(operator.repeat(scan.as_tensor()), fine.affine, meta)
-
-
-def _through(axes: Sequence[Slices | None]) -> int | None:
-    """The one axis that is cut into most voxels."""
-    ratios = [1.0 if axis is None else axis.spacing for axis in axes]
-    *_, second, most = sorted(ratios)
-    return ratios.index(most) if most > 1.01 * second else None
 
 
 def _doubts_of(name: str, operator: SliceProfile, grid: Grid, *, known: bool) -> list[str]:

@@ -34,12 +34,14 @@ def train(dataset_dir: str, output: str, *, plane: str | None = None, **options:
 
 
 def _run(
-    workflow: str, run_id: str, *, task: str = "super_resolution", overlays: Sequence[str] = (), settings: Sequence[str] = (),
-    **options: Any,
+    workflow: str, run_id: str, *, task: str = "super_resolution", contrast: str | None = None, overlays: Sequence[str] = (),
+    settings: Sequence[str] = (), **options: Any,
 ) -> None:  # fmt: skip
-    """task: NAME of configs/task_NAME.yaml, or a file; overlays: further config files; settings: KEY=VALUE, ids of the configs,
-    and so are options.
+    """task: NAME of configs/task_NAME.yaml, or a file; contrast: condition and target of one of a single contrast; overlays:
+    further config files; settings: KEY=VALUE, ids of the configs, and so are options.
     """
+    if contrast is not None:
+        options = {"conditions": [contrast], "target": contrast, **options}
     from .workflow import run_workflow, task_config  # here: they take seconds to import
 
     run_workflow(workflow, [task_config(task), *overlays], run_id=run_id, **{**options, **dict(map(setting, settings))})

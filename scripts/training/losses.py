@@ -3,15 +3,24 @@
 
 from torch import Tensor, nn
 
+LEAST = 0.05  # mean square of a target that counts, where errors are relative: flat patches teach nothing
+
 
 class NoiseLoss(nn.Module):
-    """`l1 * mean |e| + l2 * mean e^2`: plain L2 as in Eq. 2, or 5 and 150 as in the authors' code."""
+    """`l1 * mean |e| + l2 * mean e^2`: plain L2 as in Eq. 2, or 5 and 150 as in the authors' code.
 
-    def __init__(self, l1: float = 0.0, l2: float = 1.0) -> None:
+    relative: divide the square errors of each sample by the mean square of its target, so that scans with little contrast count
+    as much as others: decibels are wanted of each.
+    """
+
+    def __init__(self, l1: float = 0.0, l2: float = 1.0, *, relative: bool = False) -> None:
         super().__init__()
-        self.l1, self.l2 = l1, l2
+        self.l1, self.l2, self.relative = l1, l2, relative
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Any two tensors of one shape -> scalar, computed in float32."""
+        """Any two tensors of one shape (B, ...) -> scalar, computed in float32."""
         error = prediction.float() - target.float()
-        return self.l1 * error.abs().mean() + self.l2 * error.square().mean()
+        square = error.square().flatten(1).mean(dim=1)
+        if self.relative:
+            square = square / target.float().square().flatten(1).mean(dim=1).clamp(min=LEAST)
+        return self.l1 * error.abs().mean() + self.l2 * square.mean()

@@ -171,8 +171,8 @@ def test_groups_of_overlays_do_not_undo_each_other():
     meant |= {frozenset(pair) for pair in (("bridge", "sampler"), ("bridge", "method"), ("bridge", "uncertainty"),
                                            ("regression", "method"), ("regression", "gan"), ("gan", "method"),
                                            ("gan", "multi"), ("network", "ensemble"), ("network", "phase"),
-                                           ("combine", "predictions"), ("multi", "scans"), ("regression", "scans"), ("gan", "scans"),
-                                           ("method", "scans"), ("bridge", "scans"))}  # fmt: skip
+                                           ("combine", "predictions"), ("multi", "scans"), ("regression", "scans"),
+                                           ("gan", "scans"), ("method", "scans"), ("bridge", "scans"))}  # fmt: skip
     for first, second in itertools.combinations(OVERLAYS, 2):
         groups = frozenset({first.split("_")[0], second.split("_")[0]})
         if not set.intersection(*(FITS[name] for name in groups)):

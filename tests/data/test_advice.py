@@ -38,7 +38,7 @@ def planned(spacing, block, **options):
         ((1, 1, 5), CUBE, "would become 0.25 x 0.25 x 1.25 mm; its slices are thick: --task super_resolution_thick_slice"),
         ((5, 0.9, 0.9), CUBE, "--task super_resolution_thick_slice, for T1w, makes 1.25 x 0.9 x 0.9 mm of them"),
         ((4, 4, 4), SLAB, "are no thick slices; --task super_resolution, for T1w, makes 1 x 1 x 1 mm of them"),
-        ((1, 4, 4), SLAB, "are no thick slices; no task that ships is for such voxels"),
+        ((1, 4, 4), SLAB, "are no thick slices; --task any takes such voxels"),
         ((1, 1, 1.6), SLAB, "would become 1 x 1 x 0.4 mm; it is fine already"),
         ((1, 1.3, 1), SLAB, "are no thick slices; it is fine already"),
     ],
