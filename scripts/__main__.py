@@ -169,7 +169,7 @@ GROUPS = {
             arg("--task", metavar="NAME", help="as for restore"),
             arg("--cases", type=int, metavar="N", help="of the train split, that ranges are taken of (default: 2)"),
             arg("--tolerance", type=float, metavar="DB", help="that may be lost on the val split (default: 0.05)"),
-            arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path"), CASES)),
+            OVERLAYS, SETTINGS, CASES)),
         "seen": Command(
             "note beside weights what they were trained on; inference doubts what is unlike it", "experiments.seen:seen",
             (DATA, arg("weights", help="file of weights, such as my_model.pt"),

@@ -2,17 +2,16 @@
 """From a DICOM study to a derived series in it and a report: thick slices restored."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 from monai.data.meta_tensor import MetaTensor
 
-from ..bundle import bundle_root
+from ..data.cases import find_cases
 from ..data.meta_tensors import make_volume
 from ..data.volumes import pad_to_multiple, read_volume
+from ..errors import BadInput
 from ..measurement import BlockAverage
 from ..running.workflow import run_workflow
 
@@ -27,7 +26,7 @@ TEMPLATE = {
 
 
 def demo_dicom(study: str, output: str) -> None:
-    """Translate a study with whatever weights there are, else a series made of the MNI152 template that nilearn ships.
+    """Make thick slices finer: of the FLAIR of a study, or its T1w, else of a series of the template that nilearn ships.
 
     study: a DICOM folder or a zip of one; it may be missing. Leaves in `output` a folder with the DICOM results of the case and
     `report.html`.
@@ -37,22 +36,23 @@ def demo_dicom(study: str, output: str) -> None:
         source = folder / "mni152"
         print(f"{study} is not there: taking the MNI152 template as a DICOM series, {source}")
         write_template(source)
-    if _has_weights("thick_slice"):
-        _translate(source, folder / "thick_slice", ["task_super_resolution_thick_slice"])
-    else:
-        print("models/thick_slice.pt is not there: taking models/model.pt, which was trained for 4x4x4")
-        _translate(source, folder / "thick_slice", [], block=list(THICK))
+    _restore(source, folder / "any", _contrast(source))
 
 
-def _has_weights(name: str) -> bool:
-    return Path(bundle_root(), "models", f"{name}.pt").is_file()
+def _contrast(source: Path) -> str:
+    """FLAIR, which shows what slices hide, where the study has one; else T1w."""
+    try:
+        find_cases(source, ["flair"])
+    except BadInput:
+        return "t1"
+    return "flair"
 
 
-def _translate(source: Path, folder: Path, overlays: Sequence[str], **overrides: Any) -> None:
+def _restore(source: Path, folder: Path, contrast: str) -> None:
     from ..report import report
 
-    start = time.monotonic()
-    run_workflow("inference", overlays, run_id="inference", dataset_dir=source, output_dir=folder, **overrides)
+    start, options = time.monotonic(), {"conditions": [contrast], "target": contrast}
+    run_workflow("inference", ["task_any"], run_id="inference", dataset_dir=source, output_dir=folder, **options)
     print(f"{time.monotonic() - start:.0f} s")
     for series in sorted(folder.glob("*/pred")):
         print(f"{series}: {_described(series)}")

@@ -15,6 +15,7 @@ from ..inferers import FusedScoreInferer
 from ..inferers.backend import integer_difference
 from ..networks.engine import has_openvino, release_unets
 from ..networks.quantization import Ranges, attach_ranges, observed, write_ranges
+from ..running.commands import setting
 from ..running.workflow import config_files, load_config, task_config
 
 STEPS = (1, 4)  # of the sampler: at one step all is asked at gamma = 0
@@ -23,19 +24,19 @@ SPARED = 0.25  # share of the convolutions that go back to floating point togeth
 
 def calibrate(
     dataset_dir: str, weights: str, *, task: str = "super_resolution", cases: int = 2, tolerance: float = 0.05,
-    max_cases: int | None = None, overlays: Sequence[str] = (),
+    max_cases: int | None = None, overlays: Sequence[str] = (), settings: Sequence[str] = (),
 ) -> Ranges:  # fmt: skip
     """Write the ranges of the convolutions of a weights file beside it, as WEIGHTS.int8.json.
 
     dataset_dir: folder with a train and a val split; cases: of the train split, whose ranges are taken; max_cases: of the val
     split, on which the mean PSNR may fall by `tolerance` dB at most: until it does, a quarter of the convolutions, those
-    that change the answer most, are left in floating point. Prints what it found.
+    that change the answer most, are left in floating point. settings: KEY=VALUE, ids of the configs. Prints what it found.
     Raises BadInput where OpenVINO is not installed, or a case cannot be read.
     """
     if not has_openvino():
         raise BadInput("calibrate: OpenVINO is not there; pip install openvino")
     workflow = config_files("evaluate", [task_config(task), *overlays])
-    options = {"dataset_dir": dataset_dir, "ckpt_path": weights}
+    options = {"dataset_dir": dataset_dir, "ckpt_path": weights, **dict(map(setting, settings))}
     network = load_config(workflow, options).get_parsed_content("network").eval()
     train, val = (
         _volumes(workflow, {**options, "split": split}, most) for split, most in (("train", cases), ("val", max_cases))

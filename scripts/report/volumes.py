@@ -91,7 +91,10 @@ def _input(files: Sequence[str | DicomSeries], degradation: Degradation | AsScan
     """The last of the files, as a run that has them all sees it."""
     volume = LoadVolumesd(("image",), degradation, **options)({"image": files})["image"]
     h, w, d = (slice(0, int(side)) for side in volume.meta["grid_shape"])
-    return in_ras(make_volume(volume.as_tensor()[-1:, h, w, d], volume.affine, volume.meta))
+    voxels = volume.as_tensor()[-1:]
+    if degradation is not None and len(files) == 1:  # as slices, without the holes of a measurement with gaps
+        voxels = degradation.of(volume).plain(voxels)
+    return in_ras(make_volume(voxels[:, h, w, d], volume.affine, volume.meta))
 
 
 def _check_grid(volume: MetaTensor, result: MetaTensor) -> None:
