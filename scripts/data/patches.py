@@ -11,6 +11,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from ..measurement.as_scanned import AsScanned
 from ..measurement.channels import conditions_and_mask, coordinates
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import intensity_range
@@ -27,14 +28,15 @@ class PrepareTrainingd(MapTransform):
     without one (another contrast) it has its own.
     """
 
-    def __init__(self, degradation: Degradation | None = None) -> None:
+    def __init__(self, degradation: Degradation | AsScanned | None = None) -> None:
         super().__init__(("image", "label"))
         self.degradation = degradation
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Adds the channels; plain tensors, which a cache can keep."""
         image, label = (torch.as_tensor(data[key])[None] for key in ("image", "label"))
-        conditions, mask, scale = conditions_and_mask(image, self.degradation)
+        operator = None if self.degradation is None else self.degradation.of(data["image"])
+        conditions, mask, scale = conditions_and_mask(image, operator)
         target = scale.of_channel(0) if self.degradation is not None else intensity_range(label)
         prepared = {"image": torch.cat([conditions, mask], dim=1)[0], "label": target.normalize(label)[0]}
         return {**data, **{key: value.as_subclass(Tensor).contiguous() for key, value in prepared.items()}}
