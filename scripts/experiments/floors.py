@@ -16,7 +16,8 @@ from ..tables.tables import rows_alone
 from .rivals import Samples, interpolations, learned
 
 WITHOUT_NETWORK = {
-    "network": {"_target_": "torch.nn.Identity"}, "limits": {"_target_": "scripts.limits.Limits"}, "record#weights": None
+    "network": {"_target_": "torch.nn.Identity"}, "limits": {"_target_": "scripts.limits.Limits"}, "record#weights": None,
+    "unseen#weights": None,
 }  # fmt: skip
 
 
