@@ -15,7 +15,7 @@ from scripts.data.volumes import LoadVolumesd, read_volume
 from scripts.errors import BadInput
 from scripts.measurement import BlockAverage
 
-MM, DEGREES = 0.3, 0.3  # a seventh of the last step's voxels
+MM, DEGREES = 0.3, 0.5  # a seventh of the last step's voxels; half a degree moves the rim of these small heads by as much
 
 
 class Head:
