@@ -190,24 +190,24 @@ def laid_out(scan: MetaTensor, degradation: AsScanned) -> MetaTensor:
         through = ratios.index(most)
         scan = with_axes(scan, [axis for axis in range(3) if axis != through] + [through])
     grid = grid_of(scan)
-    axes = degradation.sampling(grid.shape, grid.spacing, thickness)
     fine = grid.refined(ratios_of(name, grid, degradation))
+    # Few slices: the networks need a grid of some size, of which the result is cut.
+    sampled = degradation.sampling(grid.shape, grid.spacing, thickness)
+    axes = [None if axis is None else axis._replace(voxels=max(axis.voxels, SMALLEST_GRID)) for axis in sampled]
     operator = SliceProfile(axes)
-    doubts = [
-        *json.loads(scan.meta["doubts"]),
-        *_doubts_of(name, operator, grid, known=bool(thickness or degradation.thickness)),
-    ]
+    known, series = bool(thickness or degradation.thickness), f"{name} " if "dicom_files" in scan.meta else ""
+    doubts = [*json.loads(scan.meta["doubts"]), *(series + line for line in _doubts_of(operator, grid, known=known))]
     meta = {**scan.meta, "grid_shape": list(fine.shape), "doubts": json.dumps(doubts), **meta_of(axes)}
     return make_volume(operator.repeat(scan.as_tensor()), fine.affine, meta)
 
 
-def _doubts_of(name: str, operator: SliceProfile, grid: Grid, *, known: bool) -> list[str]:
+def _doubts_of(operator: SliceProfile, grid: Grid, *, known: bool) -> list[str]:
     doubts, thick = [], [axis for axis in operator.axes if axis is not None]
     if not known and len(thick) == 1:
-        fact = f"{name} does not say how thick its slices are"
-        doubts.append(f"{fact}: taken as {max(grid.spacing):.3g} mm without gaps; --thickness MM tells better")
+        assumption = f"taken as {max(grid.spacing):.3g} mm without gaps; --thickness MM tells better"
+        doubts.append(f"does not say how thick its slices are: {assumption}")
     if operator.rest > 1e-5:
-        doubts.append(f"{name}: its slices overlap so much that the measurement is kept to {operator.rest:.1%} only")
+        doubts.append(f"has slices that overlap so much that the measurement is kept to {operator.rest:.1%} only")
     return doubts
 
 

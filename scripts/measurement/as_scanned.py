@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
@@ -82,7 +82,7 @@ class AsScanned:
         if min(ratios) < 1 / FACTORS[0]:
             fact = f"its voxels of {size} mm are partly finer than {max(wanted):.3g} mm"
             raise BadInput(f"{fact}; --spacing {min(spacing):.3g} loses nothing, nor does {ISOTROPIC}")
-        through = ratios.index(max(ratios))
+        through = ratios.index(max(ratios)) if ratios.count(max(ratios)) == 1 else None  # else no axis is that of slices
         thick = [self.thickness or thickness or None if axis == through else None for axis in range(3)]
         return [
             Slices.covering(side, ratio, None if mm is None else mm / fine, self.profile) if ratio >= FACTORS[0] else None
@@ -125,8 +125,3 @@ class AsScanned:
 def meta_of(axes: Sequence[Slices | None]) -> dict[str, str]:
     """What `AsScanned.of` reads, as a string, which survives the collation of a batch."""
     return {SLICES: json.dumps([None if axis is None else list(axis) for axis in axes])}
-
-
-def as_scanned(content: Mapping[str, Any], **use: bool) -> AsScanned:
-    """Of `AsScanned.content()`."""
-    return AsScanned(**{**content, **use})

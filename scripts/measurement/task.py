@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .as_scanned import AsScanned, as_scanned
+from .as_scanned import AsScanned
 
 if TYPE_CHECKING:
     from .degradations import Degradation
@@ -59,7 +59,7 @@ class Task:
         one = [told["block"]] if told.get("block") else []
         use = {key: told.get(key) is not False for key in ("smooth", "consistency")}
         if isinstance(scanned := told.get("scanned"), Mapping):
-            own: Any = as_scanned(scanned, **use)
+            own = AsScanned(**{**scanned, **use})
             return cls(told.get("conditions") or (), told.get("target") or "", own, told.get("title") or "")
         measurement = _degradation(told.get("blocks", told.get("scans") or one), **use)
         return cls(told.get("conditions") or (), told.get("target") or "", measurement, told.get("title") or "")

@@ -66,6 +66,23 @@ def test_a_scan_is_measured_again_exactly_whatever_its_slices(rng, tmp_path, thi
     assert any("does not say how thick" in line for line in doubts) == (thickness is None)
 
 
+def test_few_slices_are_kept_as_exactly_as_many(rng, tmp_path):
+    """Fewer voxels than the networks need: the grid is filled up for them, and the result is cut."""
+    voxels, affine = scan(tmp_path / "t1.nii.gz", rng, (9, 40, 5), (1.0, 1.0, 2.2))
+    _, result = restored(tmp_path / "t1.nii.gz", AsScanned())
+    axis = Slices.covering(5, 2.2)
+    assert result.shape == (1, 9, 40, axis.voxels)
+    turned = "".join(nib.orientations.aff2axcodes(affine))[2] == "I"
+    matrix = axis.matrix()[::-1, ::-1] if turned else axis.matrix()
+    np.testing.assert_allclose(np.asarray(result[0]) @ matrix.T, voxels, atol=300e-5)
+
+
+def test_a_thickness_belongs_to_the_one_axis_that_is_thick():
+    axes = AsScanned(1.0).sampling((20, 20, 20), (4.0, 4.0, 4.0), 5.0)
+    assert [axis.thickness for axis in axes] == [4, 4, 4]
+    assert AsScanned().sampling((20, 20, 20), (1.0, 1.0, 4.0), 5.0)[2].thickness == 5
+
+
 def test_what_changes_evenly_in_space_stays_where_it_is(rng, tmp_path):
     """In millimetres, at real ratios: voxel centres of the result lie where its affine says."""
     shape, spacing = (24, 25, 14), (1.0, 1.0, 3.7)
