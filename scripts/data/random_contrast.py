@@ -4,12 +4,14 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
+
+from ..measurement.intensity import bright_end
 
 OWN, LESION, NOISE = 0.4, 0.15, 0.25  # shares of draws that keep their contrast, get a lesion, are measured with noise
 RISING, FALLING = 0.5, 0.3  # shares of new contrasts that keep the order of tissues, or turn it round
 LOUDEST = 0.015  # standard deviation of noise, of the bright end
-BRIGHTEST = 0.999  # of the voxels above zero reach 1
 
 
 def painted(labels: Tensor, rng: np.random.Generator) -> Tensor:
@@ -42,10 +44,12 @@ def varied(volume: Tensor, rng: np.random.Generator) -> Tensor:
         volume = _with_lesion(volume, rng)
     field = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.15), (1, 1, 3, 3, 3))).float()
     volume = volume * F.interpolate(field, size=volume.shape, mode="trilinear", align_corners=True)[0, 0].exp()
-    above = volume[volume > 0]
-    if above.numel() < 2:
-        return volume
-    return volume / above.kthvalue(max(int(BRIGHTEST * above.numel()), 1)).values.clamp(min=1e-6)
+    return bright(volume)
+
+
+def bright(volume: Tensor) -> Tensor:
+    """A volume (h, w, d) above 0, scaled so that its bright end is 1."""
+    return volume / float(bright_end(volume[None, None], torch.zeros(1, 1)).clamp(min=1e-6))
 
 
 def with_noise(measurement: Tensor, rng: np.random.Generator) -> Tensor:
@@ -59,16 +63,7 @@ def with_noise(measurement: Tensor, rng: np.random.Generator) -> Tensor:
 
 def smooth(volume: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing of (h, w, d), sigma in voxels; edges repeat."""
-    reach = max(round(3 * sigma), 1)
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
-    result = volume[None, None]
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[axis + 2] = -1
-        pads = [0] * 6
-        pads[2 * (2 - axis)] = pads[2 * (2 - axis) + 1] = reach
-        result = F.conv3d(F.pad(result, pads, mode="replicate"), (kernel / kernel.sum()).view(shape))
-    return result[0, 0]
+    return torch.from_numpy(gaussian_filter(volume.numpy(), sigma, mode="nearest", truncate=3.0))
 
 
 def _with_lesion(volume: Tensor, rng: np.random.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from ..measurement.intensity import SPAN
 from ..measurement.slice_profile import SliceProfile, along_axes
 from ..measurement.slices import Slices
 from .patches import TRIES, filled
-from .random_contrast import painted, recoloured, varied, with_noise
+from .random_contrast import bright, painted, recoloured, varied, with_noise
 from .volumes import read_volume
 
 KINDS = ("volume", "slices", "labels")  # sharp everywhere; sharp within its axial slices alone; a label map to paint
@@ -31,9 +31,12 @@ ZOOM = 1.35  # largest change of the size of voxels, each way
 def scans_of(datalist: str, split: str = "train") -> list[dict[str, Any]]:
     """Training volumes of any contrast from a JSON file: {"training": [{"image": path, "kind": one of KINDS}, ...]}.
 
-    Volumes that are listed several times are drawn so much more often. Raises BadInput for another kind.
+    Volumes that are listed several times are drawn so much more often. Raises BadInput for another kind, and for none.
     """
-    entries = read_json(Path(datalist))["training" if split == "train" else "validation"]
+    key = "training" if split == "train" else "validation"
+    entries = read_json(Path(datalist), "write it by score-fusion scans").get(key)
+    if not entries:
+        raise BadInput(f"{datalist}: lists no volumes for {key}; write it by score-fusion scans")
     for entry in entries:
         if entry.get("kind") not in KINDS:
             raise BadInput(f"{datalist}: {entry.get('image')} is of kind {entry.get('kind')}; choose one of {', '.join(KINDS)}")
@@ -50,8 +53,7 @@ class PrepareScand:
         volume = read_volume(data["image"]).as_tensor().clone()
         kind = KINDS.index(data["kind"])
         if data["kind"] != "labels":
-            above = volume[volume > 0]
-            volume = volume.clamp(min=0) / above.kthvalue(max(int(0.999 * above.numel()), 1)).values
+            volume = bright(volume[0].clamp(min=0))[None]
         return {**data, "image": volume.contiguous(), "label": torch.tensor([float(kind)])}
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms.compose import Compose
-from torch import Tensor, nn
 
 from ..data.cases import find_cases
 from ..evaluation.metrics import psnr
@@ -20,6 +19,7 @@ from ..files import write_json
 from ..inferers.devices import device_name
 from ..running.workflow import config_files, load_config, task_config
 from ..tables.significance import bootstrap_interval
+from .rivals import interpolations
 
 FOLDERS = (
     ("T1w brains, 1 mm", "t1", "t1"), ("T1w whole heads, 1.3 mm", "whole_head", "t1"),
@@ -33,25 +33,19 @@ MEASURED: Mapping[str, dict[str, Any]] = {
 WHOLE = {"4 x 4 x 4": "super_resolution", "1 x 1 x 4": "super_resolution_thick_slice"}  # what specialists do
 
 
-class Silent(nn.Module):
-    """Adds nothing: the result is cubic interpolation with the measurement kept, the best floor."""
-
-    def forward(self, x: Tensor, x_t: Tensor | None = None, timesteps: Tensor | None = None) -> Tensor:
-        """(B, C, ...) -> zeros (B, 1, ...)."""
-        return torch.zeros_like(x[:, :1])
-
-
 class System:
-    """A task and a network for it. options: ids of `evaluate.yaml`; silent: in place of the weights."""
+    """A task and its weights, or without them its best floor, cubic interpolation with the measurement kept.
 
-    def __init__(self, task: str, *, silent: bool = False, **options: Any) -> None:
+    options: ids of `evaluate.yaml`.
+    """
+
+    def __init__(self, task: str, *, floor: bool = False, **options: Any) -> None:
         config = load_config(config_files("evaluate", [task_config(task)]), options)
-        load, crop = (
-            config.get_parsed_content("preprocessing").transforms[0],
-            config.get_parsed_content("preprocessing").transforms[-1],
-        )
+        load, *_, crop = config.get_parsed_content("preprocessing").transforms
         self.read, self.inferer = Compose([load, crop]), config.get_parsed_content("inferer")
-        self.network = Silent() if silent else config.get_parsed_content("network").eval()
+        self.network = None if floor else config.get_parsed_content("network").eval()
+        if floor:
+            self.inferer = interpolations(config.get_parsed_content("degradation"))["cubic, consistent"]
 
     def __call__(self, case: Mapping[str, Any]) -> float:
         """PSNR in dB, of the truth's range, over the whole field."""
@@ -71,7 +65,7 @@ def rows(data: Path, weights: str, most: int | None, adapt: float) -> Iterator[d
         cases = find_cases(data / folder, [modality], target=modality, split="val")[:most]
         for measured, options in MEASURED.items():
             both = {"conditions": [modality], "target": modality, **options}
-            systems = {"cubic": System("any", silent=True, **both), "any": System("any", ckpt_path=weights, **both)}
+            systems = {"cubic": System("any", floor=True, **both), "any": System("any", ckpt_path=weights, **both)}
             if adapt:
                 systems["adapted"] = System("any", ckpt_path=weights, adapt=adapt, **both)
             if measured in WHOLE:

@@ -31,7 +31,6 @@ class SliceProfile(Degradation):
         invert = [None if matrix is None else np.linalg.pinv(matrix, rcond=SINGULAR) for matrix in measure]
         self.rest = max((_rest(*pair) for pair in zip(measure, invert, strict=True)), default=0.0)
         self._measure, self._invert = _tensors(measure), _tensors(invert)
-        self._touched = _tensors([None if matrix is None else matrix.T for matrix in measure])
         self._cubic = _tensors([None if axis is None else axis.cubic() for axis in self.axes])
         self._nearest = [None if axis is None else torch.from_numpy(axis.nearest()) for axis in self.axes]
         # Blocks that may be cut: whole slices that are whole blocks, else the axis as it is.
@@ -75,7 +74,8 @@ class SliceProfile(Degradation):
     def foreground(self, measured: Tensor, background: float) -> Tensor:
         """Every voxel that a slice above background touches or is nearest to."""
         above = (self.measure(measured) > background).to(measured)
-        return (self._repeated(above) + along_axes(above, self._touched)) > 0
+        touched = along_axes(above, [None if matrix is None else matrix.T for matrix in self._measure])
+        return (self._repeated(above) + touched) > 0
 
     def _repeated(self, coarse: Tensor) -> Tensor:
         for axis, index in zip((-3, -2, -1), self._nearest, strict=True):

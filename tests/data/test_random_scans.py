@@ -117,6 +117,9 @@ def test_a_datalist_becomes_patches(rng, tmp_path, volume):
     assert len(list((tmp_path / "cache").glob("*.pt"))) <= 1
     assert dataset[0]["image"].shape == (5, 24, 24) and dataset[3]["index"] == 3
     assert len(list((tmp_path / "cache").glob("*.pt"))) == 1
+    (tmp_path / "scans.json").write_text("{}")
+    with pytest.raises(BadInput, match="lists no volumes for training"):
+        scans_of(str(tmp_path / "scans.json"))
     listed["training"][0]["kind"] = "blurred"
     (tmp_path / "scans.json").write_text(json.dumps(listed))
     with pytest.raises(BadInput, match="of kind blurred; choose one of volume, slices, labels"):
