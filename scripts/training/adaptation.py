@@ -19,8 +19,10 @@ from ..networks.score_fusion import ScoreFusion
 
 logger = logging.getLogger(__name__)
 
-PATCH, BATCH, LEARNING_RATE = 96, 8, 2e-4
+PATCH, BATCH, LEARNING_RATE = 96, 8, 1e-4
 HELD_OUT, JUDGED = 10, 64  # every such slice is held out; patches of them that decide
+TIMES_JUDGED = 12  # within the time that there is
+State = dict[str, Tensor]
 LEAST, MARGIN = 32, 6  # voxels of a patch along the degraded axis; spacings around it that its slices reach over
 PERIOD = 9.0  # seconds between lines
 
@@ -57,35 +59,42 @@ class Adaptation:
         Raises BadInput unless the planes share their weights, as those of task any.
         """
         planes = [member.get_submodule("denoiser") for member in network.members]
-        before = {key: value.clone() for key, value in planes[0].state_dict().items()}
+        before = _copied(planes[0])
         if any(not torch.equal(value, before[key]) for plane in planes for key, value in plane.state_dict().items()):
             raise BadInput("planes that differ are not adapted; take the weights of task any")
         error = self._error(planes[0])
         with torch.enable_grad():
-            steps = self._train(planes[0], minutes * 60, np.random.default_rng(seed))
-        better = self._error(planes[0])
-        line = f"adapted for {minutes:g} min, {steps} steps: error of held-out slices {error:.4g} before, {better:.4g} after"
-        logger.info(line if better < error else f"{line}: not better, so the weights stay as they were")
+            steps, least, best = self._train(planes[0], minutes * 60, np.random.default_rng(seed))
+        line = (
+            f"adapted for {minutes:g} min, {steps} steps: error of held-out slices {error:.4g} before, {least:.4g} at its best"
+        )
+        logger.info(line if least < error else f"{line}: not better, so the weights stay as they were")
         for plane in planes:
-            plane.load_state_dict(planes[0].state_dict() if better < error else before)
-        return better < error
+            plane.load_state_dict(best if least < error else before)
+        return least < error
 
-    def _train(self, plane: nn.Module, seconds: float, rng: np.random.Generator) -> int:
+    def _train(self, plane: nn.Module, seconds: float, rng: np.random.Generator) -> tuple[int, float, State]:
+        """Steps, and the least error of the times that the plane was judged, with its weights then."""
         start = said = time.monotonic()
         plane.requires_grad_(True)
-        optimizer, steps = torch.optim.Adam(plane.parameters(), lr=LEARNING_RATE), 0
-        while (share := (time.monotonic() - start) / seconds) < 1:
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - share)
+        optimizer, steps, judged = torch.optim.Adam(plane.parameters(), lr=LEARNING_RATE), 0, 0
+        least, best = float("inf"), _copied(plane)
+        while (share := (time.monotonic() - start) / seconds) < 1 or not judged:
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * max(1 - share, 0)
             loss = self._loss(plane, self._batch(self.training, rng, BATCH))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             steps += 1
+            if share * TIMES_JUDGED > judged:  # few slices are soon known by heart
+                judged += 1
+                if (error := self._error(plane)) < least:
+                    least, best = error, _copied(plane)
             if time.monotonic() - said > PERIOD:
                 said = time.monotonic()
-                logger.info(f"adapting: {share:.0%}, step {steps}, {seconds * (1 - share):.0f} s left")
+                logger.info(f"adapting: {share:.0%}, step {steps}, {max(seconds * (1 - share), 0):.0f} s left")
         plane.requires_grad_(False)
-        return steps
+        return steps, least, best
 
     @torch.no_grad()
     def _error(self, plane: nn.Module) -> float:
@@ -104,3 +113,7 @@ class Adaptation:
         with autocast(x_0.device, self.half):
             output = plane(batch["image"], torch.zeros_like(x_0), gamma).float()
         return (self.diffusion.x_0(output, torch.zeros_like(x_0), gamma) - x_0).square().mean()
+
+
+def _copied(plane: nn.Module) -> State:
+    return {key: value.clone() for key, value in plane.state_dict().items()}
