@@ -87,6 +87,10 @@ GROUPS = {
         "restore": Command(
             "translate a file, a folder or a zip", "running.commands:restore",
             (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN)),
+        "combine": Command(
+            "one volume of several scans of one contrast in different planes", "running.combine:combine",
+            (arg("sources", nargs="+", metavar="SCAN", help="files or DICOM folders, two and more; on the first one's grid"),
+            OUTPUT, *RUN)),
         "doctor": Command(
             "say what a folder holds, what would be used and what is wrong", "data.doctor:doctor",
             (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: super_resolution)"),
@@ -204,7 +208,16 @@ GROUPS = {
             arg("--split", choices=["all", "train", "val"], help="default: train"), CASES)),
     },
 }  # fmt: skip
-GREETING = ("restore", "evaluate", "train", "experiment", "nfe_curve", "demo", "demo_dicom")  # what runs networks for long
+GREETING = (
+    "restore",
+    "combine",
+    "evaluate",
+    "train",
+    "experiment",
+    "nfe_curve",
+    "demo",
+    "demo_dicom",
+)  # what runs networks for long
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
@@ -226,7 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _greet(command: str, options: Mapping[str, Any]) -> None:
     """What will be done, at once: PyTorch takes seconds to import."""
-    source = next((f" {options[key]}" for key in ("source", "dataset_dir", "study") if key in options), "")
+    given = next((options[key] for key in ("source", "sources", "dataset_dir", "study") if key in options), "")
+    source = f" {given if isinstance(given, str) else ' '.join(given)}" if given else ""
     target = f" -> {options['output']}" if "output" in options else ""
     print(f"score-fusion {bundle_version()}: {command}{source}{target}", flush=True)
 

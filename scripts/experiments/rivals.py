@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..inferers.fused_score_inferer import projected
 from ..measurement import AsScanned, BlockAverage, Degradation
-from ..measurement.channels import conditions_and_mask, coordinates, measured
+from ..measurement.channels import conditions_and_mask, coordinates, inside, measured
 from ..measurement.degradations import cubic
 
 Features = npt.NDArray[np.float32]
@@ -50,10 +50,11 @@ class RivalInferer(Inferer):
         operator = None if self.degradation is None else self.degradation.of(inputs)
         image = inputs.as_subclass(Tensor)
         conditions, mask, scale = conditions_and_mask(image, operator)
-        told = [self.rival(Seen(one, inside[0].numpy() > 0)) for one, inside in zip(conditions, mask, strict=True)]
+        told = [self.rival(Seen(one, head[0].numpy() > 0)) for one, head in zip(conditions, mask, strict=True)]
         first = scale.of_channel(0)
         shown = None if operator is None else operator(first.normalize(measured(image, operator)[:, :1]))
-        return first.restore(projected(torch.stack(told).float().clamp(-1, 1), shown, mask, operator))
+        image = torch.stack(told).float().clamp(-1, 1)
+        return first.restore(projected(image, shown, mask, inside(conditions, mask), operator))
 
 
 def interpolations(degradation: Degradation | AsScanned) -> dict[str, Inferer]:

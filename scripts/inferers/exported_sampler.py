@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from ..errors import BadInput
 from ..measurement.as_scanned import AsScanned
-from ..measurement.channels import coordinates, measured, normalized
+from ..measurement.channels import coordinates, inside, measured, normalized
 from ..measurement.intensity import IntensityRange, background, bright_end
 from ..networks.engine import release_unets
 from .fused_score_inferer import FusedScoreInferer, projected
@@ -55,8 +55,8 @@ class ExportedSampler(nn.Module):
         image = torch.rand(1, 2, *(4 * factor for factor in self.block))
         one, bound = image[:, :1], torch.rand(1, 2, 1, 1, 1)
 
-        def project(volume: Tensor, first: Tensor, mask: Tensor) -> Tensor:
-            return projected(volume, None if degradation is None else degradation(first), mask, degradation)
+        def project(volume: Tensor, first: Tensor, mask: Tensor, within: Tensor) -> Tensor:
+            return projected(volume, None if degradation is None else degradation(first), mask, within, degradation)
 
         def normalize(image: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
             return normalized(image, IntensityRange(low, high), degradation)
@@ -68,7 +68,8 @@ class ExportedSampler(nn.Module):
         self.normalized = traced(normalize, image, bound, bound)
         self.restored = traced(restore, one, bound[:, :1], bound[:, :1])
         self.coordinates = traced(lambda image: coordinates(image.shape[2:]), image)
-        self.projected = traced(project, one, one, one)
+        self.inside = traced(inside, image, one)
+        self.projected = traced(project, one, one, one, one > 0)
         self.encode, self.decode = traced(diffusion.encode, one, one), traced(diffusion.decode, one, one)
 
     def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
@@ -91,9 +92,10 @@ class ExportedSampler(nn.Module):
         conditions, mask = self.normalized(image, low, high)
         place = self.coordinates(image).to(conditions).expand(image.shape[0], -1, -1, -1, -1)
         x = torch.cat([conditions, place, mask], dim=1)
+        within = self.inside(conditions, mask)
         drawn: list[Tensor] = []
         for index in range(self.samples):
-            x_0 = self.sample(x, conditions[:, :1], mask, int(self.seed) + index)
+            x_0 = self.sample(x, conditions[:, :1], mask, within, int(self.seed) + index)
             result = self.restored(self.decode(x_0, conditions[:, :1]), low[:, :1], high[:, :1])
             drawn.append(result.where(mask > 0, image[:, :1]))
         if len(drawn) == 1:
@@ -101,7 +103,7 @@ class ExportedSampler(nn.Module):
         stack = torch.stack(drawn)
         return torch.cat([stack.mean(dim=0), stack.std(dim=0)] + drawn, dim=1)  # noqa: RUF005 (TorchScript knows no stars)
 
-    def sample(self, x: Tensor, base: Tensor, mask: Tensor, seed: int) -> Tensor:
+    def sample(self, x: Tensor, base: Tensor, mask: Tensor, within: Tensor, seed: int) -> Tensor:
         """One x_0 (B, 1, H, W, D): x (B, C + 4, H, W, D) is the network's input, base the first condition."""
         generator = Generator().manual_seed(seed)
         noise = torch.randn(base.shape, generator=generator).to(base)
@@ -112,7 +114,7 @@ class ExportedSampler(nn.Module):
             shown, of_output, of_state, a, b, c, d = weights
             output = self.network(x, x_t * shown, level.expand(x.shape[0]))
             image = self.decode(of_output * output + of_state * x_t, base).clamp(-1.0, 1.0)
-            x_0 = self.encode(self.projected(image, base, mask), base)
+            x_0 = self.encode(self.projected(image, base, mask, within), base)
             x_t = a * x_t + b * x_0 + c * previous
             if d != 0.0:
                 x_t = x_t + d * torch.randn(base.shape, generator=generator).to(base)

@@ -15,7 +15,7 @@ from ..diffusion import Diffusion
 from ..diffusion.samplers import noise_like, sample_ancestral
 from ..errors import BadInput
 from ..measurement import AsScanned, Degradation
-from ..measurement.channels import conditions_and_mask, network_input
+from ..measurement.channels import conditions_and_mask, inside, network_input
 from ..measurement.intensity import IntensityRange
 from .backend import Backend
 from .ladder import climb_down
@@ -146,7 +146,7 @@ class FusedScoreInferer(Inferer):
 
     def _sample(self, inputs: Tensor, network: nn.Module, measurement: Degradation | None, seed: int, half: bool) -> Tensor:
         x, mask, scale = _network_input(inputs, measurement)
-        base = x[:, :1]
+        base, within = x[:, :1], inside(x[:, : inputs.shape[1]], mask)
         measured = None if measurement is None else measurement(base)
 
         def denoise(x_t: Tensor, gamma: float, member: int | None = None) -> Tensor:
@@ -155,7 +155,7 @@ class FusedScoreInferer(Inferer):
             with autocast(x.device, half):
                 output = asked(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
             image = self.diffusion.decode(self.diffusion.x_0(output, x_t, level), base).clamp(-1.0, 1.0)
-            return self.diffusion.encode(projected(image, measured, mask, measurement), base)
+            return self.diffusion.encode(projected(image, measured, mask, within, measurement), base)
 
         generator = Generator().manual_seed(seed)
         # Of pure noise, unless sampling starts later, from the noised condition.
@@ -176,11 +176,16 @@ def _network_input(inputs: Tensor, measurement: Degradation | None) -> tuple[Ten
     return network_input(conditions, mask, measurement), mask, scale
 
 
-def projected(image: Tensor, measured: Tensor | None, mask: Tensor, measurement: Degradation | None) -> Tensor:
-    """Background as it was, then the measurement (Eq. 8): whole blocks are background, so one keeps the other."""
+def projected(
+    image: Tensor, measured: Tensor | None, mask: Tensor, within: Tensor, measurement: Degradation | None
+) -> Tensor:  # fmt: skip
+    """Background as it was, then the measurement (Eq. 8): whole blocks are background, so one keeps the other.
+
+    mask: as networks see it; within: `inside`. All (B, 1, H, W, D).
+    """
     if measured is None or measurement is None:
-        return image.where(mask > 0, -1.0)
-    return measurement.project(image.where(mask > 0, measurement.around(measured)), measured)
+        return image.where(within, -1.0)
+    return measurement.project_within(image.where(mask > 0, measurement.around(measured)), measured, within)
 
 
 class SplitUncertaintyd(MapTransform):

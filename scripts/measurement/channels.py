@@ -10,6 +10,7 @@ from .degradations import Degradation
 from .intensity import IntensityRange, intensity_range
 from .slices import Slices
 
+ABOVE = -1.0 + 1.0e-6  # normalised: what is more is no background
 NEAR, FAR = 4.0, 8.0  # voxels: what distances and sizes of slices are told in
 
 
@@ -62,11 +63,20 @@ def measured(image: Tensor, degradation: Degradation | None) -> Tensor:
 def normalized(image: Tensor, scale: IntensityRange, degradation: Degradation | None) -> tuple[Tensor, Tensor]:
     """Conditions as the networks see them, and the mask; image: as `measured` returns it."""
     conditions = scale.normalize(image)
-    low, first = -1.0 + 1.0e-6, conditions[:, :1]
-    mask = torch.where(first > low if degradation is None else degradation.foreground(first, low), 1.0, -1.0)
+    first = conditions[:, :1]
+    mask = torch.where(first > ABOVE if degradation is None else degradation.foreground(first, ABOVE), 1.0, -1.0)
     if degradation is not None:
         conditions = torch.cat([degradation.shown(conditions[:, :1]), conditions[:, 1:]], dim=1)
     return conditions, mask
+
+
+def inside(conditions: Tensor, mask: Tensor) -> Tensor:
+    """Where a result may be more than background (B, 1, H, W, D), bool.
+
+    In the mask, and not background of any further condition, each of which tells it voxel by voxel. conditions, mask: as of
+    `normalized`.
+    """
+    return (mask > 0) & (conditions[:, 1:] > ABOVE).all(dim=1, keepdim=True)
 
 
 def _plain(image: Tensor, degradation: Degradation | None) -> Tensor:

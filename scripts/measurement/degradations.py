@@ -13,6 +13,8 @@ from torch import Tensor
 from ..errors import BadInput
 from .slices import Slices
 
+BACKGROUND, BRIGHTEST = -1.0, 1.0  # normalised intensities of the first, and the most that networks may answer
+
 
 class Degradation(ABC):
     """A linear operator `A` on volumes with `A = A^2`, which relates a volume to what a scanner measured of it.
@@ -85,6 +87,10 @@ class Degradation(ABC):
         """
         return volume + self(measured - volume) if self.consistency else volume
 
+    def project_within(self, volume: Tensor, measured: Tensor, inside: Tensor) -> Tensor:
+        """The same, as far as an operator can with background outside (B, 1, H, W, D); all in normalised intensities."""
+        return self.project(volume, measured)
+
 
 class BlockAverage(Degradation):
     """Average over blocks of voxels, then repeat back: `A` of Eq. 8 in Zhu et al. 2025. `A` is its own pseudo-inverse.
@@ -115,6 +121,20 @@ class BlockAverage(Degradation):
         f_h, f_w, f_d = self.factors
         blocks = volume.reshape(*volume.shape[:-3], height // f_h, f_h, width // f_w, f_w, depth // f_d, f_d)
         return blocks.mean(dim=(-5, -3, -1))
+
+    def project_within(self, volume: Tensor, measured: Tensor, inside: Tensor) -> Tensor:
+        """The nearest volume that reproduces the measurement and is background outside: voxels inside take all that is missing.
+
+        Blocks whose measurement would need intensities of them that there are not have voxels outside that are none.
+        """
+        coarse, share = self.measure(measured), self.measure(inside.to(volume))
+        contradicts = (coarse - BACKGROUND > share * (BRIGHTEST - BACKGROUND)) | (coarse < BACKGROUND)
+        inside = inside | (self.repeat(contradicts.to(volume)) > 0)
+        volume = volume.where(inside, BACKGROUND)
+        if not self.consistency:
+            return volume
+        missing = (coarse - self.measure(volume)) / self.measure(inside.to(volume)).clamp(min=1e-6)
+        return volume + self.repeat(missing) * inside
 
     def repeat(self, measurement: Tensor) -> Tensor:
         for axis, factor in zip((-3, -2, -1), self.factors, strict=True):

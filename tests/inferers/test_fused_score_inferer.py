@@ -101,6 +101,19 @@ def test_background_stays_background_to_the_bit(block, residual, draw_head):
 
 
 @pytest.mark.parametrize("block", [(4, 4, 4), None])
+def test_background_of_a_further_condition_is_background_of_the_result(block, draw_head):
+    """Within the blocks that the first condition has at its edge, too, and its measurement is kept all the same."""
+    degradation = BlockAverage(block) if block else None
+    truth = 300 * draw_head(20, 20, 24)
+    inputs = torch.cat([degradation(truth) if degradation else truth + truth.roll(4, dims=2), 5 * truth], dim=1)
+    result = FusedScoreInferer(diffusion(), steps=3, degradation=degradation)(inputs, Wave())
+    edge = (truth == 0) & (inputs[:, :1] > 0)
+    assert edge.any() and result[edge].abs().max() < 1e-4
+    if degradation:
+        torch.testing.assert_close(degradation(result), inputs[:, :1], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("block", [(4, 4, 4), None])
 def test_intensity_scale_goes_through(block, rng, draw_head):
     degradation = BlockAverage(block) if block else None
     inputs = degradation(draw_head(20, 20, 20)) if degradation else draw_head(20, 20, 20)

@@ -88,3 +88,32 @@ def test_blocks_that_are_none_are_refused(factors):
 def test_a_volume_of_broken_blocks_is_refused():
     with pytest.raises(ValueError, match=r"8x9x8 is not a multiple of the block \(4, 4, 4\)"):
         BlockAverage((4, 4, 4))(torch.zeros(8, 9, 8))
+
+
+def test_background_outside_and_the_measurement_hold_at_once_and_nothing_is_nearer(rng):
+    """Against the general projection onto affine constraints, of random volumes, a quarter of whose voxels lie outside."""
+    average = BlockAverage((2, 1, 2))
+    truth, volume = (torch.from_numpy(rng.uniform(-1, 0.5, (1, 1, 4, 3, 4))) for _ in range(2))
+    inside = torch.from_numpy(rng.random((1, 1, 4, 3, 4)) > 0.25)
+    truth = truth.where(inside, -1.0)
+    result = average.project_within(volume, average(truth), inside)
+    free = inside.flatten().nonzero().flatten().numpy()
+    rows = torch.stack([average.measure(one.reshape(truth.shape)).flatten() for one in torch.eye(48).double()], dim=1).numpy()
+    start = volume.where(inside, -1.0).flatten().numpy()
+    missing = average.measure(truth).flatten().numpy() - rows @ start
+    nearest = start.copy()
+    nearest[free] += np.linalg.pinv(rows[:, free]) @ missing
+    np.testing.assert_allclose(result.flatten().numpy(), nearest, atol=1e-10)
+    assert (result[~inside] == -1).all()
+
+
+def test_blocks_that_contradict_the_background_outside_keep_their_measurement(rng):
+    average = BlockAverage((2, 2, 2))
+    truth = torch.from_numpy(rng.uniform(-0.5, 0.5, (1, 1, 4, 4, 4)))
+    inside = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
+    inside[..., 2:] = True
+    result = average.project_within(torch.zeros_like(truth), average(truth), inside)
+    torch.testing.assert_close(average(result), average(truth))
+    torch.testing.assert_close(result, average.project(torch.zeros_like(truth), average(truth)))
+    plain = BlockAverage((2, 2, 2), consistency=False).project_within(torch.zeros_like(truth), average(truth), inside)
+    assert (plain == 0).all()

@@ -6,6 +6,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from scripts.__main__ import main
 from scripts.measurement.slices import Slices
@@ -65,3 +66,35 @@ def test_other_tasks_know_no_spacing(tmp_path, capsys):
     nib.save(nib.Nifti1Image(np.random.default_rng().random((24, 24, 24)), np.diag([4, 4, 4, 1])), tmp_path / "a_t1.nii.gz")
     assert main(["restore", str(tmp_path / "a_t1.nii.gz"), "-o", str(tmp_path / "out"), "--spacing", "1"]) == 1
     assert "'spacing' is not in inference.yaml" in capsys.readouterr().err
+
+
+def test_scans_in_different_planes_become_one_volume_that_keeps_them_all(trained, rng, tmp_path, capsys):
+    truth = np.zeros((40, 40, 40), dtype=np.float32)
+    truth[6:-6, 6:-6, 6:-6] = gaussian_filter(rng.uniform(0, 4000, (28, 28, 28)), 1.5)
+    axial, coronal = np.diag([1.0, 1, 4, 1]), np.diag([1.0, 4, 1, 1])
+    axial[2, 3] = coronal[1, 3] = 1.5
+    nib.save(nib.Nifti1Image(truth.reshape(40, 40, 10, 4).mean(3), axial), tmp_path / "ax.nii.gz")
+    thick = truth.reshape(40, 10, 4, 40).mean(2) / 3  # in units of its own
+    nib.save(nib.Nifti1Image(thick, coronal), tmp_path / "cor.nii.gz")
+    out, options = tmp_path / "out", ["--task", "any", "--weights", str(trained), *TINY]
+    assert main(["combine", str(tmp_path / "ax.nii.gz"), str(tmp_path / "cor.nii.gz"), "-o", str(out), *options]) == 0
+    content = json.loads((out / "combined.json").read_text())
+    assert content["scans"][1]["gain"] == pytest.approx(3, rel=0.1) and content["scans"][1]["mm"] < 1.5
+    assert all(scan["missed"][1] < scan["missed"][0] and scan["missed"][1] < 0.03 for scan in content["scans"])
+    one, both = (nib.load(path) for path in (next(out.glob("scans/1/*/*_pred.nii.gz")), out / "combined.nii.gz"))
+    assert one.shape == both.shape and np.array_equal(one.affine, both.affine)
+    errors = [float(np.sqrt(((image.get_fdata()[..., :40] - truth) ** 2).mean())) for image in (one, both)]
+    assert errors[1] < 0.7 * errors[0]
+    assert main(["combine", str(tmp_path / "ax.nii.gz"), "-o", str(out), *options]) == 1
+    assert "1 scan: two and more are combined; restore takes one" in capsys.readouterr().err
+
+
+def test_scans_that_do_not_overlap_are_not_combined(trained, rng, tmp_path, capsys):
+    affine = np.diag([1.0, 1, 4, 1])
+    nib.save(nib.Nifti1Image(rng.uniform(1, 9, (24, 24, 8)), affine), tmp_path / "a.nii.gz")
+    affine[:3, 3] = 500
+    nib.save(nib.Nifti1Image(rng.uniform(1, 9, (24, 24, 8)), affine), tmp_path / "b.nii.gz")
+    options = ["-o", str(tmp_path / "out"), "--task", "any", "--weights", str(trained), *TINY]
+    assert main(["combine", str(tmp_path / "a.nii.gz"), str(tmp_path / "b.nii.gz"), *options]) == 1
+    assert "b_pred.nii.gz" in (line := capsys.readouterr().err) and "register" in line
+    assert not (tmp_path / "out" / "combined.nii.gz").exists()
