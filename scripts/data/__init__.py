@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .augmentation import Augmentation as Augmentation
     from .cases import find_cases as find_cases
     from .grid import CropToContentd as CropToContentd
     from .grid import RestoreGridd as RestoreGridd
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .write import SaveVolumed as SaveVolumed
 
 _NAMES = {
+    "augmentation": ("Augmentation",),
     "cases": ("find_cases",),
     "grid": ("CropToContentd", "RestoreGridd"),
     "patches": ("EpochSampler", "PatchDataset", "PrepareTrainingd", "SlicePatch", "VolumePatch"),

@@ -16,9 +16,11 @@ from ..measurement.channels import conditions_and_mask, coordinates
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import intensity_range
 from ..measurement.planes import axis_of
+from .augmentation import Augmentation
 from .cache import VolumeCache
 
 TRIES = 10  # draws of a place with enough foreground
+NONE = Augmentation()
 
 
 class PrepareTrainingd(MapTransform):
@@ -46,7 +48,7 @@ class Patch(Protocol):
     """Cuts a sample from a prepared volume: image (C + 1, H, W, D), label (1, H, W, D), random numbers."""
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Returns `image` (network input), `label` and `base` (the first condition), both with one channel; maybe `start`."""
+        """Returns `image` (network input), `label` and `base` (the first condition), both with one channel; maybe more."""
 
 
 def filled(sample: dict[str, Tensor], size: Sequence[int] | None) -> dict[str, Tensor]:
@@ -78,14 +80,19 @@ class VolumePatch:
     U-Net can tell it only from the phase of its own strides. foreground: share of voxels above background that is wanted,
     because background teaches nothing; the last of `TRIES` boxes is taken as it is.
 
-    The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d). `start` is the box's corner.
+    The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d). `start` is the box's corner,
+    `mirrored` whether the volume was.
     """
 
-    def __init__(self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1), *, foreground: float = 0.0) -> None:
-        self.size, self.block, self.foreground = size, block, foreground
+    def __init__(
+        self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1), *, foreground: float = 0.0,
+        augmentation: Augmentation = NONE,
+    ) -> None:  # fmt: skip
+        self.size, self.block, self.foreground, self.augmentation = size, block, foreground, augmentation
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn place."""
+        image, label, mirrored = self.augmentation.mirrored(image, label, rng)
         full = list(image.shape[1:])
         size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
         for _ in range(TRIES):
@@ -94,8 +101,10 @@ class VolumePatch:
             part = image[box]
             if _foreground(part[-1]) >= self.foreground:
                 break
-        x = torch.cat([part[:-1], coordinates(full, start, size), part[-1:]])
-        return {**filled({"image": x, "label": label[box], "base": part[:1]}, self.size), "start": torch.tensor(start)}
+        conditions = self.augmentation.varied(part[:-1], rng)
+        x = torch.cat([conditions, coordinates(full, start, size), part[-1:]])
+        place = {"start": torch.tensor(start), "mirrored": torch.tensor(mirrored)}
+        return {**filled({"image": x, "label": label[box], "base": conditions[:1]}, self.size), **place}
 
 
 class SlicePatch:
@@ -107,13 +116,15 @@ class SlicePatch:
 
     def __init__(
         self, plane: str, size: Sequence[int] | None = None, slab: int = 1, *, block: Sequence[int] = (1, 1, 1),
-        foreground: float = 0.0,
+        foreground: float = 0.0, augmentation: Augmentation = NONE,
     ) -> None:  # fmt: skip
+        self.augmentation = augmentation
         self.axis, self.size, self.reach, self.foreground = axis_of(plane), size, slab // 2, foreground
         self.block = [factor for axis, factor in enumerate(block) if axis != self.axis]
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn slice and place."""
+        image, label, _ = self.augmentation.mirrored(image, label, rng)
         slices, truth = (volume.movedim(self.axis + 1, 0) for volume in (image, label))  # (count, C, height, width)
         count, full = len(slices), slices.shape[2:]
         size = [min(side, length) for side, length in zip(self.size or full, full, strict=True)]
@@ -125,9 +136,10 @@ class SlicePatch:
                 break
         neighbours = np.clip(np.arange(index - self.reach, index + self.reach + 1), 0, count - 1)
         slab = slices[box][torch.as_tensor(neighbours)]  # cut, then copied: nothing else is read
-        centre, place = slab[self.reach], self._place(list(image.shape[1:]), index, start, size)
-        x = torch.cat([slab[:, :-1].flatten(0, 1), place, centre[-1:]])
-        return filled({"image": x, "label": truth[index][box], "base": centre[:1]}, self.size)
+        conditions = self.augmentation.varied(slab[:, :-1].movedim(0, 1), rng).movedim(0, 1)
+        place = self._place(list(image.shape[1:]), index, start, size)
+        x = torch.cat([conditions.flatten(0, 1), place, slab[self.reach, -1:]])
+        return filled({"image": x, "label": truth[index][box], "base": conditions[self.reach, :1]}, self.size)
 
     def _place(self, full: list[int], index: int, start: list[int], size: list[int]) -> Tensor:
         """Coordinates of the cut slice, (3, h, w)."""

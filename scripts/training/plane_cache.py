@@ -73,11 +73,14 @@ class PlaneCache:
         self.ready = True
 
     def recall(self, batchdata: Mapping[str, Any], gamma: Tensor) -> list[list[Said] | None]:
-        """What every plane says of each sample of a batch of `image`, `case`, `start`; None where gamma (B,) is not 0."""
-        sides = list(batchdata["image"].shape[2:])
+        """What every plane says of each sample of a batch of `image`, `case`, `start`, `mirrored`.
+
+        None of samples that are mirrored, or whose gamma (B,) is not 0.
+        """
+        sides, live = list(batchdata["image"].shape[2:]), batchdata["mirrored"] | (gamma.cpu() != 0)
         return [
-            self._said(int(case), start.tolist(), sides) if level == 0 else None
-            for case, start, level in zip(batchdata["case"], batchdata["start"], gamma.tolist(), strict=True)
+            None if now else self._said(int(case), start.tolist(), sides)
+            for case, start, now in zip(batchdata["case"], batchdata["start"], live.tolist(), strict=True)
         ]
 
     def _members(self) -> list[Member]:
@@ -89,6 +92,8 @@ class PlaneCache:
     def _hindrance(self, patch: VolumePatch) -> str | None:
         """Why the planes had better be computed live, if so."""
         volumes = self.dataset.volumes
+        if patch.augmentation.vary and patch.augmentation.measured < len(volumes[0]["image"]) - 1:
+            return "conditions vary from draw to draw"
         if self.draws < len(volumes):
             return f"{self.draws:.0f} draws at gamma = 0 are fewer than the {len(volumes)} volumes"
         voxels = [math.prod(volumes[index]["label"].shape[1:]) for index in range(len(volumes))]

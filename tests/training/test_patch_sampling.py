@@ -41,7 +41,7 @@ def test_patches_carry_the_coordinates_of_their_place_in_the_full_volume(patch, 
 def test_a_patch_larger_than_the_volume_is_filled_up_with_background(rng):
     image, label = numbered()
     sample = VolumePatch((9, 4, 12))(image, label, rng)
-    assert sample.pop("start").tolist()[::2] == [0, 0]
+    assert sample.pop("start").tolist()[::2] == [0, 0] and not sample.pop("mirrored")
     assert {key: tuple(value.shape[1:]) for key, value in sample.items()} == dict.fromkeys(sample, (9, 4, 12))
     outside = torch.ones(9, 4, 12, dtype=torch.bool)
     outside[:7, :, :9] = False

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training samples as other heads and scanners would have given them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from ..measurement.channels import ABOVE
+
+GAIN, GAMMA, BIAS = 0.15, 0.25, 0.1  # largest logarithms of gain and gamma, and their standard deviation of a bias field
+LOUDEST, BLUR = 0.03, 0.7  # standard deviations of noise, in normalised intensities, and of a blur, in voxels
+RARELY = 0.3  # of the samples that change: how many get noise, and how many a blur
+
+
+class Augmentation(NamedTuple):
+    """mirror: share of samples turned left to right; vary: share whose conditions get another gain, gamma, bias, noise or blur.
+
+    measured: conditions, the first ones, that never vary, as the target shares their intensities.
+    """
+
+    mirror: float = 0.0
+    vary: float = 0.0
+    measured: int = 1
+
+    def mirrored(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
+        """Whole volumes (C, H, W, D), left and right along H, of which places are taken afterwards; and whether they are."""
+        turned = self.mirror > 0 and rng.random() < self.mirror
+        return (image.flip(1), label.flip(1), True) if turned else (image, label, False)
+
+    def varied(self, conditions: Tensor, rng: np.random.Generator) -> Tensor:
+        """Normalised conditions (C, ...) of a sample; background stays."""
+        if self.measured >= len(conditions) or self.vary == 0 or rng.random() >= self.vary:
+            return conditions
+        changed = [_changed(condition, rng) for condition in conditions[self.measured :]]
+        return torch.cat([conditions[: self.measured], torch.stack(changed)])
+
+
+def _changed(condition: Tensor, rng: np.random.Generator) -> Tensor:
+    """One of any number of axes, background at -1."""
+    volume = condition.float().clamp(min=-1) + 1
+    if rng.random() < RARELY:
+        volume = torch.from_numpy(gaussian_filter(volume.numpy(), rng.uniform(0, BLUR)))
+    end = max(float(volume.max()), 1e-6)
+    volume = end * (volume / end) ** float(np.exp(rng.uniform(-GAMMA, GAMMA))) * float(np.exp(rng.uniform(-GAIN, GAIN)))
+    coarse = torch.from_numpy(rng.normal(0, rng.uniform(0, BIAS), (1, 1, *(3,) * volume.dim()))).float()
+    field = F.interpolate(coarse, size=volume.shape, mode="trilinear" if volume.dim() == 3 else "bilinear", align_corners=True)
+    volume = volume * field[0, 0].exp()
+    if rng.random() < RARELY:
+        volume = volume + torch.from_numpy(rng.standard_normal(volume.shape, dtype=np.float32)) * rng.uniform(0, LOUDEST)
+    return torch.where(condition > ABOVE, volume - 1, condition)
