@@ -120,6 +120,23 @@ class ScanPatch:
         return filled({key: value.reshape(len(value), *self.size) for key, value in sample.items()}, self.size)
 
 
+def drawn_whole(image: Tensor, label: Tensor, rng: np.random.Generator) -> Tensor:
+    """A random scan of a whole volume (1, H, W, D), every voxel as the nearest slice: (H, W, D); label: its kind, (1,)."""
+    kind = KINDS[int(label)]
+    volume = varied((painted if kind == "labels" else recoloured)(image[0], rng), rng)
+    if kind == "slices":  # it is a scan already
+        return with_noise(volume, rng)
+    order = _order(kind, rng)
+    turned = volume.permute(*order)
+    axes = [
+        axis and axis._replace(number=max(int(side / axis.spacing), 1), voxels=side)
+        for axis, side in zip(_drawn_slices(kind, rng), turned.shape, strict=True)
+    ]
+    scan = SliceProfile(axes)
+    measured = scan.repeat(with_noise(scan.measure(turned), rng))
+    return scan.plain(measured).permute(*np.argsort(order).tolist()).contiguous()
+
+
 class OwnPatch(ScanPatch):
     """Images of a scan's own slices as they are, degraded along an axis within them as the scan is across them.
 

@@ -70,6 +70,18 @@ def test_volumes_sharp_within_their_slices_alone_give_those_slices(rng, monkeypa
     assert len({round(ratio, 4) for ratio in ratios}) > 5
 
 
+@pytest.mark.parametrize("name", random_scans.KINDS)
+def test_whole_scans_lie_as_their_volume_does(rng, volume, name):
+    """Air stays where it was, and slices repeat, unless the volume is a scan already."""
+    image = (volume * 9).round() if name == "labels" else volume
+    scan = random_scans.drawn_whole(image, kind(name), rng)
+    assert scan.shape == volume.shape[1:] and scan.isfinite().all()
+    far = torch.nn.functional.max_pool3d((volume > 0).float(), 17, 1, 8)[0] == 0
+    assert far.any() and scan[far].abs().max() < 0.1 < scan[30:40, 28:36, 34:42].mean()
+    different = len(scan.unique()) / float((scan > 0).sum())
+    assert different < 0.8 if name != "slices" else different > 0.9
+
+
 def test_thickness_and_spacing_are_what_the_networks_are_told(rng, volume):
     seen = set()
     for _ in range(30):

@@ -68,6 +68,20 @@ def test_other_tasks_know_no_spacing(tmp_path, capsys):
     assert "'spacing' is not in inference.yaml" in capsys.readouterr().err
 
 
+def test_what_random_scans_were_is_noted_beside_weights(trained, rng, tmp_path):
+    """And noise everywhere is doubted."""
+    weights = tmp_path / "my_any.pt"
+    assert main(["export", str(trained), str(weights)]) == 0
+    assert main(["seen", str(tmp_path / "scans.json"), str(weights), "--task", "any"]) == 0
+    content = json.loads((tmp_path / "my_any.seen.json").read_text())
+    assert content["volumes"] == 10 and list(content["conditions"]) == ["the scan"]
+    nib.save(nib.Nifti1Image(rng.normal(500, 100, (32, 32, 10)), np.diag([1, 1, 4, 1])), tmp_path / "noise.nii.gz")
+    options = ["-o", str(tmp_path / "out"), "--task", "any", "--weights", str(weights), *TINY]
+    assert main(["restore", str(tmp_path / "noise.nii.gz"), *options]) == 0
+    doubts = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]["noise"]["doubts"]
+    assert any("the scan is unlike what the weights saw" in line for line in doubts)
+
+
 def test_scans_in_different_planes_become_one_volume_that_keeps_them_all(trained, rng, tmp_path, capsys):
     truth = np.zeros((40, 40, 40), dtype=np.float32)
     truth[6:-6, 6:-6, 6:-6] = gaussian_filter(rng.uniform(0, 4000, (28, 28, 28)), 1.5)
