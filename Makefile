@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 
 .PHONY: demo demo-dicom test test-integrations lint clean
 
+# A fine T1w volume of a whole head; without one, the brain alone.
+HEAD ?= $(wildcard ../shared/data/whole_head/sub-09*.nii.gz)
+
 demo: $(VENV)/.run
-	$(BIN)/python -m scripts demo --output demo
+	$(BIN)/python -m scripts demo --output demo $(if $(HEAD),--head $(HEAD))
 
 # A DICOM study with a T1; without one, a series is made of the MNI152 brain.
 DICOM ?= ../shared/data/dicom/glioma_ge_study

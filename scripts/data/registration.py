@@ -82,6 +82,11 @@ def _same_grid(one: MetaTensor, other: MetaTensor) -> bool:
     return grid_of(one).apart(grid_of(other)) <= GRID_TOLERANCE_MM
 
 
+def unmoved() -> Transform:
+    """The transform of volumes that lie where their headers say."""
+    return sitk.Transform()
+
+
 def resampled(volume: MetaTensor, onto: MetaTensor, transform: Transform, *, nearest: bool) -> tuple[MetaTensor, float]:
     """(1, H, W, D) on another grid, and the share of that grid that it covers."""
     around = float(background(volume.as_tensor()[None])[0, 0]) if not nearest else 0.0

@@ -11,6 +11,7 @@ from ..measurement.planes import PLANES
 from .slices import Volume
 
 SIGNED = {"error"}
+WIDTH, MARGIN = 3.0, 3  # inches of a column, and voxels around the head
 MAPS = {"uncertainty": "magma", "error": "RdBu_r"}
 
 
@@ -19,14 +20,21 @@ def planes_figure(
 ) -> None:  # fmt: skip
     """Three planes (rows) of several volumes (columns) as a PNG.
 
-    volumes: name -> (H, W, D) in RAS; spacing: of their voxels, in mm. Images share the grey scale of "truth" (or of the
-    first volume); "error", also "error of ...", is signed, blue where the result is too dark; "uncertainty" starts at zero. All
-    errors share a scale, and all uncertainties.
+    volumes: name -> (H, W, D) in RAS, cut to the head; what a name says after a line break stands below it. spacing: of their
+    voxels, in mm. Left is on the right, as radiologists look. Images share the grey scale of "truth" (or of the first volume);
+    "error", also "error of ...", is signed, blue where the result is too dark; "uncertainty" starts at zero. All errors share a
+    scale, and all uncertainties.
     """
     reference = volumes.get("truth", next(iter(volumes.values())))
+    box = _head(reference)
+    volumes, reference = {name: volume[box] for name, volume in volumes.items()}, reference[box]
+    extent = np.array(reference.shape) * spacing
+    heights = [extent[1 if row == 2 else 2] for row in range(len(PLANES))]
+    widest = max(extent[0], extent[1])
     centre = [int(np.mean(np.nonzero(reference.max(axis=tuple({0, 1, 2} - {axis})) > 0))) for axis in range(3)]
-    figure = Figure(figsize=(2.6 * len(volumes), 8.2), facecolor="black", layout="constrained")
-    grid = figure.subplots(len(PLANES), len(volumes), squeeze=False)
+    size = (WIDTH * len(volumes), WIDTH * sum(heights) / widest + 1.2)
+    figure = Figure(figsize=size, facecolor="black", layout="constrained")
+    grid = figure.subplots(len(PLANES), len(volumes), squeeze=False, height_ratios=heights)
     for column, (name, volume) in enumerate(volumes.items()):
         kind = _kind(name)
         low, high = _limits(kind, [other for key, other in volumes.items() if _kind(key) == kind], reference)
@@ -40,8 +48,12 @@ def planes_figure(
                 slice_, origin="lower", cmap=MAPS.get(kind, "gray"), vmin=low, vmax=high, aspect=up / across
             )  # fmt: skip
             axes.set_axis_off()
+            if row > 0:  # RAS: the first axis runs to the right of the patient
+                axes.invert_xaxis()
             if column == 0:
                 axes.text(0.02, 0.97, plane, color="w", fontsize=9, va="top", transform=axes.transAxes)
+                for x, side in ((0.01, "R"), (0.95, "L")) if row > 0 else ():
+                    axes.text(x, 0.02, side, color="w", fontsize=9, transform=axes.transAxes)
         grid[0, column].set_title(name, color="w", fontsize=11)
         if kind in MAPS:
             bar = figure.colorbar(shown, ax=grid[-1, column], orientation="horizontal", shrink=0.8)
@@ -60,3 +72,13 @@ def _limits(kind: str, volumes: Sequence[Volume], reference: Volume) -> tuple[fl
         return float(reference.min()), float(np.quantile(reference[reference > 0], 0.999))
     bound = max(float(np.quantile(np.abs(volume[reference > 0]), 0.99)) for volume in volumes)
     return (-bound if kind in SIGNED else 0.0), bound
+
+
+def _head(reference: Volume) -> tuple[slice, ...]:
+    """The box of what is above background, with some around."""
+    inside = reference > reference.min()
+    spans = []
+    for axis in range(3):
+        at = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
+        spans.append(slice(max(int(at[0]) - MARGIN, 0), int(at[-1]) + MARGIN + 1) if at.size else slice(None))
+    return tuple(spans)
