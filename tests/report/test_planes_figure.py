@@ -57,13 +57,26 @@ def test_the_front_is_up_in_the_axial_panel(tmp_path, head):
     assert 1 not in found
 
 
+@pytest.mark.parametrize("plane", [1, 2], ids=["coronal", "axial"])
+def test_the_right_of_the_patient_is_on_the_left(plane, tmp_path, head):
+    """Axes are in RAS: the first one's end is the right."""
+    marked = head.copy()
+    marked[18:22, 12:16, 14:18] = 0.6
+    before, after = (draw(tmp_path, {"truth": head, "other": other}) for other in (head, marked))
+    thirds = np.cumsum([0, 32, 32, 28]) / 92 * (1 - 1.2 / 11.1) + 0.6 / 11.1
+    rows = slice(*(int(share * len(after)) for share in thirds[plane : plane + 2]))
+    spot = np.flatnonzero((np.abs(after - before)[rows].max(axis=2) > 0.05).any(axis=0)) / after.shape[1]
+    assert 0.5 < spot.mean() < 0.7  # of the right one of two columns
+
+
 @pytest.mark.parametrize("names", [["input"], ["input", "restored", "truth", "error", "uncertainty"]], ids=len)
 def test_every_volume_gets_a_column_of_three_planes(names, tmp_path, head, rng):
     volumes = {name: head + rng.normal(0, 0.01, SIDES) * (head > 0) for name in names}
     volumes |= {name: np.abs(volumes[name] - head) for name in ("error", "uncertainty") if name in volumes}
     pixels = draw(tmp_path, volumes, "Synthetic, not for diagnosis.")
     height, width, _ = pixels.shape
-    assert (height, width) == (pytest.approx(8.2 * 110, abs=1), pytest.approx(2.6 * 110 * len(names), abs=1))
+    tall = 3 * (32 + 32 + 28) / 28 + 1.2  # inches: planes of one scale, and a title
+    assert (height, width) == (pytest.approx(tall * 110, abs=1), pytest.approx(3 * 110 * len(names), abs=1))
     for column in np.array_split(pixels, len(names), axis=1):
         for panel in np.array_split(column[height // 10 : -height // 7], 3):
             assert (panel.max(axis=2) > 0.1).mean() > 0.3
