@@ -68,6 +68,9 @@ def exit_code(command: Callable[[], object]) -> int:
     try:
         command()
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
     except Exception as error:

@@ -4,8 +4,9 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch.utils.data import Dataset
 
 from ..data.cases import ERROR
 from ..data.write_behind import WriteBehind
-from ..errors import BadInput, named, one_line
+from ..errors import BadInput, named, one_line, several
+from .ledger import DONE, FAILED, Ledger, input_hash
 from .parts import parts_of
 from .progress import Progress
 
@@ -25,22 +27,28 @@ logger = logging.getLogger(__name__)
 
 
 class TolerantDataset(Dataset[dict[str, Any]]):
-    """Cases through a transform; one that is refused or cannot be loaded becomes `{case, error}` instead of an exception."""
+    """Cases through a transform; one that is refused or cannot be loaded becomes `{case, error}` instead of an exception.
 
-    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Any) -> None:
-        self.data, self.transform = data, transform
+
+    ledger: leaves out what is finished, as soon as a run begins, and wants to know what was read (`input`).
+    """
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Any, ledger: Ledger | None = None) -> None:
+        self.data, self.transform, self.ledger = data, transform, ledger
+        self.places = list(range(len(data)))
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        case = dict(self.data[index])
+        case = dict(self.data[self.places[index]])
         if ERROR in case:  # refused before it was read
             return {"case": case["case"], ERROR: case[ERROR]}
+        read = {} if self.ledger is None else {"input": input_hash(case)}
         try:
-            return dict(self.transform(case))
+            return {**self.transform(case), **read}
         except Exception as error:
-            return {"case": case.get("case", str(index)), ERROR: one_line(error)}
+            return {"case": case.get("case", str(index)), ERROR: one_line(error), **read}
 
 
 class CaseLoader(DataLoader):
@@ -75,6 +83,8 @@ class CaseEvaluator(SupervisedEvaluator):
     `run` raises SystemExit with 1 when every case failed and with 2 when some did.
     """
 
+    stopped: Callable[[], None] = staticmethod(lambda: None)  # when a run ends before its end; a record sets its own
+
     def __init__(self, *args: Any, caveat: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **{"prepare_batch": named_batch, **kwargs})
         self.caveats = [caveat] if caveat else []
@@ -101,28 +111,60 @@ class CaseEvaluator(SupervisedEvaluator):
             with self.progress.case(case, shape, parts_of(self.network, self.inferer, shape)):
                 output: dict[str, Any] = super()._iteration(engine, batchdata)
         except (ValueError, OSError, RuntimeError) as error:
-            self.behind.add(case, partial(self._fail, case, error))
+            self.behind.add(case, partial(self._fail, case, error, batchdata))
             return {}
         self.done.append(case)
         self.seconds[case] = time.monotonic() - start
         line = f"case {case}: done in {self.seconds[case]:.1f} s{self.progress.left()}"
-        self.behind.add(case, partial(logger.info, line))
+        self.behind.add(case, partial(self._written, case, line, batchdata))
         return output
 
-    def _fail(self, case: str, error: Exception) -> None:
+    def _written(self, case: str, line: str, batchdata: Any) -> None:
+        logger.info(line)
+        self._note(case, DONE, batchdata, seconds=round(self.seconds[case], 2), doubts=self.doubts[case])
+
+    def _fail(self, case: str, error: Exception, batchdata: Any = None) -> None:
         self.failures[case] = one_line(error)
         if case in self.done:  # it could not be written
             self.done.remove(case)
         logger.error(named(case, self.failures[case]))
+        self._note(case, FAILED, batchdata, error=self.failures[case])
+
+    def _note(self, case: str, outcome: str, batchdata: Any, **facts: Any) -> None:
+        if (ledger := getattr(self._dataset(), "ledger", None)) is not None:
+            read = {"input": str(batchdata["input"][0])} if batchdata and "input" in batchdata else {}
+            ledger.write(case, outcome, {**read, **facts})
+
+    def _dataset(self) -> Any:
+        return self.data_loader.dataset  # type: ignore[union-attr]
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
-        """Run every case, then say how many were done."""
+        """Run every case that its ledger does not know as finished, then say how many were done.
+
+        Who is stopped finishes what is being written, and leaves the record of what was done.
+        """
         self.failures, self.done, self.seconds, self.doubts = {}, [], {}, {}
-        count = len(self.data_loader.dataset)  # type: ignore[union-attr, arg-type]
-        with Progress(count) as self.progress, WriteBehind(self._fail) as self.behind:
-            super().run(global_epoch)
+        data = self._dataset()
+        with getattr(data, "ledger", None) or nullcontext() as ledger:
+            if ledger is not None:
+                data.places = ledger.unfinished(data.data)
+            try:
+                with Progress(len(data)) as self.progress, WriteBehind(self._fail) as self.behind:
+                    self._run(len(data), global_epoch)
+            except (KeyboardInterrupt, SystemExit):
+                logger.info(f"stopped: {len(self.done)} of {several(len(data), 'case')} done")
+                self.stopped()
+                raise
         logger.info(f"{len(self.done)} of {len(self.done) + len(self.failures)} cases done")
         for case, line in self.failures.items():
             logger.info(f"  failed: {named(case, line)}")
         if self.failures:
             raise SystemExit(2 if self.done else 1)
+
+    def _run(self, count: int, global_epoch: int) -> None:
+        if count:
+            self.state.epoch_length = count
+            super().run(global_epoch)
+            return
+        for event in (Events.STARTED, Events.COMPLETED):  # nothing is left to do, and that is recorded
+            self.fire_event(event)

@@ -4,6 +4,7 @@
 import ast
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ RUN_OPTIONS = {
 WITHOUT_LIST = {"patch"}  # ids of lists that may be null
 NUMBERS = {"memory_gb", "max_cases", "thickness"}  # ids of numbers that are not given by default
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
+_NO_NEWS = re.compile(r"Engine run resuming from iteration 0,|(Current|Engine) run is terminating due to exception: (143)?$")
 ENGINES = ("CaseEvaluator", "SupervisedEvaluator", "SupervisedTrainer")  # whose start ignite calls a resuming
 OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
 WITH = "_with_"  # ids that an overlay brings along
@@ -160,7 +162,9 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     cause = root_cause(error)
-    if cause is None:
+    if kind is KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+    elif cause is None:
         sys.__excepthook__(kind, error, trace)
     else:
         print(f"error: {cause}", file=sys.stderr)
@@ -174,5 +178,5 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 def _without_greeting(record: logging.LogRecord) -> bool:
-    """A run that begins is none that goes on."""
-    return not record.getMessage().startswith("Engine run resuming from iteration 0,")
+    """A run that begins is none that goes on, and one that somebody stops has met no error."""
+    return not _NO_NEWS.match(record.getMessage())

@@ -3,7 +3,10 @@
 
 import logging
 import platform
+import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,17 +45,22 @@ class RunRecord:
         self.path, self.system, self.inferer, self.weights = Path(path), dict(system), inferer, weights
         self.task = Task.of(system) if task is None and system.get("conditions") else task  # configs of 0.6, until 0.8
         self.warnings = _Warnings()
+        self.earlier: dict[str, dict[str, Any]] = {}  # lines of a ledger, of cases that are not computed again
+        self.device = ""
 
     def attach(self, engine: Engine) -> None:
         """Listen to warnings while the engine runs, write when it ends."""
         engine.add_event_handler(Events.STARTED, self.restart)
         engine.add_event_handler(Events.COMPLETED, self.write)
+        engine.stopped = lambda: self.write(engine)  # type: ignore[attr-defined]
 
     def restart(self, engine: Any = None) -> None:
         """Forget an earlier run, and say what this one is."""
         self.warnings.lines.clear()
         logging.getLogger().addHandler(self.warnings)
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
         if engine is not None:
+            self.device = device_name(engine.state.device)
             logger.info(self._announcement(engine))
 
     def _announcement(self, engine: Any) -> str:
@@ -68,20 +76,44 @@ class RunRecord:
         logging.getLogger().removeHandler(self.warnings)
         write_json(self.path, self.content(engine))
 
-    def content(self, engine: Any) -> dict[str, Any]:
-        """What is written."""
+    def identity(self) -> dict[str, Any]:
+        """What the results of a run depend on besides its input."""
         return {
             **({} if self.task is None else {"task": self.task.content()}),
             "system": {**self.system, **_sampling(self.inferer)},
-            "model": {} if self.weights is None else {"file": Path(self.weights).name, "sha256": sha256(Path(self.weights))},
+            "model": self.model,
+            "bundle": bundle_version(),
+        }
+
+    def run_facts(self) -> dict[str, Any]:
+        """What holds for all cases of a run."""
+        return {
+            "system": {**self.system, **_sampling(self.inferer)},
+            "model": self.model,
             "versions": {"bundle": bundle_version(), "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-            "device": device_name(engine.state.device),
+            "device": self.device,
             "numbers": getattr(self.inferer, "numbers", ""),
+        }
+
+    @cached_property
+    def model(self) -> dict[str, str]:
+        """Name and hash of the weights' file."""
+        return {} if self.weights is None else {"file": Path(self.weights).name, "sha256": sha256(Path(self.weights))}
+
+    def content(self, engine: Any) -> dict[str, Any]:
+        """What is written."""
+        kept = ("seconds", "doubts")
+        earlier = {case: {key: line[key] for key in kept if line.get(key)} for case, line in self.earlier.items()}
+        return {
+            **({} if self.task is None else {"task": self.task.content()}),
+            **self.run_facts(),
+            "started": self.started,
+            "command": [word if not Path(word).exists() else "PATH" for word in sys.argv],  # names of patients, perhaps
             "warnings": self.warnings.lines,
             "peak_memory_gb": peak_memory_gb(),
             "sources": Identifiers(self.path.with_name(FILE)).keep_sources(_sources(engine)),
             "files": _files(engine),
-            "cases": {case: {"seconds": engine.seconds[case], **doubts_of(engine, case)} for case in engine.done},
+            "cases": earlier | {case: {"seconds": engine.seconds[case], **doubts_of(engine, case)} for case in engine.done},
             "failures": engine.failures,
         }
 

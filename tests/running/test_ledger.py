@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that are stopped, and go on."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts import bundle_root
+from scripts.__main__ import main
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+TINY = ["--set", "size=tiny", "--set", "precision=float32", "--set", "backend=torch"]
+
+
+@pytest.fixture
+def folder(rng, tmp_path):
+    """Four cases, of which the last cannot be read."""
+    for case in "abc":
+        voxels = np.zeros((8, 8, 8), dtype=np.float32)
+        voxels[1:-1, 1:-1, 1:-1] = rng.uniform(300, 900, (6, 6, 6))
+        save(voxels, tmp_path / "in" / f"{case}_t1.nii.gz")
+    (tmp_path / "in" / "d_t1.nii.gz").write_bytes(b"nothing")
+    return tmp_path
+
+
+def save(voxels, path):
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels, np.diag([4.0, 4, 4, 1])), path)
+
+
+def restore(folder, weights, *more):
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", str(folder / "in"), "-o", str(folder / "out"), "--weights", str(weights), *TINY, *more])
+    return ended.value.code
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "out" / "ledger.jsonl").read_text().splitlines()]
+
+
+def results(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "out").rglob("*.nii.gz"))}
+
+
+def test_a_line_says_what_became_of_a_case_and_how(folder, weights):
+    assert restore(folder, weights) == 2
+    *done, failed = lines(folder)
+    assert [(line["case"], line["outcome"]) for line in done] == [(case, "done") for case in "abc"]
+    assert (failed["case"], failed["outcome"]) == ("d", "failed") and "holds 7 bytes" in failed["error"]
+    size = (folder / "out" / "a" / "a_pred.nii.gz").stat().st_size
+    assert done[0]["files"] == {"a/a_pred.nii.gz": size} and len(done[0]["input"]) == 64
+    assert {"time", "seconds", "device", "numbers", "versions", "model", "peak_memory_gb", "doubts"} <= done[0].keys()
+    assert (done[0]["system"]["nfe"], done[0]["system"]["seed"]) == (1, 0)
+
+
+def test_what_is_finished_and_unchanged_is_not_computed_again(folder, weights, capsys, rng):
+    restore(folder, weights)
+    before = results(folder)
+    (folder / "out" / "b" / "b_pred.nii.gz").unlink()  # somebody removed a result
+    voxels = np.zeros((8, 8, 8), dtype=np.float32)
+    voxels[2:-2, 2:-2, 2:-2] = 500
+    save(voxels, folder / "in" / "c_t1.nii.gz")  # and another scan came in place of one
+    capsys.readouterr()
+    assert restore(folder, weights) == 2
+    said = capsys.readouterr().out
+    assert "1 case finished before, of the same input and options; --force computes them anew: a" in said
+    assert [line["case"] for line in lines(folder)[4:]] == ["b", "c", "d"]
+    after = results(folder)
+    assert after["b_pred.nii.gz"] == before["b_pred.nii.gz"] and after["c_pred.nii.gz"] != before["c_pred.nii.gz"]
+    assert list(json.loads((folder / "out" / "run.json").read_text())["cases"]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("change", [["--seed", "1", "--steps", "2"], ["--force"]], ids=["options", "force"])
+def test_other_options_compute_all_anew(folder, weights, change):
+    restore(folder, weights)
+    restore(folder, weights, *change)
+    assert [line["case"] for line in lines(folder)] == [*"abcd", *"abcd"]
+
+
+def test_a_folder_that_is_finished_is_done_at_once(folder, weights, capsys):
+    (folder / "in" / "d_t1.nii.gz").unlink()
+    command = ["restore", str(folder / "in"), "-o", str(folder / "out"), "--weights", str(weights), *TINY]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "3 cases finished before" in capsys.readouterr().out
+    assert list(json.loads((folder / "out" / "run.json").read_text())["cases"]) == ["a", "b", "c"]
+
+
+def test_a_line_that_was_cut_off_and_leftovers_do_no_harm(folder, weights):
+    restore(folder, weights)
+    before = results(folder)
+    text = (folder / "out" / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (folder / "out" / "ledger.jsonl").write_text("".join(text[:2]) + text[2][:40])
+    (folder / "out" / "c" / ".0123456789ab.new.c_pred.nii.gz").write_bytes(b"half")
+    restore(folder, weights)
+    cases = [json.loads(line)["case"] for line in (folder / "out" / "ledger.jsonl").read_text().splitlines() if line[-1] == "}"]
+    assert cases == ["a", "b", "c", "d"]
+    assert results(folder) == before
+    assert not list((folder / "out").rglob(".*"))
+
+
+def test_a_second_run_into_a_folder_is_refused(folder, weights, capsys):
+    from scripts.running import Ledger, RunRecord
+
+    with Ledger(RunRecord(str(folder / "out" / "run.json"), {})):
+        assert main(["restore", str(folder / "in"), "-o", str(folder / "out"), "--weights", str(weights), *TINY]) == 1
+    assert "another run writes there; wait for it, or give another output_dir" in capsys.readouterr().err
+
+
+def started(folder, weights):
+    command = [sys.executable, "-m", "scripts", "restore", str(folder / "in"), "-o", str(folder / "out")]
+    options = ["--weights", str(weights), *TINY, "--steps", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command + options, cwd=bundle_root(), stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def until_a_line(folder, process):
+    file = folder / "out" / "ledger.jsonl"
+    while process.poll() is None and not (file.is_file() and file.stat().st_size):
+        time.sleep(0.01)
+
+
+# Python ends itself by the signal where the interrupt went through an `eval`, as of a config; a shell says 130 for either.
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, -2), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_who_is_stopped_says_so_in_a_line_and_leaves_a_record(folder, weights, sent, code, rng):
+    for number in range(20):  # enough not to be over before
+        voxels = np.pad(rng.uniform(300, 900, (14, 14, 14)), 1).astype(np.float32)
+        save(voxels, folder / "in" / f"x{number:02}_t1.nii.gz")
+    process = started(folder, weights)
+    until_a_line(folder, process)
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "stopped: " in out and "Traceback" not in out + err
+    assert len(err.splitlines()) <= 2
+    record = json.loads((folder / "out" / "run.json").read_text())
+    done = [line["case"] for line in lines(folder) if line["outcome"] == "done"]
+    assert list(record["cases"]) == done and 0 < len(done) < 23
+
+
+def test_a_run_that_is_killed_goes_on_and_ends_as_if_undisturbed(folder, weights):
+    process = started(folder, weights)
+    assert process.wait(60) == 2
+    undisturbed = results(folder)
+    (folder / "out").rename(folder / "undisturbed")
+    for _ in range(3):
+        process = started(folder, weights)
+        until_a_line(folder, process)
+        time.sleep(random.uniform(0, 0.2))
+        process.kill()
+        process.wait()
+    assert started(folder, weights).wait(60) == 2
+    done = [line["case"] for line in lines(folder) if line["outcome"] == "done"]
+    assert sorted(done) == ["a", "b", "c"]  # each once
+    assert results(folder) == undisturbed
+    assert not list((folder / "out").rglob(".*"))
