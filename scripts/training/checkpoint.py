@@ -17,6 +17,8 @@ from ..networks import ScoreFusion, VolumeDenoiser
 from ..networks.blocks import ResidualBlock
 from ..networks.weights import load_members, load_weights, read, weights_of, write
 
+EPOCHS = "max_epochs"
+
 logger = logging.getLogger(__name__)
 
 
@@ -24,8 +26,8 @@ class LatestCheckpoint:
     """Saves everything with a state after every epoch and, when the file is there at the start, continues from it.
 
     path: file, replaced atomically; objects: name -> anything with `state_dict` and `load_state_dict`; settings: plain
-    values that must be the same when a run goes on. The data order and the noise depend on the step alone, so the step is
-    the only other thing to keep, and for tables the seconds that were spent.
+    values that must be the same when a run goes on, but that a finished one may get more epochs. The data order and the noise
+    depend on the step alone, so the step is the only other thing to keep, and for tables the seconds that were spent.
     """
 
     def __init__(self, path: str, objects: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> None:
@@ -59,9 +61,16 @@ class LatestCheckpoint:
     def _check(self, saved: Any) -> None:
         """Raise BadInput when the checkpoint was made with other settings."""
         before = saved.get("settings", {}) if isinstance(saved, Mapping) else {}
-        for key in before.keys() & self.settings.keys():
-            if before[key] != self.settings[key]:
-                fact = f"made with {key} = {before[key]}, not {self.settings[key]}"
+        done, epochs = (saved["epoch"] if before else None), before.get(EPOCHS)
+        for key in sorted(before.keys() & self.settings.keys()):
+            wanted = self.settings[key]
+            if key == EPOCHS and done == epochs and wanted > epochs:
+                logger.info(f"a finished training of {epochs} epochs goes on to {wanted}, at the learning rate of so many")
+            elif key == EPOCHS and wanted != epochs:
+                remedy = "finish it, and more may follow, or give --ckpt_dir another folder"
+                raise BadInput(f"{self.path}: a training of {epochs} epochs, {done} of them done, not of {wanted}; {remedy}")
+            elif before[key] != wanted:
+                fact = f"made with {key} = {before[key]}, not {wanted}"
                 raise BadInput(f"{self.path}: {fact}; give --ckpt_dir another folder, or the same settings")
 
     def save(self, engine: Engine) -> None:

@@ -3,13 +3,15 @@
 
 import logging
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 from torch import nn
 
-from ..errors import BadInput
+from ..errors import BadInput, listed
 
 logger = logging.getLogger(__name__)
 MOST = 10  # bad steps in a row: the weights themselves are past help, not the batch
@@ -35,10 +37,20 @@ class BoundedGradients:
         self.bad = 0 if torch.isfinite(found) else self.bad + 1
         if not self.bad:
             return
-        step = engine.state.iteration
+        step = f"step {engine.state.iteration}{_cases(engine)}"
         if self.bad == MOST:
             remedy = "go on from the last checkpoint with a lower --learning_rate, or --precision float32"
-            raise BadInput(f"step {step}: {MOST} steps in a row had gradients that are not finite; {remedy}")
-        logger.warning(f"step {step}: gradients are not finite, so the step is left out")
+            raise BadInput(f"{step}: {MOST} steps in a row had gradients that are not finite; {remedy}")
+        logger.warning(f"{step}: gradients are not finite, so the step is left out")
         for parameter in self.network.parameters():  # optimisers pass over what has no gradient
             parameter.grad = None
+
+
+def _cases(engine: Engine) -> str:
+    """Those of the batch, as " (of a, b)", by name where the data say it."""
+    batch = getattr(engine.state, "batch", None)
+    numbers = batch["case"].tolist() if isinstance(batch, Mapping) and "case" in batch else []
+    dataset = getattr(getattr(engine.state, "dataloader", None), "dataset", None)
+    data = getattr(getattr(dataset, "volumes", None), "data", None)
+    names = [Path(str(data[number]["case"])).name if data else str(number) for number in numbers]
+    return f" (of {listed(names)})" if names else ""

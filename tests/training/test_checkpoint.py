@@ -197,3 +197,17 @@ def test_a_fusion_takes_its_planes_from_one_file_that_holds_them_all(awaken, tmp
             assert torch.equal(member.denoiser.state_dict()[key], value)
     with pytest.raises(BadInput, match=r"model\.pt: weights of another network"):
         load_members(ScoreFusion(["coronal", "sagittal"], size="compact"), str(tmp_path / "model.pt"))
+
+
+@pytest.mark.parametrize(("epochs", "wanted", "fine"), [(3, 5, True), (3, 2, False), (4, 5, False)])
+def test_only_a_finished_training_gets_more_epochs(engine, tmp_path, epochs, wanted, fine):
+    """Three are done."""
+    path, network = tmp_path / "latest.pt", plane()
+    LatestCheckpoint(str(path), {"network": network}, {"max_epochs": epochs, "seed": 1}).save(engine)
+    again = LatestCheckpoint(str(path), {"network": network}, {"max_epochs": wanted, "seed": 1})
+    if fine:
+        again.load(engine)
+        return
+    with pytest.raises(BadInput, match=f"of {epochs} epochs, 3 of them done, not of {wanted}; finish it") as raised:
+        again.load(engine)
+    assert one_line(raised)

@@ -53,3 +53,14 @@ def test_many_bad_steps_in_a_row_end_the_training_in_one_line():
             continue
         with pytest.raises(BadInput, match=r"step 7: 10 steps in a row .* not finite; go on from the last checkpoint"):
             bounded(engine)
+
+
+def test_the_cases_of_a_bad_step_are_named(caplog):
+    network = torch.nn.Linear(1, 1)
+    (network(torch.ones(1, 1)) * float("nan")).sum().backward()
+    volumes = SimpleNamespace(data=[{"case": "a"}, {"case": "/data/b.nii.gz"}])
+    loader = SimpleNamespace(dataset=SimpleNamespace(volumes=volumes))
+    state = SimpleNamespace(iteration=7, batch={"case": torch.tensor([1, 0])}, dataloader=loader)
+    with caplog.at_level(logging.WARNING):
+        BoundedGradients(network)(SimpleNamespace(state=state))
+    assert caplog.messages == ["step 7 (of b.nii.gz, a): gradients are not finite, so the step is left out"]
