@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p --version >/dev
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-dicom test test-integrations lint clean
+.PHONY: demo demo-dicom test test-integrations soak fuzz lint clean
 
 # A fine T1w volume of a whole head; without one, the brain alone.
 HEAD ?= $(wildcard ../shared/data/whole_head/sub-09*.nii.gz)
@@ -25,6 +25,14 @@ test: lint
 test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 	$(VENV)-deploy/bin/python -m pytest -n 0 tests/integrations/test_deploy.py
 	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
+
+# Half an hour of what tests do for moments: kills of runs, and mutated files.
+soak: $(VENV)/.dev fuzz
+	KILLS=50 $(BIN)/python -m pytest -n 0 tests/running/test_ledger.py
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz.py nifti 100000
+	$(BIN)/python tests/fuzz.py dicom 20000
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

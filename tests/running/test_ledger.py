@@ -3,7 +3,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from scripts import bundle_root
 from scripts.__main__ import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+KILLS = int(os.environ.get("KILLS", "2"))  # make soak: 50
 TINY = ["--set", "size=tiny", "--set", "precision=float32", "--set", "backend=torch"]
 
 
@@ -121,12 +121,13 @@ def started(folder, weights):
     options = ["--weights", str(weights), *TINY, "--steps", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command + options, cwd=bundle_root(), stdout=pipe, stderr=pipe, text=True, env=environment)
+    log = (folder / "log").open("w")
+    return subprocess.Popen(command + options, cwd=bundle_root(), stdout=log, stderr=pipe, text=True, env=environment)
 
 
-def until_a_line(folder, process):
+def until_a_line(folder, process, lines=1):
     file = folder / "out" / "ledger.jsonl"
-    while process.poll() is None and not (file.is_file() and file.stat().st_size):
+    while process.poll() is None and not (file.is_file() and file.read_bytes().count(b"\n") >= lines):
         time.sleep(0.01)
 
 
@@ -139,7 +140,8 @@ def test_who_is_stopped_says_so_in_a_line_and_leaves_a_record(folder, weights, s
     process = started(folder, weights)
     until_a_line(folder, process)
     process.send_signal(sent)
-    out, err = process.communicate(timeout=60)
+    err = process.communicate(timeout=60)[1]
+    out = (folder / "log").read_text()
     assert process.returncode == code, err
     assert "stopped: " in out and "Traceback" not in out + err
     assert len(err.splitlines()) <= 2
@@ -148,19 +150,25 @@ def test_who_is_stopped_says_so_in_a_line_and_leaves_a_record(folder, weights, s
     assert list(record["cases"]) == done and 0 < len(done) < 23
 
 
-def test_a_run_that_is_killed_goes_on_and_ends_as_if_undisturbed(folder, weights):
+def test_a_run_that_is_killed_goes_on_and_ends_as_if_undisturbed(folder, weights, rng):
+    """At random moments of computing, writing and noting a case."""
+    for number in range(6 * KILLS):
+        save(np.pad(rng.uniform(300, 900, (6, 6, 6)), 1).astype(np.float32), folder / "in" / f"x{number:03}_t1.nii.gz")
     process = started(folder, weights)
-    assert process.wait(60) == 2
+    assert process.wait(600) == 2
     undisturbed = results(folder)
     (folder / "out").rename(folder / "undisturbed")
-    for _ in range(3):
+    kills, before = 0, 0
+    while kills < KILLS:
         process = started(folder, weights)
-        until_a_line(folder, process)
-        time.sleep(random.uniform(0, 0.2))
+        until_a_line(folder, process, before + 1)
+        time.sleep(rng.uniform(0, 0.3))
         process.kill()
-        process.wait()
-    assert started(folder, weights).wait(60) == 2
-    done = [line["case"] for line in lines(folder) if line["outcome"] == "done"]
-    assert sorted(done) == ["a", "b", "c"]  # each once
+        assert process.wait() == -signal.SIGKILL  # before its end
+        kills, before = kills + 1, len((folder / "out" / "ledger.jsonl").read_text().splitlines())
+    assert started(folder, weights).wait(600) == 2
+    text = (folder / "out" / "ledger.jsonl").read_text().splitlines()
+    done = [line["case"] for line in map(json.loads, [one for one in text if one.endswith("}")]) if line["outcome"] == "done"]
+    assert sorted(done) == sorted(["a", "b", "c", *(f"x{number:03}" for number in range(6 * KILLS))])  # each once
     assert results(folder) == undisturbed
     assert not list((folder / "out").rglob(".*"))

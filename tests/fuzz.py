@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E402
+"""Mutated files through our readers: `python tests/fuzz.py nifti 100000 --seed 1`; see docs/reliability.md.
+
+Whatever a file holds, a reader returns a volume or raises `BadInput` with one line that names the file, within `SECONDS` and
+`MEMORY`. What breaks this is kept in the folder `--keep`, and its kind of fault is mended and made a test.
+"""
+
+import argparse
+import gzip
+import json
+import logging
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "data" / "dicom")]
+
+from dicom_series import random_affine, random_voxels, write_series
+
+from scripts.data.dicom import find
+from scripts.data.dicom.read import read_series
+from scripts.data.read import read_source
+from scripts.errors import BadInput
+
+SECONDS, MEMORY = 10, 4 << 30  # of one file; of the whole process, in bytes of addresses
+HEADER = 400  # bytes in which most of what steers a reader stands
+EXTREME = (0, 1, 0x7F, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
+FLOATS = (np.nan, np.inf, -np.inf, 0.0, -1.0, 1e30, 1e-30)
+
+
+def mutated(content, rng):
+    """Bytes with some changed, cut, doubled or filled in."""
+    data = bytearray(content)
+    for _ in range(int(rng.integers(1, 6))):
+        place = int(rng.integers(min(HEADER, len(data)) if rng.random() < 0.7 else len(data)) if data else 0)
+        kind = rng.integers(7)
+        if kind == 0:
+            data[place : place + 1] = bytes([int(rng.integers(256))])
+        elif kind == 1:
+            width = int(rng.choice([1, 2, 4, 8]))
+            value = int(rng.choice(EXTREME)) & (256**width - 1)
+            data[place : place + width] = value.to_bytes(width, str(rng.choice(["little", "big"])))
+        elif kind == 2:
+            data[place : place + 4] = np.float32(rng.choice(FLOATS)).tobytes()
+        elif kind == 3:
+            data[place] ^= 1 << int(rng.integers(8))
+        elif kind == 4 and rng.random() < 0.3:
+            del data[place:]
+        elif kind == 5:
+            data[place:place] = data[place : place + int(rng.integers(1, 64))]
+        else:
+            data[place : place + int(rng.integers(1, 64))] = b"\0" * int(rng.integers(1, 64))
+        if not data:
+            break
+    return bytes(data)
+
+
+def volumes(folder):
+    """Small files of every format that one file holds."""
+    import SimpleITK
+
+    voxels = np.random.default_rng(0).integers(0, 900, (6, 7, 8)).astype(np.int16)
+    image = nib.Nifti1Image(voxels, np.diag([1.0, 1, 4, 1]))
+    nib.save(image, folder / "a.nii")
+    nib.save(image, folder / "b.nii.gz")
+    nib.save(nib.Nifti2Image(voxels, np.eye(4)), folder / "c.nii")
+    nib.save(nib.MGHImage(voxels.astype(np.float32), np.eye(4)), folder / "d.mgz")
+    for name in ("e.nrrd", "f.mha"):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(folder / name))
+    return sorted(folder.iterdir())
+
+
+class Nifti:
+    """One volume, packed or not, of which what is inside or outside of the packing changes."""
+
+    def __init__(self, folder):
+        (folder / "seeds").mkdir()
+        self.seeds = {path.name: path.read_bytes() for path in volumes(folder / "seeds")}
+        self.folder = folder
+
+    def write(self, rng):
+        name = str(rng.choice(sorted(self.seeds)))
+        content = self.seeds[name]
+        if name.endswith("z") and rng.random() < 0.7:
+            content = zlib_packed(mutated(gzip.decompress(content), rng), rng)
+        else:
+            content = mutated(content, rng)
+        path = self.folder / name
+        path.write_bytes(content)
+        return path
+
+    @staticmethod
+    def read(path):
+        read_source(path)
+
+
+class Dicom:
+    """A series of which one file changes."""
+
+    def __init__(self, folder):
+        self.folder = folder / "series"
+        rng = np.random.default_rng(0)
+        write_series(self.folder, random_voxels(rng), random_affine(rng))
+        self.files = {path: path.read_bytes() for path in sorted(self.folder.rglob("*.dcm"))}
+
+    def write(self, rng):
+        for path, content in self.files.items():
+            if not path.is_file() or path.stat().st_size != len(content) or path == getattr(self, "changed", None):
+                path.write_bytes(content)
+        self.changed = sorted(self.files)[int(rng.integers(len(self.files)))]
+        content = self.files[self.changed]
+        head = 0 if rng.random() < 0.2 else 132
+        self.changed.write_bytes(content[:head] + mutated(content[head:], rng))
+        return self.folder
+
+    @staticmethod
+    def read(folder):
+        for series in find.find_series(folder).series:
+            try:
+                read_series(series)
+            except BadInput as error:
+                assert "\n" not in str(error)
+
+
+def zlib_packed(content, rng):
+    """gzip, now and then of a bomb."""
+    if rng.random() < 0.01:
+        content = content[:352] + b"\0" * (64 << 20)
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(content) + packer.flush()
+
+
+def fault_of(kind, path):
+    """Why reading a file broke the promise, or ""."""
+    start = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        kind.read(path)
+        outcome = ""
+    except BadInput as error:
+        line = str(error)
+        outcome = "" if "\n" not in line and path.name in line else f"line: {line[:200]!r}"
+    except BaseException as error:
+        outcome = f"{type(error).__name__}: {str(error)[:200]}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return outcome or ("too slow" if time.monotonic() - start > SECONDS else "")
+
+
+def alarm(number, frame):
+    raise TimeoutError
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["nifti", "dicom"])
+    parser.add_argument("count", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz"))
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGALRM, alarm)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries print
+    faults, start, said = Counter(), time.monotonic(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        kind = {"nifti": Nifti, "dicom": Dicom}[given.kind](Path(folder))
+        for number in range(given.count):
+            path = kind.write(np.random.default_rng((given.seed, number)))
+            if fault := fault_of(kind, path):
+                faults[fault.split(":")[0]] += 1
+                given.keep.mkdir(exist_ok=True)
+                kept = given.keep / f"{given.kind}_{given.seed}_{number}{''.join(path.suffixes)}"
+                shutil.copytree(path, kept, dirs_exist_ok=True) if path.is_dir() else shutil.copy(path, kept)
+                print(f"{kept}: {fault}", flush=True)
+            if time.monotonic() - said > 10:
+                said = time.monotonic()
+                print(f"{number + 1} of {given.count}, {sum(faults.values())} faults", flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    facts = {"kind": given.kind, "files": given.count, "seed": given.seed, "faults": dict(faults), "peak_gb": round(peak, 2)}
+    print(json.dumps({**facts, "seconds": round(time.monotonic() - start)}))
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
