@@ -155,11 +155,13 @@ class CaseEvaluator(SupervisedEvaluator):
                 logger.info(f"stopped: {len(self.done)} of {several(len(data), 'case')} done")
                 self.stopped()
                 raise
-        logger.info(f"{len(self.done)} of {len(self.done) + len(self.failures)} cases done")
+        before = 0 if ledger is None else len(ledger.record.earlier)
+        done = len(self.done) + before
+        logger.info(f"{done} of {done + len(self.failures)} cases done{f', {before} of them before' if before else ''}")
         for case, line in self.failures.items():
             logger.info(f"  failed: {named(case, line)}")
         if self.failures:
-            raise SystemExit(2 if self.done else 1)
+            raise SystemExit(2 if done else 1)
 
     def _run(self, count: int, global_epoch: int) -> None:
         if count:

@@ -59,9 +59,10 @@ class RunRecord:
         self.warnings.lines.clear()
         logging.getLogger().addHandler(self.warnings)
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        if engine is not None and len(engine.data_loader.dataset):
+            logger.info(self._announcement(engine))
         if engine is not None:
             self.device = device_name(engine.state.device)
-            logger.info(self._announcement(engine))
 
     def _announcement(self, engine: Any) -> str:
         what = "a run" if self.task is None else self.task.title
