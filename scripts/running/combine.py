@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scans of one contrast that were acquired in different planes, to one volume that keeps all of them."""
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
+from ..bundle import bundle_root
 from ..data.dicom import DicomSeries
 from ..data.grid import restore_grid
 from ..data.meta_tensors import grid_of, make_volume
+from ..data.provenance import Provenance
 from ..data.registration import LPS, Motion, resampled, rigid_motion
 from ..data.volumes import read_volume
-from ..data.write import write_volume
+from ..data.write import write_dicom, write_volume
 from ..errors import BadInput, several
 from ..files import write_json
+from ..measurement import AsScanned, Task
 from ..measurement.joint import AcquiredScan, errors, project_jointly
 from .commands import restore
 from .record import record
@@ -84,7 +88,8 @@ def combine(sources: Sequence[str], output: str, **options: Any) -> None:
     """Restore every scan by itself, move all onto the first, average, and project onto all measurements at once.
 
     sources: two and more files, or DICOM folders of one series; the result lies on the finer grid of the first. options: as
-    for `restore`. Leaves OUT/combined.nii.gz, OUT/combined.json, and what each scan gave by itself in OUT/scans.
+    for `restore`. Leaves OUT/combined.nii.gz, where the first is DICOM a series OUT/combined, OUT/combined.json, and what each
+    scan gave by itself in OUT/scans.
     Raises BadInput for fewer scans, and for one that was not restored or lies elsewhere.
     """
     if len(sources) < 2:
@@ -101,8 +106,10 @@ def combine(sources: Sequence[str], output: str, **options: Any) -> None:
     doubts = [line for part in parts for line in part.doubts()]
     for line in doubts:
         logger.warning("%s", line)
+    first = record(folder / "scans" / "1")
     write_volume(volume, folder / "combined.nii.gz")
-    content = {"scans": [part.content() for part in parts], "doubts": doubts, "first": record(folder / "scans" / "1")}
+    write_dicom(_with_sources(volume, parts), folder / "combined", _provenance(first, len(parts), options, doubts))
+    content = {"scans": [part.content() for part in parts], "doubts": doubts, "first": first}
     write_json(folder / "combined.json", content)
     print(f"result: {folder / 'combined.nii.gz'}")
 
@@ -149,6 +156,24 @@ def joined(parts: Sequence[Part]) -> Tensor:
         part.missed = missed
         print(f"{Path(part.source).name}: {missed[1]:.2%} of its range is missed (root mean square), {missed[0]:.2%} before")
     return volume
+
+
+def _with_sources(volume: MetaTensor, parts: Sequence[Part]) -> MetaTensor:
+    """The result with the files of all scans from DICOM, the first one's first, if that is from there."""
+    if "dicom_files" not in parts[0].scan.meta:
+        return volume
+    files = [file for part in parts for file in json.loads(part.scan.meta.get("dicom_files", "[]"))]
+    meta = {"dicom_files": json.dumps(files), "source_affine": parts[0].scan.meta["source_affine"]}
+    return make_volume(volume.as_tensor(), volume.affine, {**volume.meta, **meta})
+
+
+def _provenance(first: Mapping[str, Any], count: int, options: Mapping[str, Any], doubts: Sequence[str]) -> Provenance:
+    """first: record of the first scan."""
+    target, system = first["task"]["target"], first["system"]
+    weights = options.get("ckpt_path") or Path(bundle_root(), "models", first["model"]["file"])
+    task = Task([target], target, AsScanned(), f"{count} scans of {target} combined")
+    model = Path(first["model"]["file"]).stem
+    return Provenance(model, str(weights), system["nfe"], system["samples"], system["seed"], task, unseen=tuple(doubts))
 
 
 def _gain(expected: Tensor, part: Part) -> float:

@@ -2,14 +2,21 @@
 """Task any from the command line: trained on a datalist, and a scan whose header says its slices."""
 
 import json
+import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import generate_uid
 from scipy.ndimage import gaussian_filter
 
 from scripts.__main__ import main
 from scripts.measurement.slices import Slices
+
+sys.path.append(str(Path(__file__).parents[1] / "data" / "dicom"))
+from dicom_series import random_affine, write_series
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["--set", "size=tiny", "--set", "precision=float32"]
@@ -101,6 +108,23 @@ def test_scans_in_different_planes_become_one_volume_that_keeps_them_all(trained
     assert errors[1] < 0.7 * errors[0]
     assert main(["combine", str(tmp_path / "ax.nii.gz"), "-o", str(out), *options]) == 1
     assert "1 scan: two and more are combined; restore takes one" in capsys.readouterr().err
+
+
+def test_dicom_scans_become_a_series_of_their_study(trained, rng, tmp_path):
+    """Its sources are the images of both."""
+    affines = [random_affine(rng, spacing=(1.0, 1.0, 4.0))] * 2
+    uid = generate_uid()
+    truth = gaussian_filter(rng.uniform(0, 4000, (28, 28, 8)), 1).astype(np.uint16)
+    for name, affine in zip("ab", affines, strict=True):
+        write_series(tmp_path / name, truth, affine, SeriesDescription="t1 tse", StudyInstanceUID=uid, PatientID="p")
+    out, options = tmp_path / "out", ["--task", "any", "--weights", str(trained), *TINY]
+    assert main(["combine", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(out), *options]) == 0
+    images = [pydicom.dcmread(path) for path in sorted((out / "combined").glob("*.dcm"))]
+    assert len(images) == nib.load(out / "combined.nii.gz").shape[2] > 8
+    assert images[0].StudyInstanceUID == uid and "2 scans of t1 combined" in images[0].SeriesDescription
+    sources = {item.ReferencedSOPInstanceUID for item in images[0].SourceImageSequence}
+    given = {pydicom.dcmread(path).SOPInstanceUID for path in tmp_path.glob("[ab]/*.dcm")}
+    assert sources == given
 
 
 def test_scans_that_do_not_overlap_are_not_combined(trained, rng, tmp_path, capsys):
