@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "runs", "demo", "eval*", "__pycache__", "shared")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "runs", "demo", "fuzz", "__pycache__", "shared")
 
 
 class Mutation(NamedTuple):
@@ -64,12 +64,12 @@ def noticed(mutation, copy):
     if content.count(mutation.line) != 1:
         return f"its line stands there {content.count(mutation.line)} times"
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-x", "-p", "no:cacheprovider", f"tests/{mutation.tests}"]
-    file.write_text(content.replace(mutation.line, mutation.broken), encoding="utf-8")
-    try:
-        ended = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
-    finally:
-        file.write_text(content, encoding="utf-8")
-    return "" if ended.returncode == 1 else f"{mutation.tests} ended with {ended.returncode}"
+    codes = []
+    for text in (content, content.replace(mutation.line, mutation.broken)):
+        file.write_text(text, encoding="utf-8")
+        codes.append(subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False).returncode)
+    file.write_text(content, encoding="utf-8")
+    return "" if codes == [0, 1] else f"{mutation.tests} ended with {codes[0]} before and {codes[1]} after"
 
 
 def main():

@@ -76,8 +76,8 @@ def measured(file: str, folder: Path, number: int) -> Mapping[str, float]:
     files = simulate(truth, folder, np.random.default_rng(number))
     combine(files, str(folder / "out"))
     parts: list[Part] = []
-    for index, source in enumerate(files, start=1):
-        parts.append(part_of(source, folder / "out" / "scans" / str(index), parts[0] if parts else None))
+    for index in range(1, len(files) + 1):
+        parts.append(part_of(index, folder / "out" / "scans" / str(index), parts[0] if parts else None))
     onto, first = parts[0].restored, nifti.load(files[0])
     grid, sides = np.asarray(onto.affine), np.array(onto.shape[1:])
     wanted = _taken(truth.get_fdata(dtype=np.float32), truth.affine, grid, sides)

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .degradations import Degradation
@@ -11,6 +12,7 @@ from .intensity import IntensityRange, intensity_range
 from .slices import Slices
 
 ABOVE = -1.0 + 1.0e-6  # normalised: what is more is no background
+LACKING = 0.6  # share of the mask that a condition of the same head never lacks
 NEAR, FAR = 4.0, 8.0  # voxels: what distances and sizes of slices are told in
 
 
@@ -73,10 +75,16 @@ def normalized(image: Tensor, scale: IntensityRange, degradation: Degradation | 
 def inside(conditions: Tensor, mask: Tensor) -> Tensor:
     """Where a result may be more than background (B, 1, H, W, D), bool.
 
-    In the mask, and not background of any further condition, each of which tells it voxel by voxel. conditions, mask: as of
-    `normalized`.
+    In the mask, and not background of any further condition, each of which tells it voxel by voxel: but for holes of less than
+    three voxels, which dark tissue has, and unless a condition lacks a large part of the mask, as one of a smaller field does.
+    conditions, mask: as of `normalized`.
     """
-    return (mask > 0) & (conditions[:, 1:] > ABOVE).all(dim=1, keepdim=True)
+    head = (mask > 0).to(mask)
+    empty = (conditions[:, 1:] <= ABOVE).to(mask)  # no channel, perhaps, which pooling would not take
+    lacking = (empty * head).sum(dim=(2, 3, 4), keepdim=True) / head.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1)
+    filled = (1 - empty * (lacking < LACKING)).prod(dim=1, keepdim=True)
+    outside = F.max_pool3d(1 - F.max_pool3d(filled, 3, 1, 1), 3, 1, 1) * (1 - filled)
+    return head * (1 - outside) > 0
 
 
 def _plain(image: Tensor, degradation: Degradation | None) -> Tensor:

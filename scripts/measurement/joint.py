@@ -2,7 +2,7 @@
 """Several scans of one contrast as they were acquired, each on its own oblique grid, as one measurement of one volume."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,10 @@ Affine = npt.NDArray[np.floating[Any]]
 ITERATIONS = 40
 ENOUGH = 1e-4  # of the scans' range: a projection that keeps them so far is done
 FLAT = 1e-5  # share of what is missed that any change could still mend: the scans contradict each other in the rest
-WHOLE = 1 - 1e-3  # share of a scan's voxel that must lie within the volume, else the volume says nothing of it
+WHOLE = (
+    0.85  # share of a scan's voxel that must lie within the volume, else that says too little of it; the rest is as its edge
+)
+ALIKE = 1.01  # times another: as coarse as that
 
 
 class AcquiredScan:
@@ -37,7 +40,7 @@ class AcquiredScan:
         affine, self.shape = grid[0], tuple(grid[1])
         self.volume_shape = tuple(volume[1])
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        through = int(spacing.argmax())
+        through = int(spacing.argmax()) if (spacing * ALIKE > spacing.max()).sum() == 1 else None  # else none is of slices
         finest = float(np.linalg.norm(volume[0][:3, :3], axis=0).min())
         self._weights, self._steps = [], []
         for axis, mm in enumerate(spacing):
@@ -46,11 +49,15 @@ class AcquiredScan:
             self._steps.append(steps)
             self._weights.append(torch.from_numpy(weights))
         self._way = np.linalg.inv(volume[0]) @ affine  # from the scan's voxels to the volume's
-        self.covered = self._mean(torch.ones(1, 1, *self.volume_shape))[0, 0] > WHOLE
+        self.covered = self._of_points(self._within)[0, 0] > WHOLE
 
     def measure(self, volume: Tensor) -> Tensor:
         """(H, W, D) -> (h, w, d); 0 where the volume does not reach."""
-        return self._mean(volume[None, None])[0, 0] * self.covered.to(volume)
+
+        def taken(grid: Tensor) -> Tensor:  # half a voxel around the outer centres is as these
+            return F.grid_sample(volume[None, None], grid.to(volume), padding_mode="border", align_corners=True)
+
+        return self._of_points(taken)[0, 0] * self.covered.to(volume)
 
     def adjoint(self, scan: Tensor) -> Tensor:
         """(h, w, d) -> (H, W, D): `<measure(x), y> = <x, adjoint(y)>`."""
@@ -58,16 +65,20 @@ class AcquiredScan:
             volume = torch.zeros(self.volume_shape, dtype=scan.dtype, device=scan.device, requires_grad=True)
             return torch.autograd.grad(self.measure(volume), volume, scan)[0]
 
-    def _mean(self, volume: Tensor) -> Tensor:
-        """Slice after slice along the first axis of points: memory stays that of one."""
+    def _of_points(self, values: Callable[[Tensor], Tensor]) -> Tensor:
+        """The mean of what a function gives at each voxel's points; slice after slice along the first axis."""
         points = [(np.arange(side)[:, None] + steps).ravel() for side, steps in zip(self.shape, self._steps, strict=True)]
         rows = []
         of_one = len(self._steps[0])
         for first in range(0, len(points[0]), of_one):
-            grid = self._grid([points[0][first : first + of_one], *points[1:]]).to(volume)
-            taken = F.grid_sample(volume, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-            rows.append(self._weighted(taken))
+            grid = self._grid([points[0][first : first + of_one], *points[1:]])
+            rows.append(self._weighted(values(grid)))
         return torch.cat(rows, dim=2)
+
+    def _within(self, grid: Tensor) -> Tensor:
+        """1 where a place lies in the volume, whose voxels reach half of one beyond the outer centres."""
+        edge = torch.tensor([side / max(side - 1, 1) for side in reversed(self.volume_shape)]) + 1e-6
+        return (grid.abs() <= edge).all(dim=-1)[None].double()
 
     def _grid(self, points: Sequence[npt.NDArray[Any]]) -> Tensor:
         """Where points of the scan's axes lie in the volume, (1, h, w, d, 3), as `grid_sample` counts: the last axis first."""

@@ -92,6 +92,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.done: list[str] = []
         self.seconds: dict[str, float] = {}
         self.doubts: dict[str, list[str]] = {}
+        self.written: set[str] = set()
         self.add_event_handler(Events.STARTED, self._warn)  # when the record listens
         self.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.behind.settle())  # before the record is written
 
@@ -120,6 +121,7 @@ class CaseEvaluator(SupervisedEvaluator):
         return output
 
     def _written(self, case: str, line: str, batchdata: Any) -> None:
+        self.written.add(case)
         logger.info(line)
         self._note(case, DONE, batchdata, seconds=round(self.seconds[case], 2), doubts=self.doubts[case])
 
@@ -143,7 +145,7 @@ class CaseEvaluator(SupervisedEvaluator):
 
         Who is stopped finishes what is being written, and leaves the record of what was done.
         """
-        self.failures, self.done, self.seconds, self.doubts = {}, [], {}, {}
+        self.failures, self.done, self.seconds, self.doubts, self.written = {}, [], {}, {}, set()
         data = self._dataset()
         with getattr(data, "ledger", None) or nullcontext() as ledger:
             if ledger is not None:
@@ -152,9 +154,13 @@ class CaseEvaluator(SupervisedEvaluator):
                 with Progress(len(data)) as self.progress, WriteBehind(self._fail) as self.behind:
                     self._run(len(data), global_epoch)
             except (KeyboardInterrupt, SystemExit):
+                self.done = [case for case in self.done if case in self.written]
                 logger.info(f"stopped: {len(self.done)} of {several(len(data), 'case')} done")
-                self.stopped()
+                if ledger is not None:  # else means over some of the cases would take the place of those over all
+                    self.stopped()
                 raise
+            if ledger is not None:
+                ledger.end()
         before = 0 if ledger is None else len(ledger.record.earlier)
         done = len(self.done) + before
         logger.info(f"{done} of {done + len(self.failures)} cases done{f', {before} of them before' if before else ''}")

@@ -25,7 +25,7 @@ from ..errors import BadInput, several
 from ..files import write_json
 from ..measurement import AsScanned, Task
 from ..measurement.joint import AcquiredScan, errors, project_jointly
-from .commands import restore
+from .commands import restore, setting
 from .record import record
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Part:
     joint projection and after.
     """
 
-    source: str
+    name: str
     scan: MetaTensor
     restored: MetaTensor
     weight: Tensor
@@ -68,7 +68,7 @@ class Part:
     def content(self) -> dict[str, Any]:
         """As the record holds it."""
         moved = {} if self.motion is None else {"mm": self.motion.mm, "degrees": self.motion.degrees}
-        return {"source": self.source, **moved, "gain": self.gain, "covered": self.covered, "missed": self.missed}
+        return {"scan": self.name, **moved, "gain": self.gain, "covered": self.covered, "missed": self.missed}
 
     def doubts(self) -> list[str]:
         """Why the result may not be what this scan says."""
@@ -81,7 +81,7 @@ class Part:
             lines.append(f"lies by {self.covered:.0%} within the field of the first; the rest is left out")
         if self.missed[-1] > CONTRADICTION:
             lines.append(f"contradicts the others: the result misses {self.missed[-1]:.1%} of its range (root mean square)")
-        return [f"{Path(self.source).name} {line}" for line in lines]
+        return [f"{self.name} {line}" for line in lines]
 
 
 def combine(sources: Sequence[str], output: str, **options: Any) -> None:
@@ -97,16 +97,16 @@ def combine(sources: Sequence[str], output: str, **options: Any) -> None:
     folder = Path(output).expanduser()
     parts: list[Part] = []
     for number, source in enumerate(sources, start=1):
-        print(f"scan {number} of {len(sources)}: {source}", flush=True)
+        print(f"scan {number} of {len(sources)}", flush=True)
         own = folder / "scans" / str(number)
         restore(source, str(own), **{"task": "any", **options})
-        parts.append(part_of(source, own, parts[0] if parts else None))
+        parts.append(part_of(number, own, parts[0] if parts else None))
     print("projecting onto all scans", flush=True)
     volume = restore_grid(joined(parts)[None], parts[0].restored, fill=0.0)
     doubts = [line for part in parts for line in part.doubts()]
     for line in doubts:
         logger.warning("%s", line)
-    first = record(folder / "scans" / "1")
+    first = {key: value for key, value in record(folder / "scans" / "1").items() if key not in ("sources", "files")}
     write_volume(volume, folder / "combined.nii.gz")
     write_dicom(_with_sources(volume, parts), folder / "combined", _provenance(first, len(parts), options, doubts))
     content = {"scans": [part.content() for part in parts], "doubts": doubts, "first": first}
@@ -114,14 +114,14 @@ def combine(sources: Sequence[str], output: str, **options: Any) -> None:
     print(f"result: {folder / 'combined.nii.gz'}")
 
 
-def part_of(source: str, folder: Path, first: Part | None) -> Part:
+def part_of(number: int, folder: Path, first: Part | None) -> Part:
     """What a run left of a scan, moved onto the first. Raises BadInput unless it restored exactly one."""
     results = record(folder)
     scanned = results.get("task", {}).get("scanned")
     if scanned is None:
         raise BadInput("a task whose slices are not as scanned combines no scans; take task any")
     if len(results["cases"]) != 1:
-        raise BadInput(f"{source}: holds {several(len(results['cases']), 'scan')} of this contrast; give each on its own")
+        raise BadInput(f"scan {number}: holds {several(len(results['cases']), 'scan')} of this contrast; give each on its own")
     case = next(iter(results["cases"]))
     scan = read_volume(_source(results["sources"][case]["image"][0]))
     restored = read_volume(folder / case / f"{case}_pred.nii.gz")
@@ -137,9 +137,11 @@ def part_of(source: str, folder: Path, first: Part | None) -> Part:
     thickness = scanned["thickness"] or scan.meta["thickness"] or None
     grid, fine = grid_of(scan), grid_of(onto)
     operator = AcquiredScan((affine, grid.shape), (fine.affine, fine.shape), thickness=thickness, profile=scanned["profile"])
-    part = Part(source, scan, restored, weight, operator, motion)
+    # Folders of DICOM are named after patients, perhaps.
+    name = f"scan {number}" if "dicom_files" in scan.meta else f"scan {number} ({Path(scan.meta['filename_or_obj']).name})"
+    part = Part(name, scan, restored, weight, operator, motion)
     if not operator.covered.any() or not weight.any():
-        raise BadInput(f"{source}: lies outside of the first scan; leave it out")
+        raise BadInput(f"{name}: lies outside of the first scan; leave it out")
     if first is not None:
         part.gain = _gain(operator.measure(first.restored.as_tensor()[0]), part)
     return part
@@ -154,7 +156,7 @@ def joined(parts: Sequence[Part]) -> Tensor:
     volume = project_jointly(mean, operators, measured, damping=DAMPING, iterations=ITERATIONS)
     for part, *missed in zip(parts, before, errors(volume, operators, measured), strict=True):
         part.missed = missed
-        print(f"{Path(part.source).name}: {missed[1]:.2%} of its range is missed (root mean square), {missed[0]:.2%} before")
+        print(f"{part.name}: {missed[1]:.2%} of its range is missed (root mean square), {missed[0]:.2%} before")
     return volume
 
 
@@ -170,7 +172,8 @@ def _with_sources(volume: MetaTensor, parts: Sequence[Part]) -> MetaTensor:
 def _provenance(first: Mapping[str, Any], count: int, options: Mapping[str, Any], doubts: Sequence[str]) -> Provenance:
     """first: record of the first scan."""
     target, system = first["task"]["target"], first["system"]
-    weights = options.get("ckpt_path") or Path(bundle_root(), "models", first["model"]["file"])
+    given = {**options, **dict(map(setting, options.get("settings", ())))}
+    weights = given.get("ckpt_path") or Path(bundle_root(), "models", first["model"]["file"])
     task = Task([target], target, AsScanned(), f"{count} scans of {target} combined")
     model = Path(first["model"]["file"]).stem
     return Provenance(model, str(weights), system["nfe"], system["samples"], system["seed"], task, unseen=tuple(doubts))

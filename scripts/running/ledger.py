@@ -7,12 +7,14 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from ..data.dicom import DicomSeries
+from ..data.formats import parts, stem
 from ..errors import BadInput, listed, several
 from ..files import remove, sha256
 from ..inferers.memory import peak_memory_gb
@@ -25,7 +27,8 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 LEDGER = "ledger.jsonl"
-DONE, FAILED = "done", "failed"
+DONE, FAILED = "done", "failed"  # outcomes of cases
+BEGUN, ENDED = "begun", "ended"  # of runs
 RESULTS = (".nii.gz", ".dcm")
 LEFTOVER = re.compile(r"\.[0-9a-f]{12}\.(new|old)\.")  # of `files.whole`, from a process that was killed
 
@@ -34,8 +37,8 @@ class Ledger:
     """Writes a JSON line when a case ends; within a `with` no other run writes into the same folder.
 
     record: of the run; beside its file lies the ledger. options: what else a result depends on. force: compute anew what is
-    finished. A case is finished where its latest line says so, of the same input, weights, options and version, and its files
-    are there in their size.
+    finished, but for what the same run did that was stopped. A case is finished where its latest line says so, of the same
+    input, weights, options and version, and its files are there in their size.
     """
 
     def __init__(self, record: RunRecord, options: Mapping[str, Any] | None = None, *, force: bool = False) -> None:
@@ -46,75 +49,100 @@ class Ledger:
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a+", encoding="utf-8")
+            self._file = self.path.open("a+", encoding="utf-8", errors="replace")
         except OSError as error:
             raise BadInput(f"{self.path}: cannot be written ({error.strerror}); give another output_dir") from error
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                self._file.close()
-                raise BadInput(
-                    f"{self.path.parent}: another run writes there; wait for it, or give another output_dir"
-                ) from error
-        for leftover in (path for path in self.path.parent.glob("**/.*") if LEFTOVER.match(path.name)):
-            remove(leftover)
+        self._lock()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._file is not None
-        self._file.close()
+        if self._file is not None:
+            with suppress(OSError):  # of a full disk: what was not written is not
+                self._file.close()
+        self._file = None
+
+    def _lock(self) -> None:
+        if fcntl is None or self._file is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            fact = "another run writes there; wait for it, or give another output_dir"
+            raise BadInput(f"{self.path.parent}: {fact}") from error
+        except OSError:
+            logger.warning(f"{self.path.parent}: files cannot be locked there, so take care that no other run writes into it")
 
     def unfinished(self, cases: Sequence[Mapping[str, Any]]) -> list[int]:
         """Places of the cases that are to be computed; the record keeps what is known of the others."""
         lines, identity = self._latest(), self._identity()
+        for entry in cases:
+            _clean(self.path.parent / str(entry["case"]))
         finished = {}
         for place, entry in enumerate(cases):
             line = lines.get(str(entry["case"]), {})
-            if not self.force and line.get("identity") == identity and self._holds(line) and line["input"] == input_hash(entry):
+            if line.get("identity") == identity and self._holds(line) and line["input"] == input_hash(entry):
                 finished[place] = line
         self.record.earlier = {str(line["case"]): line for line in finished.values()}
         if finished:
             names = listed([str(line["case"]) for line in finished.values()])
             fact = "finished before, of the same input and options; --force computes them anew"
             logger.info(f"{several(len(finished), 'case')} {fact}: {names}")
+        self._append({"run": BEGUN, "force": self.force, "identity": identity})
         return [place for place in range(len(cases)) if place not in finished]
 
     def write(self, case: str, outcome: str, facts: Mapping[str, Any]) -> None:
         """The line of a case, on the disk when this returns."""
-        if self._file is None or self._file.closed:
+        now = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "peak_memory_gb": peak_memory_gb()}
+        result = {"identity": self._identity(), "files": self._files(case)}
+        self._append({"case": case, "outcome": outcome, **facts, **result, **now, **self.record.run_facts()})
+
+    def end(self) -> None:
+        """Note that the run was not stopped."""
+        self._append({"run": ENDED})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        if self._file is None:
             return
-        run = {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            **self.record.run_facts(),
-            "peak_memory_gb": peak_memory_gb(),
-        }
-        line = {"case": case, "outcome": outcome, **facts, "identity": self._identity(), "files": self._files(case), **run}
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            logger.warning(f"{self.path}: cannot be written ({error.strerror}), so a run that goes on will compute more anew")
+            self.__exit__(None, None, None)
 
     def _identity(self) -> str:
         """A name for all that results of one input depend on."""
-        content = json.dumps([self.record.identity(), self.options], sort_keys=True, default=str)
+        content = json.dumps(
+            [self.record.identity(), self.options, _process(self.record.inferer)], sort_keys=True, default=repr
+        )
         return hashlib.sha256(content.encode()).hexdigest()
 
     def _latest(self) -> dict[str, dict[str, Any]]:
-        """The last line of every case. A line that was cut off, or of another hand, says nothing."""
-        assert self._file is not None
+        """The last line of every case that counts. A line that was cut off, or of another hand, says nothing."""
+        if self._file is None:
+            return {}
         self._file.seek(0)
+        texts = self._file.readlines()
         lines: dict[str, dict[str, Any]] = {}
-        cut = False
-        for text in self._file:
-            cut = not text.endswith("\n")
+        stopped = False  # whether the last run began with `force` and did not end
+        for text in texts:
             try:
                 line = json.loads(text)
-                lines[str(line["case"])] = line
-            except (ValueError, KeyError, TypeError):
+                if line.get("run") == BEGUN:
+                    if line["force"] and not (stopped and line.get("identity") == self._identity()):
+                        lines = {}  # what follows was computed anew
+                    stopped = bool(line["force"])
+                elif line.get("run") == ENDED:
+                    stopped = False
+                else:
+                    lines[str(line["case"])] = line
+            except (ValueError, KeyError, TypeError, AttributeError):
                 continue
-        if cut:  # what follows stands in a line of its own
+        if texts and not texts[-1].endswith("\n"):  # what follows stands in a line of its own
             self._file.write("\n")
-        return lines
+        return lines if stopped or not self.force else {}
 
     def _files(self, case: str) -> dict[str, int]:
         """Results of a case and their sizes."""
@@ -130,12 +158,38 @@ class Ledger:
 
 
 def input_hash(entry: Mapping[str, Any]) -> str:
-    """Of all files of a case, in their order; "" where one cannot be read."""
+    """Of all files of a case, in their order, and the JSON beside them; "" where one cannot be read."""
     content = hashlib.sha256()
     try:
         for source in entry.get("image", []):
-            for file in source.files if isinstance(source, DicomSeries) else [source]:
-                content.update(sha256(Path(file).expanduser()).encode())
+            for file in source.files if isinstance(source, DicomSeries) else _with_others(Path(source).expanduser()):
+                content.update(sha256(Path(file)).encode())
     except OSError:
         return ""
     return content.hexdigest()
+
+
+def _with_others(file: Path) -> list[Path]:
+    """A volume's file, those that belong to it, and what BIDS says of it."""
+    sidecar = file.with_name(f"{stem(file)}.json")
+    return [*parts(file), *([sidecar] if sidecar.is_file() else [])]
+
+
+def _process(inferer: Any) -> dict[str, Any]:
+    """What an inferer's answers depend on besides networks and task: process and sampler."""
+    diffusion = getattr(inferer, "diffusion", None)
+    named = {name: getattr(diffusion, name, None) for name in ("prediction", "residual", "sigma_data")}
+    options = getattr(getattr(inferer, "sampler", None), "keywords", {})
+    return {**named, "gammas": [float(gamma) for gamma in getattr(inferer, "gammas", [])], "sampler": options}
+
+
+def _clean(folder: Path) -> None:
+    """What `files.whole` left of a case when its process was killed: an older result takes its name again if it lost it."""
+    for leftover in folder.glob(".*"):
+        if (match := LEFTOVER.match(leftover.name)) is None:
+            continue
+        place = folder / leftover.name[match.end() :]
+        if match.group(1) == "old" and not place.exists():
+            leftover.replace(place)
+        else:
+            remove(leftover)

@@ -45,6 +45,7 @@ class RunRecord:
         self.path, self.system, self.inferer, self.weights = Path(path), dict(system), inferer, weights
         self.task = Task.of(system) if task is None and system.get("conditions") else task  # configs of 0.6, until 0.8
         self.warnings = _Warnings()
+        self.started = ""
         self.earlier: dict[str, dict[str, Any]] = {}  # lines of a ledger, of cases that are not computed again
         self.device = ""
 
@@ -52,7 +53,7 @@ class RunRecord:
         """Listen to warnings while the engine runs, write when it ends."""
         engine.add_event_handler(Events.STARTED, self.restart)
         engine.add_event_handler(Events.COMPLETED, self.write)
-        engine.stopped = lambda: self.write(engine)  # type: ignore[attr-defined]
+        engine.stopped = lambda: self.write(engine)  # type: ignore[attr-defined]  # of a run with a ledger
 
     def restart(self, engine: Any = None) -> None:
         """Forget an earlier run, and say what this one is."""
@@ -109,7 +110,7 @@ class RunRecord:
             **({} if self.task is None else {"task": self.task.content()}),
             **self.run_facts(),
             "started": self.started,
-            "command": [word if not Path(word).exists() else "PATH" for word in sys.argv],  # names of patients, perhaps
+            "options": [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("-")],  # values may name a patient
             "warnings": self.warnings.lines,
             "peak_memory_gb": peak_memory_gb(),
             "sources": Identifiers(self.path.with_name(FILE)).keep_sources(_sources(engine)),

@@ -11,6 +11,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..errors import BadInput
 from ..networks import ScoreFusion, VolumeDenoiser
@@ -18,6 +19,7 @@ from ..networks.blocks import ResidualBlock
 from ..networks.weights import load_members, load_weights, read, weights_of, write
 
 EPOCHS = "max_epochs"
+FAR = ("last_epoch", "_step_count", "_last_lr")  # of a scheduler's state
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +47,13 @@ class LatestCheckpoint:
         if not self.path.is_file():
             return
         saved = read(self.path)
-        self._check(saved)
+        longer = self._check(saved)
         try:
             for name, item in self.objects.items():
-                item.load_state_dict(saved["objects"][name])
+                state = saved["objects"][name]
+                if longer and isinstance(item, LRScheduler):  # how far it is, and not how long it was to be
+                    state = {**item.state_dict(), **{key: state[key] for key in FAR if key in state}}
+                item.load_state_dict(state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise BadInput(f"{self.path}: checkpoint of another network or setting; give --ckpt_dir another folder") from error
         torch.set_rng_state(saved["rng"])
@@ -58,13 +63,15 @@ class LatestCheckpoint:
         self.seconds = saved.get("seconds", 0.0)
         logger.info(f"resumed {self.path} at step {engine.state.iteration}")
 
-    def _check(self, saved: Any) -> None:
-        """Raise BadInput when the checkpoint was made with other settings."""
+    def _check(self, saved: Any) -> bool:
+        """Whether a finished training gets more epochs. Raises BadInput when it was made with other settings."""
         before = saved.get("settings", {}) if isinstance(saved, Mapping) else {}
+        longer = False
         done, epochs = (saved["epoch"] if before else None), before.get(EPOCHS)
         for key in sorted(before.keys() & self.settings.keys()):
             wanted = self.settings[key]
             if key == EPOCHS and done == epochs and wanted > epochs:
+                longer = True
                 logger.info(f"a finished training of {epochs} epochs goes on to {wanted}, at the learning rate of so many")
             elif key == EPOCHS and wanted != epochs:
                 remedy = "finish it, and more may follow, or give --ckpt_dir another folder"
@@ -72,6 +79,7 @@ class LatestCheckpoint:
             elif before[key] != wanted:
                 fact = f"made with {key} = {before[key]}, not {wanted}"
                 raise BadInput(f"{self.path}: {fact}; give --ckpt_dir another folder, or the same settings")
+        return longer
 
     def save(self, engine: Engine) -> None:
         """Write the file, in the first process; a kill at any moment leaves the old or the new one whole."""

@@ -105,7 +105,7 @@ def test_bad_cases_are_named_and_the_good_ones_written(good, weights, tmp_path, 
         assert fact in summary[0]
         assert "\n" not in summary[0]
     written = [str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/**/*") if path.is_file()]
-    assert sorted(written) == ["good/good_pred.nii.gz"] * good + ["run.json"]
+    assert sorted(written) == ["good/good_pred.nii.gz"] * good + ["ledger.jsonl", "run.json"]
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["failures"].keys() == bad.keys()
     assert record["files"]["used"] == 2 * good
@@ -225,7 +225,7 @@ def test_a_command_whose_every_case_failed_returns_1_without_a_traceback(bundle,
     assert ended.returncode == 1
     assert "Traceback" not in ended.stdout + ended.stderr
     assert "  failed: case a: in/a_t1.nii.gz: holds 7 bytes, too few for a volume" in ended.stdout
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"ledger.jsonl", "run.json"}
     assert list(json.loads((tmp_path / "out" / "run.json").read_text())["failures"]) == ["a"]
 
 

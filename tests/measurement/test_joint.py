@@ -56,8 +56,24 @@ def test_gaussian_slices_are_nearly_those_of_a_slice_profile(volume):
     scan = AcquiredScan((coarse((1, 1, 4)), (24, 24, 6)), (FINE, volume.shape), profile="gaussian")
     expected = SliceProfile([None, None, Slices.covering(6, 4, 4, "gaussian")]).measure(volume)
     inside = (..., slice(1, 5))
-    assert scan.covered[inside].all() and not scan.covered[..., 0].any()  # wider than the volume's end
+    assert scan.covered.all()  # the outer ones as well, which are wider than the volume's end
     torch.testing.assert_close(scan.measure(volume)[inside], expected[inside], rtol=0, atol=0.1 * float(volume.std()))
+
+
+@pytest.mark.parametrize("sides", [(0.9, 0.9, 5.0), (0.7, 0.7, 4.0), (1.0, 1.0, 4.6)])
+def test_the_outer_slices_of_a_clinics_scan_count(rng, sides):
+    """On finer voxels of its own, as AsScanned makes them: every slice lies within, and one that begins before does not."""
+    fine = [sides[0], sides[1], sides[2] / 6]
+    number = 6 * 6
+    volume = torch.from_numpy(rng.standard_normal((12, 12, number)))
+    affine, scan_affine = (np.diag([*mm, 1.0]) for mm in (fine, sides))
+    scan_affine[2, 3] = (sides[2] - fine[2]) / 2
+    scan = AcquiredScan((scan_affine, (12, 12, 6)), (affine, volume.shape))
+    assert scan.covered.all()
+    torch.testing.assert_close(scan.measure(volume), BlockAverage((1, 1, 6)).measure(volume), rtol=0, atol=1e-9)
+    scan_affine[2, 3] -= sides[2] / 2
+    shifted = AcquiredScan((scan_affine, (12, 12, 6)), (affine, volume.shape))
+    assert not shifted.covered[..., 0].any() and shifted.covered[..., 1:].all()
 
 
 @pytest.mark.parametrize("profile", ["box", "gaussian"])

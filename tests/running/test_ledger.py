@@ -43,7 +43,9 @@ def restore(folder, weights, *more):
 
 
 def lines(folder):
-    return [json.loads(line) for line in (folder / "out" / "ledger.jsonl").read_text().splitlines()]
+    """Of cases, but for those that were cut off."""
+    text = (folder / "out" / "ledger.jsonl").read_text(errors="replace").splitlines()
+    return [line for line in map(json.loads, [one for one in text if one.endswith("}")]) if "case" in line]
 
 
 def results(folder):
@@ -85,6 +87,43 @@ def test_other_options_compute_all_anew(folder, weights, change):
     assert [line["case"] for line in lines(folder)] == [*"abcd", *"abcd"]
 
 
+def test_a_run_with_force_that_was_stopped_goes_on(folder, weights):
+    restore(folder, weights)
+    restore(folder, weights, "--force")
+    file = folder / "out" / "ledger.jsonl"
+    text = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(text[:-3]))  # as if it was stopped after its second case
+    restore(folder, weights, "--force")
+    assert [line["case"] for line in lines(folder)] == [*"abcd", *"ab", *"cd"]
+
+
+def test_a_changed_sidecar_is_another_input(folder, weights):
+    restore(folder, weights)
+    (folder / "in" / "b_t1.json").write_text('{"SliceThickness": 3}')
+    restore(folder, weights)
+    assert [line["case"] for line in lines(folder)] == [*"abcd", *"bd"]
+
+
+def test_a_ledger_that_cannot_be_written_stops_nothing(folder, weights, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("scripts.running.ledger.os.fsync", full)
+    assert restore(folder, weights) == 2
+    assert len(results(folder)) == 3 and len(json.loads((folder / "out" / "run.json").read_text())["cases"]) == 3
+    assert capsys.readouterr().out.count("cannot be written (No space left on device)") == 1
+
+
+def test_an_older_result_whose_folder_was_being_replaced_takes_its_name_again(folder, weights):
+    restore(folder, weights)
+    case = folder / "out" / "a"
+    (case / "pred").mkdir()
+    (case / "pred" / "1.dcm").write_bytes(b"image")
+    (case / "pred").rename(case / ".0123456789ab.old.pred")
+    restore(folder, weights)
+    assert (case / "pred" / "1.dcm").read_bytes() == b"image" and not list(case.glob(".*"))
+
+
 def test_a_folder_that_is_finished_is_done_at_once(folder, weights, capsys):
     (folder / "in" / "d_t1.nii.gz").unlink()
     command = ["restore", str(folder / "in"), "-o", str(folder / "out"), "--weights", str(weights), *TINY]
@@ -100,10 +139,11 @@ def test_a_line_that_was_cut_off_and_leftovers_do_no_harm(folder, weights):
     restore(folder, weights)
     before = results(folder)
     text = (folder / "out" / "ledger.jsonl").read_text().splitlines(keepends=True)
-    (folder / "out" / "ledger.jsonl").write_text("".join(text[:2]) + text[2][:40])
+    assert [json.loads(line).get("case") for line in text[:4]] == [None, "a", "b", "c"]
+    (folder / "out" / "ledger.jsonl").write_bytes("".join(text[:3]).encode() + text[3][:40].encode() + b"\xc3")
     (folder / "out" / "c" / ".0123456789ab.new.c_pred.nii.gz").write_bytes(b"half")
     restore(folder, weights)
-    cases = [json.loads(line)["case"] for line in (folder / "out" / "ledger.jsonl").read_text().splitlines() if line[-1] == "}"]
+    cases = [line["case"] for line in lines(folder)]
     assert cases == ["a", "b", "c", "d"]
     assert results(folder) == before
     assert not list((folder / "out").rglob(".*"))
@@ -126,9 +166,10 @@ def started(folder, weights):
     return subprocess.Popen(command + options, cwd=bundle_root(), stdout=log, stderr=pipe, text=True, env=environment)
 
 
-def until_a_line(folder, process, lines=1):
+def until_lines(folder, process, count=1):
+    """Until so many cases ended."""
     file = folder / "out" / "ledger.jsonl"
-    while process.poll() is None and not (file.is_file() and file.read_bytes().count(b"\n") >= lines):
+    while process.poll() is None and not (file.is_file() and file.read_bytes().count(b'"outcome"') >= count):
         time.sleep(0.01)
 
 
@@ -139,9 +180,9 @@ def test_who_is_stopped_says_so_in_a_line_and_leaves_a_record(folder, weights, s
         voxels = np.pad(rng.uniform(300, 900, (14, 14, 14)), 1).astype(np.float32)
         save(voxels, folder / "in" / f"x{number:02}_t1.nii.gz")
     process = started(folder, weights)
-    until_a_line(folder, process)
+    until_lines(folder, process)
     process.send_signal(sent)
-    err = process.communicate(timeout=60)[1]
+    err = process.communicate(timeout=300)[1]
     out = (folder / "log").read_text()
     assert process.returncode == code, err
     assert "stopped: " in out and "Traceback" not in out + err
@@ -159,17 +200,15 @@ def test_a_run_that_is_killed_goes_on_and_ends_as_if_undisturbed(folder, weights
     assert process.wait(600) == 2
     undisturbed = results(folder)
     (folder / "out").rename(folder / "undisturbed")
-    kills, before = 0, 0
-    while kills < KILLS:
+    for _ in range(KILLS):
+        before = len(lines(folder)) if (folder / "out").exists() else 0
         process = started(folder, weights)
-        until_a_line(folder, process, before + 1)
+        until_lines(folder, process, before + 1)
         time.sleep(rng.uniform(0, 0.3))
         process.kill()
         assert process.wait() == -signal.SIGKILL  # before its end
-        kills, before = kills + 1, len((folder / "out" / "ledger.jsonl").read_text().splitlines())
     assert started(folder, weights).wait(600) == 2
-    text = (folder / "out" / "ledger.jsonl").read_text().splitlines()
-    done = [line["case"] for line in map(json.loads, [one for one in text if one.endswith("}")]) if line["outcome"] == "done"]
+    done = [line["case"] for line in lines(folder) if line["outcome"] == "done"]
     assert sorted(done) == sorted(["a", "b", "c", *(f"x{number:03}" for number in range(6 * KILLS))])  # each once
     assert results(folder) == undisturbed
     assert not list((folder / "out").rglob(".*"))

@@ -4,6 +4,7 @@ import time
 import pytest
 import torch
 from ignite.engine import Engine
+from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
 from scripts.errors import BadInput
@@ -211,3 +212,32 @@ def test_only_a_finished_training_gets_more_epochs(engine, tmp_path, epochs, wan
     with pytest.raises(BadInput, match=f"of {epochs} epochs, 3 of them done, not of {wanted}; finish it") as raised:
         again.load(engine)
     assert one_line(raised)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda optimizer, steps: WarmupCosineSchedule(optimizer, warmup_steps=2, t_total=steps, end_lr=1e-6),
+        lambda optimizer, steps: torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=steps),
+    ],
+    ids=["cosine", "one cycle"],
+)
+def test_a_longer_training_goes_on_at_the_rate_of_the_longer_schedule(engine, tmp_path, schedule):
+    """Twenty steps are done of forty."""
+    path, rates = tmp_path / "latest.pt", {}
+    for name, epochs, steps in (("short", 3, 20), ("long", 6, 40), ("alone", 6, 40)):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        scheduler = schedule(optimizer, steps)
+        checkpoint = LatestCheckpoint(str(path), {"scheduler": scheduler}, {"max_epochs": epochs})
+        if name == "long":
+            checkpoint.load(engine)
+        rates[name] = []
+        for _ in range(20 if name != "alone" else 40):
+            optimizer.step()
+            scheduler.step()
+            rates[name].append(scheduler.get_last_lr()[0])
+            if name == "long" and len(rates[name]) == 19:
+                break
+        if name == "short":
+            checkpoint.save(engine)
+    assert rates["long"] == pytest.approx(rates["alone"][20:39])
