@@ -21,7 +21,8 @@ def planes_figure(
     """Three planes (rows) of several volumes (columns) as a PNG.
 
     volumes: name -> (H, W, D) in RAS, cut to the head; what a name says after a line break stands below it. spacing: of their
-    voxels, in mm. Left is on the right, as radiologists look. Images share the grey scale of "truth" (or of the first volume);
+    voxels, in mm. The left of a picture is the patient's, as in the reports. Images share the grey scale of "truth", or of the
+    first volume;
     "error", also "error of ...", is signed, blue where the result is too dark; "uncertainty" starts at zero. All errors share a
     scale, and all uncertainties.
     """
@@ -48,11 +49,9 @@ def planes_figure(
                 slice_, origin="lower", cmap=MAPS.get(kind, "gray"), vmin=low, vmax=high, aspect=up / across
             )  # fmt: skip
             axes.set_axis_off()
-            if row > 0:  # RAS: the first axis runs to the right of the patient
-                axes.invert_xaxis()
             if column == 0:
                 axes.text(0.02, 0.97, plane, color="w", fontsize=9, va="top", transform=axes.transAxes)
-                for x, side in ((0.01, "R"), (0.95, "L")) if row > 0 else ():
+                for x, side in ((0.01, "L"), (0.95, "R")) if row > 0 else ():
                     axes.text(x, 0.02, side, color="w", fontsize=9, transform=axes.transAxes)
         grid[0, column].set_title(name, color="w", fontsize=11)
         if kind in MAPS:

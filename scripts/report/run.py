@@ -46,7 +46,9 @@ def report(
     shown = cases[:max_cases]
     for number, case in enumerate(shown, start=1):
         try:
-            volumes = load_case(_files(folder / case, sources.get(case, {})), what, simulated=simulated, **_alignment(results))
+            files = _files(folder / case, sources.get(case, {}))
+            compared = simulated or truth_dir is not None
+            volumes = load_case(files, what, simulated=simulated, compared=compared, **_alignment(results))
             page = case_page(CasePage(case, volumes, what, results))
         except (BadInput, OSError) as error:
             unseen[case] = one_line(error)

@@ -42,17 +42,18 @@ class CaseVolumes(NamedTuple):
     notes: Sequence[str]
 
 
-def load_case(files: Files, task: Task, *, simulated: bool, **alignment: bool) -> CaseVolumes:
+def load_case(files: Files, task: Task, *, simulated: bool, compared: bool = True, **alignment: bool) -> CaseVolumes:
     """Read and scale what there is of a case. Raises BadInput when the result itself cannot be read.
 
-    simulated: whether the run itself took the measurement, from a fine volume; else the files hold its scans. alignment:
+    simulated: whether the run itself took the measurement, from a fine volume; else the files hold its scans. compared:
+    whether there should be a truth, so that its absence is worth a note. alignment:
     `resample` and `register` as the run had them, so that volumes are shown where it used them.
     """
     result = read_volume(files.result)
     raw, notes = {"result": result}, []
     for name, given in (("input", files.inputs), ("truth", files.truth), ("uncertainty", files.uncertainty)):
         if given is None:
-            if name != "uncertainty":  # it exists only with several samples: nothing is missing
+            if name == "input" or (name == "truth" and compared):  # uncertainty exists only with several samples
                 notes.append(f"{name}: no file of it was found")
             continue
         try:

@@ -104,6 +104,20 @@ def test_what_is_missing_or_on_another_grid_is_named_and_the_rest_is_shown(run, 
     assert "truth: no file of it was found" in cases["b"]
 
 
+def test_a_restored_scan_lacks_no_truth(run):
+    """Nobody has one, so nothing is said of it, unless a folder of truths was given."""
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["sources"] = {"a": {"image": [str(run / "data" / "a_t1.nii.gz")]}}
+    del content["mean"]
+    (run / "out" / "results.json").unlink()
+    (run / "out" / "run.json").write_text(json.dumps(content))
+    page = report(str(run / "out")).parent / "a" / "report.html"
+    assert "truth: no file of it was found" not in page.read_text()
+    (run / "empty").mkdir()
+    report(str(run / "out"), truth_dir=str(run / "empty"), dataset_dir=str(run / "data"))
+    assert "truth: no file of it was found" in page.read_text()
+
+
 def test_the_record_tells_where_input_and_truth_lie(run):
     content = json.loads((run / "out" / "results.json").read_text())
     path = str(run / "data" / "a_t1.nii.gz")
