@@ -104,7 +104,7 @@ def test_what_is_missing_or_on_another_grid_is_named_and_the_rest_is_shown(run, 
     assert "truth: no file of it was found" in cases["b"]
 
 
-def test_a_restored_scan_lacks_no_truth(run):
+def test_a_restored_scan_lacks_no_truth(run, head):
     """Nobody has one, so nothing is said of it, unless a folder of truths was given."""
     content = json.loads((run / "out" / "results.json").read_text())
     content["sources"] = {"a": {"image": [str(run / "data" / "a_t1.nii.gz")]}}
@@ -113,8 +113,8 @@ def test_a_restored_scan_lacks_no_truth(run):
     (run / "out" / "run.json").write_text(json.dumps(content))
     page = report(str(run / "out")).parent / "a" / "report.html"
     assert "truth: no file of it was found" not in page.read_text()
-    (run / "empty").mkdir()
-    report(str(run / "out"), truth_dir=str(run / "empty"), dataset_dir=str(run / "data"))
+    save(head, run / "truths" / "b_t1.nii.gz")
+    report(str(run / "out"), truth_dir=str(run / "truths"), dataset_dir=str(run / "data"))
     assert "truth: no file of it was found" in page.read_text()
 
 
