@@ -34,7 +34,7 @@ CONTRADICTION = 0.03  # of a scan's range, root mean square: what a result may m
 LEAST_COVERED = 0.5  # of a scan's voxels that lie within the first one's field, before that is said
 # Of the joint projection, and its steps: chosen on scans simulated of one brain, 8 degrees oblique, noise of 0.5 %.
 DAMPING, ITERATIONS = 0.05, 12
-MOVED = 3.0  # mm and degrees: what a patient hardly moves between scans
+MOVED = 5.0  # mm and degrees: what a patient hardly moves between scans
 
 
 @dataclass
