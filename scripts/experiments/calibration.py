@@ -2,6 +2,7 @@
 """Weights made ready for 8-bit integers: the ranges of their convolutions, and what integers cost in quality."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..evaluation.metrics import psnr
 from ..inferers import FusedScoreInferer
 from ..inferers.backend import integer_difference
 from ..networks.engine import has_openvino, release_unets
-from ..networks.quantization import Ranges, attach_ranges, observed, write_ranges
+from ..networks.quantization import Ranges, attach_ranges, observed, ranges_file, read_ranges, write_ranges
 from ..running.commands import setting
 from ..running.workflow import config_files, load_config, task_config
 
@@ -35,6 +36,10 @@ def calibrate(
     """
     if not has_openvino():
         raise BadInput("calibrate: OpenVINO is not there; pip install openvino")
+    try:
+        read_ranges(Path(weights))
+    except BadInput:  # of other weights, or damaged: they are what is made anew
+        ranges_file(Path(weights)).unlink()
     workflow = config_files("evaluate", [task_config(task), *overlays])
     options = {"dataset_dir": dataset_dir, "ckpt_path": weights, **dict(map(setting, settings))}
     network = load_config(workflow, options).get_parsed_content("network").eval()
