@@ -163,7 +163,13 @@ def started(folder, weights):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     log = (folder / "log").open("w")
-    return subprocess.Popen(command + options, cwd=bundle_root(), stdout=log, stderr=pipe, text=True, env=environment)
+
+    def heeding() -> None:  # shells start what runs in the background deaf to Ctrl-C, and their children with it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        command + options, cwd=bundle_root(), stdout=log, stderr=pipe, text=True, env=environment, preexec_fn=heeding
+    )
 
 
 def until_lines(folder, process, count=1):
