@@ -114,6 +114,8 @@ def rigid_motion(fixed: MetaTensor, moving: MetaTensor) -> Motion:
     for mm, pair in zip(LEVELS_MM, pairs, strict=True):
         transform = _improved(*pair, transform, step_mm=mm / 4)
     before, after = _information(*pairs[-1], headers), _information(*pairs[-1], transform)
+    if before is not None and (after is None or after < before):  # of small or even volumes it may lose its way
+        transform, after = headers, before
     turn = np.reshape(transform.GetMatrix(), (3, 3))
     degrees = float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
     mm = float(np.linalg.norm(transform.GetTranslation()))

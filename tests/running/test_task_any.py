@@ -22,28 +22,30 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["--set", "size=tiny", "--set", "precision=float32"]
 
 
-@pytest.fixture
-def trained(rng, tmp_path):
-    """Tiny weights of task any: one plane of one step, which serves both planes of a fusion of one step."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two volumes in `data`, listed in `scans.json`."""
+    folder, rng = tmp_path_factory.mktemp("any"), np.random.default_rng(0)
     voxels = np.zeros((40, 44, 48), dtype=np.float32)
     voxels[6:-6, 6:-6, 6:-6] = rng.uniform(50, 200, (28, 32, 36))
+    (folder / "data").mkdir()
     for case in ("a", "b"):
-        nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "data" / f"{case}_t1.nii.gz")
-    assert main(["scans", str(tmp_path / "scans.json"), "--of", "volume", str(tmp_path / "data"), "t1", "2"]) == 0
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), folder / "data" / f"{case}_t1.nii.gz")
+    assert main(["scans", str(folder / "scans.json"), "--of", "volume", str(folder / "data"), "t1", "2"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """Tiny weights of task any: one plane of one step, which serves both planes of a fusion of one step."""
     once = ["max_epochs=1", "steps_per_epoch=1", "batch_size=1", "split_train=all", "split_val=all", "val_cases=1"]
-    settings = [f"datalist={tmp_path / 'scans.json'}", "simulated=[1, 1, 3.5]", *once]
+    settings = [f"datalist={folder / 'scans.json'}", "simulated=[1, 1, 3.5]", *once]
     common = ["--task", "any", "--overlays", "scans_any", *TINY, *(word for one in settings for word in ("--set", one))]
-    plane, fusion = tmp_path / "plane", tmp_path / "fusion"
-    data = str(tmp_path / "data")
+    plane, fusion, data = folder / "plane", folder / "fusion", str(folder / "data")
     assert main(["train", data, "-o", str(plane), "--plane", "coronal", *common, "--set", "patch=[24, 24]"]) == 0
     own = ["--planes", str(plane / "latest.pt"), "--set", "shared_planes=True", "--set", "patch=[20, 20, 20]"]
     assert main(["train", data, "-o", str(fusion), *common, *own]) == 0
     return fusion / "latest.pt"
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path):
-    (tmp_path / "data").mkdir()
 
 
 def test_a_thick_scan_of_any_contrast_is_kept_exactly_by_weights_of_ones_own(trained, rng, tmp_path):
@@ -61,9 +63,9 @@ def test_a_thick_scan_of_any_contrast_is_kept_exactly_by_weights_of_ones_own(tra
     assert main(["report", str(out)]) == 0
 
 
-def test_an_evaluation_measures_what_it_simulates(trained, tmp_path):
+def test_an_evaluation_measures_what_it_simulates(trained, folder, tmp_path):
     options = ["--task", "any", "--weights", str(trained), "--split", "all", "--set", "simulated=[1, 1, 3.5]", *TINY]
-    assert main(["evaluate", str(tmp_path / "data"), "-o", str(tmp_path / "out"), *options]) == 0
+    assert main(["evaluate", str(folder / "data"), "-o", str(tmp_path / "out"), *options]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["n"] == 2 and results["mean"]["measurement_error"] < 1e-6
     assert results["task"]["title"] == "slices 1x1x3.5 of t1"
@@ -75,11 +77,11 @@ def test_other_tasks_know_no_spacing(tmp_path, capsys):
     assert "'spacing' is not in inference.yaml" in capsys.readouterr().err
 
 
-def test_what_random_scans_were_is_noted_beside_weights(trained, rng, tmp_path):
+def test_what_random_scans_were_is_noted_beside_weights(trained, folder, rng, tmp_path):
     """And noise everywhere is doubted."""
     weights = tmp_path / "my_any.pt"
     assert main(["export", str(trained), str(weights)]) == 0
-    assert main(["seen", str(tmp_path / "scans.json"), str(weights), "--task", "any"]) == 0
+    assert main(["seen", str(folder / "scans.json"), str(weights), "--task", "any"]) == 0
     content = json.loads((tmp_path / "my_any.seen.json").read_text())
     assert content["volumes"] == 10 and list(content["conditions"]) == ["the scan"]
     nib.save(nib.Nifti1Image(rng.normal(500, 100, (32, 32, 10)), np.diag([1, 1, 4, 1])), tmp_path / "noise.nii.gz")
