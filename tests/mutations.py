@@ -22,7 +22,7 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = [
-    Mutation("networks/fusion_net.py", "+ 1.0 / self.members", "+ 0.9 / self.members", "networks/test_member_weights.py"),
+    Mutation("networks/fusion_net.py", "+ 1.0 / self.members", "+ 0.9 / self.members", "networks/test_fusion_net.py"),
     Mutation("networks/fusion_net.py", "return fused + self.residual_scale *", "return fused - self.residual_scale *",
              "networks/test_fusion_net.py"),
     Mutation("measurement/degradations.py", "return volume + self(measured - volume) if", "return volume + self(measured) if",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samplers on a Gaussian target, for which everything is known: x_0 ~ N(m, s^2), so E[x_0 | x_t] is linear in x_t."""
 
+import math
 from functools import partial
 from itertools import pairwise
 
@@ -160,3 +161,22 @@ def test_result_is_the_last_estimate_to_the_bit(name, spacing, seed):
     gammas = NoiseSchedule("linear", spacing=spacing).steps(6)
     result = VARIANTS[name](denoise, torch.randn(1, 1, 5, 5, 5), gammas)
     assert torch.equal(result, said[-1])
+
+
+def test_ddim_adds_the_noise_of_its_eta(rng):
+    """Eq. 16 of Song et al. 2021, measured over many voxels."""
+    eta, gamma, gamma_next = 0.5, 0.2, 0.7
+    x_t = torch.from_numpy(rng.standard_normal((1, 1, 40, 40, 40)))
+    seen = []
+
+    def denoise(x, level):
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    levels, seed = torch.tensor([gamma, gamma_next, 1.0], dtype=torch.float64), int(rng.integers(1 << 30))
+    sample_ddim(denoise, x_t, levels, eta=eta, generator=torch.Generator().manual_seed(seed))
+    sigma = eta * math.sqrt((1 - gamma_next) / (1 - gamma) * (1 - gamma / gamma_next))
+    epsilon = x_t / math.sqrt(1 - gamma)  # x_0 is 0
+    noise = seen[1] - math.sqrt(1 - gamma_next - sigma**2) * epsilon
+    assert float(noise.std()) == pytest.approx(sigma, rel=0.02)
+    assert abs(float((noise * epsilon).mean())) < 0.02
