@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ..measurement.channels import ABOVE
+from .random_contrast import bias_field, smooth
 
 GAIN, GAMMA, BIAS = 0.15, 0.25, 0.1  # largest logarithms of gain and gamma, and their standard deviation of a bias field
 LOUDEST, BLUR = 0.03, 0.7  # standard deviations of noise, in normalised intensities, and of a blur, in voxels
@@ -43,12 +42,10 @@ def _changed(condition: Tensor, rng: np.random.Generator) -> Tensor:
     """One of any number of axes, background at -1."""
     volume = condition.float().clamp(min=-1) + 1
     if rng.random() < RARELY:
-        volume = torch.from_numpy(gaussian_filter(volume.numpy(), rng.uniform(0, BLUR)))
+        volume = smooth(volume, float(rng.uniform(0, BLUR)))
     end = max(float(volume.max()), 1e-6)
     volume = end * (volume / end) ** float(np.exp(rng.uniform(-GAMMA, GAMMA))) * float(np.exp(rng.uniform(-GAIN, GAIN)))
-    coarse = torch.from_numpy(rng.normal(0, rng.uniform(0, BIAS), (1, 1, *(3,) * volume.dim()))).float()
-    field = F.interpolate(coarse, size=volume.shape, mode="trilinear" if volume.dim() == 3 else "bilinear", align_corners=True)
-    volume = volume * field[0, 0].exp()
+    volume = volume * bias_field(volume.shape, BIAS, rng)
     if rng.random() < RARELY:
         volume = volume + torch.from_numpy(rng.standard_normal(volume.shape, dtype=np.float32)) * rng.uniform(0, LOUDEST)
     return torch.where(condition > ABOVE, volume - 1, condition)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes of random contrasts: what one model for any contrast learns from."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -42,9 +44,14 @@ def varied(volume: Tensor, rng: np.random.Generator) -> Tensor:
     """A volume (h, w, d) with a lesion in some, under a smooth bias field, scaled so that its bright end is 1."""
     if rng.random() < LESION:
         volume = _with_lesion(volume, rng)
-    field = torch.from_numpy(rng.normal(0, rng.uniform(0, 0.15), (1, 1, 3, 3, 3))).float()
-    volume = volume * F.interpolate(field, size=volume.shape, mode="trilinear", align_corners=True)[0, 0].exp()
-    return bright(volume)
+    return bright(volume * bias_field(volume.shape, 0.15, rng))
+
+
+def bias_field(shape: Sequence[int], most: float, rng: np.random.Generator) -> Tensor:
+    """Smooth factors of two or three axes, whose logarithms have a standard deviation of up to `most`."""
+    coarse = torch.from_numpy(rng.normal(0, rng.uniform(0, most), (1, 1, *(3,) * len(shape)))).float()
+    mode = "trilinear" if len(shape) == 3 else "bilinear"
+    return F.interpolate(coarse, size=tuple(shape), mode=mode, align_corners=True)[0, 0].exp()
 
 
 def bright(volume: Tensor) -> Tensor:
@@ -62,7 +69,7 @@ def with_noise(measurement: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def smooth(volume: Tensor, sigma: float) -> Tensor:
-    """Gaussian smoothing of (h, w, d), sigma in voxels; edges repeat."""
+    """Gaussian smoothing, sigma in voxels; edges repeat."""
     return torch.from_numpy(gaussian_filter(volume.numpy(), sigma, mode="nearest", truncate=3.0))
 
 

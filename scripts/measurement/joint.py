@@ -18,9 +18,7 @@ Affine = npt.NDArray[np.floating[Any]]
 ITERATIONS = 40
 ENOUGH = 1e-4  # of the scans' range: a projection that keeps them so far is done
 FLAT = 1e-5  # share of what is missed that any change could still mend: the scans contradict each other in the rest
-WHOLE = (
-    0.85  # share of a scan's voxel that must lie within the volume, else that says too little of it; the rest is as its edge
-)
+WHOLE = 0.85  # share of a scan's voxel that must lie within the volume, else that says too little of it
 ALIKE = 1.01  # times another: as coarse as that
 
 
@@ -105,13 +103,9 @@ def _points(share: float, number: int, profile: str) -> tuple[npt.NDArray[Any], 
 
 
 def project_jointly(
-    volume: Tensor,
-    scans: Sequence[AcquiredScan],
-    measured: Sequence[Tensor],
-    *,
-    damping: float = 0.0,
+    volume: Tensor, scans: Sequence[AcquiredScan], measured: Sequence[Tensor], *, damping: float = 0.0,
     iterations: int = ITERATIONS,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """The volume (H, W, D) nearest to the given one that reproduces all scans (h, w, d) as well as they can be.
 
     Minimises `sum |A_i x - y_i|^2 + damping |x - volume|^2` by conjugate gradients on the normal equations (CGLS, Bjorck 1996,
