@@ -62,7 +62,7 @@ FORCE = arg(
     "--force", action="store_true", help="even what weights did not see or were measured to be worse at (docs/any_scan.md)"
 )
 CONFIG = (
-    arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution)"),
+    arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution; of restore any)"),
     OVERLAYS,
     arg("--keep-ids", action="store_true", help="name cases from DICOM by patient ID and date (docs/dicom.md#privacy)"),
     *CHOICE,
@@ -93,7 +93,7 @@ GROUPS = {
             OUTPUT, *RUN)),
         "doctor": Command(
             "say what a folder holds, what would be used and what is wrong", "data.doctor:doctor",
-            (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: super_resolution)"),
+            (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: any)"),
             arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"),
             FORCE, *CHOICE)),
         "report": Command(

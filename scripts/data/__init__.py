@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .random_scans import ScanPatch as ScanPatch
     from .random_scans import scans_of as scans_of
     from .seen import DoubtUnseend as DoubtUnseend
+    from .specialists import ChooseWeightsd as ChooseWeightsd
     from .volumes import LoadVolumesd as LoadVolumesd
     from .write import SaveVolumed as SaveVolumed
 
@@ -30,6 +31,7 @@ _NAMES = {
     "provenance": ("Provenance",),
     "random_scans": ("PrepareScand", "ScanPatch", "scans_of"),
     "seen": ("DoubtUnseend",),
+    "specialists": ("ChooseWeightsd",),
     "volumes": ("LoadVolumesd",),
     "write": ("SaveVolumed",),
 }

@@ -71,7 +71,8 @@ class Expectation(NamedTuple):
     blocks: voxels averaged along (H, W, D), of each scan of the target; none where nothing is measured, or in simulation.
     trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
     weights: those that ship for the task, in models/; caveat: of those (`Limits`); refusing: whether what is unlike all that
-    they saw is refused. scanned: how slices follow from the header instead, where they are not laid out yet.
+    they saw is refused. scanned: how slices follow from the header instead, where they are not laid out yet; specialists: tasks
+    whose weights may answer instead.
     """
 
     blocks: Sequence[Sequence[int]] = ()
@@ -81,6 +82,7 @@ class Expectation(NamedTuple):
     caveat: str = ""
     refusing: bool = False
     scanned: AsScanned | None = None
+    specialists: Sequence[str] = ()
 
 
 class Plan(NamedTuple):
@@ -155,6 +157,11 @@ def fitting_task(spacing: Sequence[float], trained_mm: float = 0.0) -> str:
     return f"--task {ANY} takes such voxels ({WHICH_TASK})"
 
 
+def default_task(weights: Any = None) -> str:
+    """Any, but for weights of one's own that for which `train` trains by default."""
+    return ANY if weights is None else SUPER_RESOLUTION
+
+
 def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
     """Conditions and expectation of the task that one word names, configs/task_WORD.yaml or a file; of several, or of one that
     names none, they are the conditions, and nothing is restored.
@@ -173,7 +180,7 @@ def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
     scanned = AsScanned(config["spacing"], config["thickness"]) if "spacing" in config else None
     expected = Expectation(
         coarse, float(config["trained_mm"]), weights=str(weights), caveat=limits_of(weights).caveat,
-        refusing=measured is None, scanned=scanned,
+        refusing=measured is None, scanned=scanned, specialists=tuple(config["specialists"] or ()),
     )  # fmt: skip
     return list(config["conditions"]), expected
 

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from ..errors import BadInput, named
-from .advice import SUPER_RESOLUTION, Expectation, Grid, Plan, asked_of, orientations, plan
+from .advice import ANY, Expectation, Grid, Plan, asked_of, orientations, plan
 from .cases import ERROR, find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, describe, find_studies
@@ -16,10 +16,11 @@ from .dicom.series import affine_of
 from .folder import summary
 from .read import Scan, checked_header, read_source
 from .seen import Seen, judge, properties, read_seen
+from .specialists import Specialist
 
 
 def doctor(
-    dataset_dir: str | Path, task: Sequence[str] = (SUPER_RESOLUTION,), rules: Iterable[tuple[str, str]] = (), *,
+    dataset_dir: str | Path, task: Sequence[str] = (ANY,), rules: Iterable[tuple[str, str]] = (), *,
     bids_filter: Mapping[str, Any] | None = None, resample: bool = False, register: bool = False, force: bool = False,
 ) -> None:  # fmt: skip
     """Print what is found, what is used for a task and what it would make of it, as `restore` would have it.
@@ -42,9 +43,8 @@ def doctor(
     with _unlogged(refused):
         cases = find_cases(folder, asked, series_rules=dict(rules), bids_filter=bids_filter, refused=True)
     print(f"  {summary(cases.files)}")
-    noted = expected.weights and len(expected.blocks) < 2  # the weights saw several scans as one volume
-    seen = read_seen(expected.weights) if noted else {}
-    reasons = [_examined(entry, asked, expected, seen) for entry in cases]
+    known = Known.of(expected)
+    reasons = [_examined(entry, asked, expected, known) for entry in cases]
     usable = reasons.count("")
     print(f"{usable} of {len(cases)} cases can be used")
     if not usable:
@@ -76,20 +76,33 @@ def _table(studies: Studies) -> list[str]:
     return lines
 
 
-def _examined(entry: Mapping[str, Any], asked: Sequence[str], expected: Expectation, seen: Mapping[str, Seen]) -> str:
+class Known(NamedTuple):
+    """What the weights of a task saw, by condition, and those that may answer in their place."""
+
+    seen: Mapping[str, Seen]
+    specialists: Sequence[Specialist] = ()
+
+    @classmethod
+    def of(cls, expected: Expectation) -> Self:
+        """Nothing where several scans are one measurement: the weights saw them as one volume."""
+        noted = expected.weights and len(expected.blocks) < 2
+        return cls(read_seen(expected.weights) if noted else {}, [Specialist.of(task) for task in expected.specialists])
+
+
+def _examined(entry: Mapping[str, Any], asked: Sequence[str], expected: Expectation, known: Known) -> str:
     if ERROR in entry:
         print(f"  cannot be used: {entry[ERROR]}")
         return str(entry[ERROR])
-    return _examine(entry["case"], dict(zip(asked, entry["image"], strict=True)), expected, seen)
+    return _examine(entry["case"], dict(zip(asked, entry["image"], strict=True)), expected, known)
 
 
-def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expectation, seen: Mapping[str, Seen]) -> str:
+def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expectation, known: Known) -> str:
     """Print what a case is made of; why it cannot be used, or ""."""
     try:
         way = plan(case, [(str(source), _grid(source)) for source in sources.values()], expected)
         scans = [read_source(source) for source in sources.values()]
         doubts = [f"{word}: {line}" for word, scan in zip(sources, scans, strict=True) for line in scan.doubts]
-        doubts += _unseen(scans, way, expected, seen)
+        doubts += _unseen(scans, way, expected, known)
     except BadInput as error:
         print(f"  case {case} cannot be used: {error}")
         return str(error)
@@ -99,14 +112,20 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expe
     return ""
 
 
-def _unseen(scans: Sequence[Scan], way: Plan, expected: Expectation, seen: Mapping[str, Seen]) -> list[str]:
-    """How scans are unlike what the weights saw. Raises BadInput where a run would."""
-    lines = []
-    for (name, of_one), scan in zip(seen.items(), scans, strict=False):
+def _unseen(scans: Sequence[Scan], way: Plan, expected: Expectation, known: Known) -> list[str]:
+    """Whose weights answer instead, and how scans are unlike what they saw. Raises BadInput where a run would."""
+    lines, seen = list[str](), known.seen
+    for number, scan in enumerate(scans[: len(seen)]):
+        grid = Grid(scan.affine, scan.voxels.shape).in_ras()
+        spacing, shape = [grid.spacing[axis] for axis in way.order], [grid.shape[axis] for axis in way.order]
         turn = orientations.io_orientation(scan.affine)
-        voxels = orientations.apply_orientation(scan.voxels, turn).transpose(way.order)
-        spacing = [Grid(scan.affine, scan.voxels.shape).in_ras().spacing[axis] for axis in way.order]
-        lines += judge(name, of_one, properties(voxels, spacing), refusing=expected.refusing)
+        found = properties(orientations.apply_orientation(scan.voxels, turn).transpose(way.order), spacing)
+        if expected.scanned is not None:
+            axes = expected.scanned.sampling(shape, spacing, scan.thickness)
+            for one in [one for one in known.specialists if one.suits(axes, spacing, found)][:1]:
+                lines, seen = [f"{Path(one.weights).name} will be used, of task {one.task}"], {one.condition: one.seen}
+        name, of_one = list(seen.items())[number]
+        lines += judge(name, of_one, found, refusing=expected.refusing)
     return lines
 
 

@@ -161,6 +161,10 @@ class Seen(NamedTuple):
         z = (found - self.median) / self.spread
         return float(np.sqrt(z @ self.precision @ z / len(z)))
 
+    def like(self, found: Vector) -> bool:
+        """Whether a volume is like those: nothing of it is doubted."""
+        return self.distance(found) <= self.doubt
+
     def unusual(self, found: Vector) -> str:
         """The property that lies furthest from what was seen, in words; of what is unusual together, that which adds most."""
         z = (found - self.median) / self.spread
@@ -229,7 +233,7 @@ def judge(name: str, seen: Seen, found: Vector, *, refusing: bool) -> list[str]:
     if refusing and distance > seen.refuse:
         fact = f"{name} is unlike all that the weights saw: {seen.unusual(found)}"
         raise BadInput(f"{fact}; give scans like theirs ({GUIDE}), or --force, and do not trust the result")
-    return [f"{name} is unlike what the weights saw: {seen.unusual(found)}"] if distance > seen.doubt else []
+    return [f"{name} is unlike what the weights saw: {seen.unusual(found)}"] if not seen.like(found) else []
 
 
 class DoubtUnseend:
@@ -249,9 +253,13 @@ class DoubtUnseend:
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """The same case, with more in the meta of its image where that is unusual."""
+        return self.judged(data, self.seen, channel_properties(data[self.key], self.degradation) if self.seen else [])
+
+    def judged(self, data: Mapping[Any, Any], known: Mapping[str, Seen], properties: Sequence[Vector]) -> dict[Any, Any]:
+        """The same case. known: what weights saw of each condition; properties: those of the case's."""
         image = data[self.key]
         refusing = self.degradation is None and not self.force
-        pairs = zip(self.seen.items(), channel_properties(image, self.degradation) if self.seen else [], strict=False)
+        pairs = zip(known.items(), properties, strict=False)
         lines = [line for (name, seen), found in pairs for line in judge(name, seen, found, refusing=refusing)]
         for line in lines:
             logger.warning("case %s: %s", data.get("case"), line)

@@ -123,7 +123,9 @@ class LoadVolumesd(MapTransform):
         return alignment.lines
 
     def _stack(self, volumes: Sequence[MetaTensor], *, degrade: bool) -> MetaTensor:
-        factors = (1, 1, 1) if self.degradation is None else self.degradation.factors
+        factors: Sequence[int] = (1, 1, 1) if self.degradation is None else self.degradation.factors
+        if isinstance(self.degradation, AsScanned) and self.simulate:
+            factors = self.degradation.simulated_blocks
         channels = [pad_to_multiple(volume.as_tensor(), factors, SMALLEST_GRID) for volume in volumes]
         meta = {**volumes[0].meta, **_dicom_files(volumes)}
         if self.degradation is not None and degrade:

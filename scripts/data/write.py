@@ -20,6 +20,7 @@ from ..errors import BadInput
 from ..files import remove, whole
 from .doubts import FORMS_APART, distance_mm, sides
 from .provenance import Provenance
+from .specialists import SPECIALIST, Specialist
 from .write_behind import hand_on
 
 Nifti1Image: Any = nib.Nifti1Image  # has no types
@@ -101,6 +102,9 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
         return
     if unseen := volume.meta.get("unseen"):
         provenance = replace(provenance, unseen=json.loads(unseen))
+    if task := volume.meta.get(SPECIALIST):
+        weights = Path(Specialist.of(task).weights)
+        provenance = replace(provenance, weights=str(weights), model=weights.stem)
     from .dicom.write import write_parametric_map, write_series  # here: highdicom is not everywhere, and slow to import
     from .dicom.write_pixels import Placed
 

@@ -64,7 +64,7 @@ def rows(data: Path, weights: str, most: int | None, adapt: float) -> Iterator[d
     for title, folder, modality in FOLDERS:
         cases = find_cases(data / folder, [modality], target=modality, split="val")[:most]
         for measured, options in MEASURED.items():
-            both = {"conditions": [modality], "target": modality, **options}
+            both = {"conditions": [modality], "target": modality, "specialists": None, **options}
             systems = {"cubic": System("any", floor=True, **both), "any": System("any", ckpt_path=weights, **both)}
             if adapt:
                 systems["adapted"] = System("any", ckpt_path=weights, adapt=adapt, **both)

@@ -50,6 +50,13 @@ class AsScanned:
         self.gap, self.smooth, self.consistency = gap, smooth, consistency
 
     @property
+    def simulated_blocks(self) -> Sequence[int]:
+        """Voxels that are averaged along each axis where whole blocks are simulated, else 1: volumes need no size."""
+        spacings = self.simulated or (1.0, 1.0, 1.0)
+        whole = self.profile == "box" and not self.gap and all(spacing.is_integer() for spacing in spacings)
+        return [int(spacing) if whole else 1 for spacing in spacings]
+
+    @property
     def scans(self) -> Sequence[AsScanned]:
         """The one scan."""
         return (self,)

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from .case_evaluator import TolerantDataset as TolerantDataset
     from .checks import command_line as command_line
     from .checks import preflight as preflight
+    from .choosing_inferer import ChoosingInferer as ChoosingInferer
     from .ledger import Ledger as Ledger
     from .record import RunRecord as RunRecord
 
 _MODULE_OF = {
     "CaseEvaluator": "case_evaluator", "CaseLoader": "case_evaluator", "TolerantDataset": "case_evaluator",
-    "command_line": "checks", "preflight": "checks", "Ledger": "ledger", "RunRecord": "record",
+    "ChoosingInferer": "choosing_inferer", "command_line": "checks", "preflight": "checks", "Ledger": "ledger",
+    "RunRecord": "record",
 }  # fmt: skip
 
 

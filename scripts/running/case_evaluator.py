@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ignite.engine import Events
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset
 from ..data.cases import ERROR
 from ..data.write_behind import WriteBehind
 from ..errors import BadInput, named, one_line, several
+from .choosing_inferer import ChoosingInferer
 from .ledger import DONE, FAILED, Ledger, input_hash
 from .parts import parts_of
 from .progress import Progress
@@ -92,6 +94,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.done: list[str] = []
         self.seconds: dict[str, float] = {}
         self.doubts: dict[str, list[str]] = {}
+        self.weights: dict[str, str] = {}  # files of specialists, of cases that they answered
         self.written: set[str] = set()
         self.add_event_handler(Events.STARTED, self._warn)  # when the record listens
         self.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.behind.settle())  # before the record is written
@@ -108,8 +111,9 @@ class CaseEvaluator(SupervisedEvaluator):
             if ERROR in batchdata:
                 raise BadInput(str(batchdata[ERROR][0]))
             self.doubts[case] = [*self.caveats, *_doubts(batchdata["image"])]
-            shape = batchdata["image"].shape
-            with self.progress.case(case, shape, parts_of(self.network, self.inferer, shape)):
+            shape, (network, weights) = batchdata["image"].shape, self._asked(batchdata["image"])
+            self.weights |= {case: weights} if weights else {}
+            with self.progress.case(case, shape, parts_of(network, self.inferer, shape)):
                 output: dict[str, Any] = super()._iteration(engine, batchdata)
         except (ValueError, OSError, RuntimeError) as error:
             self.behind.add(case, partial(self._fail, case, error, batchdata))
@@ -120,10 +124,16 @@ class CaseEvaluator(SupervisedEvaluator):
         self.behind.add(case, partial(self._written, case, line, batchdata))
         return output
 
+    def _asked(self, image: Any) -> tuple[Any, str]:
+        """Which network answers, and the name of its weights where they are not those of the run."""
+        expert = self.inferer.expert(image) if isinstance(self.inferer, ChoosingInferer) else None
+        return (self.network, "") if expert is None else (expert.network, Path(expert.weights).name)
+
     def _written(self, case: str, line: str, batchdata: Any) -> None:
         self.written.add(case)
         logger.info(line)
-        self._note(case, DONE, batchdata, seconds=round(self.seconds[case], 2), doubts=self.doubts[case])
+        facts = {"doubts": self.doubts[case], **({"weights": self.weights[case]} if case in self.weights else {})}
+        self._note(case, DONE, batchdata, seconds=round(self.seconds[case], 2), **facts)
 
     def _fail(self, case: str, error: Exception, batchdata: Any = None) -> None:
         self.failures[case] = one_line(error)

@@ -24,7 +24,7 @@ from ..errors import BadInput, end_cleanly, root_cause
 RUN_OPTIONS = {
     "args_file", "config_file", "final_id", "init_id", "logging_file", "meta_file", "run_id", "tracking", "workflow_type",
 }  # fmt: skip
-WITHOUT_LIST = {"patch"}  # ids of lists that may be null
+WITHOUT_LIST = {"patch", "specialists"}  # ids of lists that may be null
 NUMBERS = {"memory_gb", "max_cases", "thickness"}  # ids of numbers that are not given by default
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
 _NO_NEWS = re.compile(r"Engine run resuming from iteration 0,|(Current|Engine) run is terminating due to exception: (143)?$")

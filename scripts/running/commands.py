@@ -7,12 +7,17 @@ from typing import Any
 
 import yaml
 
+from ..data.advice import SUPER_RESOLUTION, default_task
 from ..errors import BadInput
 
 
-def restore(source: str, output: str, **options: Any) -> None:
-    """Translate a file, a folder or a zip, NIfTI or DICOM, into a folder; the rest as for `_run`."""
-    _run("inference", "inference", dataset_dir=source, output_dir=output, **options)
+def restore(source: str, output: str, *, task: str | None = None, **options: Any) -> None:
+    """Translate a file, a folder or a zip, NIfTI or DICOM, into a folder; the rest as for `_run`.
+
+    task: by default any, but of weights of one's own super_resolution, for which `train` trains by default.
+    """
+    task = task or default_task(options.get("ckpt_path"))
+    _run("inference", "inference", task=task, dataset_dir=source, output_dir=output, **options)
     print(f"results: {output}; next: score-fusion report {output}")
 
 
@@ -34,7 +39,7 @@ def train(dataset_dir: str, output: str, *, plane: str | None = None, **options:
 
 
 def _run(
-    workflow: str, run_id: str, *, task: str = "super_resolution", contrast: str | None = None, overlays: Sequence[str] = (),
+    workflow: str, run_id: str, *, task: str = SUPER_RESOLUTION, contrast: str | None = None, overlays: Sequence[str] = (),
     settings: Sequence[str] = (), **options: Any,
 ) -> None:  # fmt: skip
     """task: NAME of configs/task_NAME.yaml, or a file; contrast: condition and target of one of a single contrast; overlays:

@@ -85,6 +85,7 @@ class RunRecord:
             "system": {**self.system, **_sampling(self.inferer)},
             "model": self.model,
             "bundle": bundle_version(),
+            **_specialists(self.inferer),
         }
 
     def run_facts(self) -> dict[str, Any]:
@@ -92,6 +93,7 @@ class RunRecord:
         return {
             "system": {**self.system, **_sampling(self.inferer)},
             "model": self.model,
+            **_specialists(self.inferer),
             "versions": {"bundle": bundle_version(), "python": platform.python_version()} | {p: version(p) for p in PACKAGES},
             "device": self.device,
             "numbers": getattr(self.inferer, "numbers", ""),
@@ -104,7 +106,7 @@ class RunRecord:
 
     def content(self, engine: Any) -> dict[str, Any]:
         """What is written."""
-        kept = ("seconds", "doubts")
+        kept = ("seconds", "doubts", "weights")
         earlier = {case: {key: line[key] for key in kept if line.get(key)} for case, line in self.earlier.items()}
         return {
             **({} if self.task is None else {"task": self.task.content()}),
@@ -115,7 +117,7 @@ class RunRecord:
             "peak_memory_gb": peak_memory_gb(),
             "sources": Identifiers(self.path.with_name(FILE)).keep_sources(_sources(engine)),
             "files": _files(engine),
-            "cases": earlier | {case: {"seconds": engine.seconds[case], **doubts_of(engine, case)} for case in engine.done},
+            "cases": earlier | {case: facts_of(engine, case) for case in engine.done},
             "failures": engine.failures,
         }
 
@@ -137,6 +139,12 @@ def _paths(entry: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys((*files, *(file for one in series for file in one.files))))
 
 
+def facts_of(engine: Any, case: str) -> dict[str, Any]:
+    """Seconds, doubts where there are any, and the file of weights where it is not that of the run."""
+    weights = {"weights": name} if (name := engine.weights.get(case)) else {}
+    return {"seconds": engine.seconds[case], **doubts_of(engine, case), **weights}
+
+
 def doubts_of(engine: Any, case: str) -> dict[str, list[str]]:
     """As they stand with a case: nothing where there is no doubt."""
     return {"doubts": lines} if (lines := engine.doubts.get(case)) else {}
@@ -153,6 +161,11 @@ class _Warnings(logging.Handler):
         line = record.getMessage()
         if record.levelno == logging.WARNING and line not in self.lines and len(self.lines) < MOST_WARNINGS:
             self.lines.append(line)
+
+
+def _specialists(inferer: Any) -> dict[str, Any]:
+    """sha256 of weights that may answer in place of a run's own, by task; nothing where there are none."""
+    return {"specialists": known} if hasattr(inferer, "weights") and (known := inferer.weights()) else {}
 
 
 def _sampling(inferer: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from monai.bundle import ConfigParser
 
+from ..data.advice import default_task
 from ..data.cases import ERROR
 from ..data.write import nifti_image
 from ..errors import BadInput, root_cause
@@ -45,14 +46,16 @@ class Steps:
 
 
 def restore_image(
-    image: Image | Sequence[Image], affine: npt.ArrayLike | None = None, *, task: str = "super_resolution", **options: Any
+    image: Image | Sequence[Image], affine: npt.ArrayLike | None = None, *, task: str | None = None, **options: Any
 ) -> nib.Nifti1Image:
     """Restore one volume and return it; nothing is left on disk.
 
     image: a path, a nibabel image, or an array (H, W, D) with its affine (4, 4), voxels to mm in RAS; several for a task of
-    several conditions, in their order. task: as configs/task_NAME.yaml; options: ids of the configs, such as steps=2.
+    several conditions, in their order. task: as configs/task_NAME.yaml, by default `default_task`; options: ids of the
+    configs, such as steps=2.
     Raises BadInput for what cannot be used.
     """
+    task = task or default_task(options.get("ckpt_path"))
     several: Sequence[Any] = list(image) if isinstance(image, list | tuple) else [image]
     with TemporaryDirectory(prefix="score_fusion_") as folder:
         config = load_config(config_files("inference", [task_config(task)]), {**options, "output_dir": folder})

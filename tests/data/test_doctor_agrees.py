@@ -9,15 +9,15 @@ from surroundings import SCANS, needs_scans
 from scripts.data import LoadVolumesd, find_cases
 from scripts.data.doctor import doctor
 from scripts.errors import BadInput
-from scripts.measurement import BlockAverage
+from scripts.measurement import AsScanned, BlockAverage
 
 SHARED = SCANS / "dicom"
 FOLDERS = sorted({file.parent for file in SHARED.rglob("*") if file.is_file() and not file.name.startswith("README")})
 
 
-def code_of_doctor(folder):
+def code_of_doctor(folder, task):
     try:
-        doctor(folder)
+        doctor(folder, [task])
     except BadInput:
         return 1
     except SystemExit as ended:
@@ -25,12 +25,12 @@ def code_of_doctor(folder):
     return 0
 
 
-def code_of_run(folder):
+def code_of_run(folder, operator, trained_mm):
     try:
         cases = find_cases(folder, ["t1"], refused=True)
     except BadInput:
         return 1
-    load, done = LoadVolumesd(["image"], BlockAverage((4, 4, 4)), trained_mm=1.0), 0
+    load, done = LoadVolumesd(["image"], operator, trained_mm=trained_mm), 0
     for case in cases:
         if "error" not in case:
             with suppress(BadInput):
@@ -40,6 +40,9 @@ def code_of_run(folder):
 
 
 @needs_scans
+@pytest.mark.parametrize(
+    ("task", "operator", "trained_mm"), [("super_resolution", BlockAverage((4, 4, 4)), 1.0), ("any", AsScanned(), 0.0)]
+)
 @pytest.mark.parametrize("folder", FOLDERS, ids=[str(folder.relative_to(SHARED)) for folder in FOLDERS])
-def test_doctor_and_run_end_alike(folder):
-    assert code_of_doctor(folder) == code_of_run(folder)
+def test_doctor_and_run_end_alike(folder, task, operator, trained_mm):
+    assert code_of_doctor(folder, task) == code_of_run(folder, operator, trained_mm)

@@ -73,7 +73,21 @@ def test_an_evaluation_measures_what_it_simulates(trained, folder, tmp_path):
 
 def test_other_tasks_know_no_spacing(tmp_path, capsys):
     nib.save(nib.Nifti1Image(np.random.default_rng().random((24, 24, 24)), np.diag([4, 4, 4, 1])), tmp_path / "a_t1.nii.gz")
-    assert main(["restore", str(tmp_path / "a_t1.nii.gz"), "-o", str(tmp_path / "out"), "--spacing", "1"]) == 1
+    assert (
+        main(
+            [
+                "restore",
+                str(tmp_path / "a_t1.nii.gz"),
+                "-o",
+                str(tmp_path / "out"),
+                "--task",
+                "super_resolution",
+                "--spacing",
+                "1",
+            ]
+        )
+        == 1
+    )
     assert "'spacing' is not in inference.yaml" in capsys.readouterr().err
 
 
