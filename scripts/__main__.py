@@ -180,6 +180,13 @@ GROUPS = {
             (DATA, arg("weights", help="file of weights, such as my_model.pt"),
             arg("--task", metavar="NAME", help="as for restore"),
             arg("--split", choices=["all", "train", "val"], help="default: train"), OVERLAYS, SETTINGS)),
+        "interval": Command(
+            "learn beside weights how wrong their results may be; restore then writes it", "experiments.intervals:intervals",
+            (arg("weights", help="file of weights, such as my_model.pt"),
+            arg("--of", dest="sources", nargs=2, action="append", required=True, metavar=("DATA", "CONTRAST"),
+                help="folder with a train and a val split, and its contrast; may be repeated"),
+            arg("--task", metavar="NAME", help="as the weights were trained for (default: super_resolution)"),
+            arg("--cases", type=int, metavar="N", help="of each train split (default: 16)"), SETTINGS)),
         "training_curve": Command(
             "a picture of how loss and validation of trainings went", "report.training_curve:training_curve",
             (arg("runs", nargs="+", metavar="RUN", help="folders of trainings"), PICTURE)),

@@ -20,7 +20,7 @@ ALIASES = {
 }
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
 AGENT_WORDS = frozenset({"post", "gd", "gad", "ce", "contrast", "km", "gadolinium"})  # after which a t1 is a t1ce
-OUTPUT_WORDS = frozenset({"pred", "uncertainty", "error"})
+OUTPUT_WORDS = frozenset({"pred", "uncertainty", "interval", "error"})
 
 # Paths below dataset_dir without the suffix of a volume; the first that matches counts.
 LAYOUTS = tuple(

@@ -24,7 +24,7 @@ from .specialists import SPECIALIST, Specialist
 from .write_behind import hand_on
 
 Nifti1Image: Any = nib.Nifti1Image  # has no types
-UNCERTAINTY, DICOM_SUFFIX = "uncertainty", ".dcm"
+MAPS, DICOM_SUFFIX = ("uncertainty", "interval"), ".dcm"
 REMEDY = "give another output_dir"
 
 
@@ -32,10 +32,10 @@ class SaveVolumed(MapTransform):
     """Write volumes as `{output_dir}/{case}/{case}_{suffix}.nii.gz`, float32, in millimetres of the scanner.
 
     keys: MetaTensors (C, H, W, D); one channel becomes a 3D file, more a 4D one with the channels last. A key that is
-    missing is skipped: the uncertainty exists only with several samples. suffixes: one a key.
+    missing is skipped: the uncertainty exists only with several samples, the interval with one step. suffixes: one a key.
     provenance: what made the volumes. With it, those that come from DICOM (meta `dicom_files`, a JSON list of files) are
-    written as DICOM too: `{case}/{suffix}/*.dcm` is a derived MR series; an uncertainty is a Parametric Map,
-    `{case}/uncertainty.dcm`. An earlier result is replaced, or removed where there is none now.
+    written as DICOM too: `{case}/{suffix}/*.dcm` is a derived MR series; `MAPS` are Parametric Maps, as
+    `{case}/interval.dcm`. An earlier result is replaced, or removed where there is none now.
     The data get the NIfTI file's path as `{key}_path`. Raises BadInput when `output_dir` cannot be written. Within a
     `WriteBehind` a thread writes, and the volumes must not be changed any more.
     """
@@ -68,7 +68,7 @@ class SaveVolumed(MapTransform):
 
     def _write(self, volume: MetaTensor | None, path: Path, suffix: str) -> None:
         if self.provenance is not None:
-            write_dicom(volume, path.with_name(suffix + DICOM_SUFFIX * (suffix == UNCERTAINTY)), self.provenance)
+            write_dicom(volume, path.with_name(suffix + DICOM_SUFFIX * (suffix in MAPS)), self.provenance)
         if volume is not None:
             write_volume(volume, path)
         else:
@@ -112,7 +112,7 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
         raise ValueError(f"a DICOM series holds one channel, not {volume.shape[0]}")
     affine = np.asarray(volume.affine, dtype=np.float64)
     placed = Placed(_channels_last(volume)[..., 0], affine, np.asarray(volume.meta.get("source_affine", affine)))
-    write = write_parametric_map if path.suffix == DICOM_SUFFIX else write_series
+    write = partial(write_parametric_map, quantity=path.stem) if path.suffix == DICOM_SUFFIX else write_series
     with whole(path, REMEDY) as part:
         write(placed, part, files, provenance)
 

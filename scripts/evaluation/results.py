@@ -18,7 +18,7 @@ from .features import Features
 from .frechet import FeatureDistances
 from .metrics import METRICS, REGIONS, measurement_error, slice_consistency, tumour_metrics
 from .mmd import VoxelMMD
-from .uncertainty_metrics import calibration_curve, mace, run_spread
+from .uncertainty_metrics import calibration_curve, covered, mace, risk_coverage, run_spread
 
 logger = logging.getLogger(__name__)
 to_ras = Orientation(axcodes="RAS", labels=None)
@@ -53,6 +53,7 @@ class Results(RunRecord):
         super().restart(engine)
         self.cases: dict[str, Metrics] = {}
         self.curves: list[list[list[float]]] = []
+        self.risks: list[list[list[float]]] = []
         self.mmd = VoxelMMD()
         self.distances = FeatureDistances(self.features)
 
@@ -82,6 +83,10 @@ class Results(RunRecord):
         if "uncertainty" in output and foreground.sum() >= CALIBRATION_BINS:
             curve = calibration_curve(volumes["uncertainty"], pred, label, foreground, bins=CALIBRATION_BINS)
             self.curves.append([half.tolist() for half in curve])
+        if "interval" in output and foreground.sum() >= CALIBRATION_BINS:
+            interval = _in_ras(output["interval"])[0]
+            metrics["coverage"] = covered(interval, pred, label, foreground)
+            self.risks.append([half.tolist() for half in risk_coverage(interval, pred, label, foreground)])
         self.cases[case] = {**metrics, "seconds": output.get("seconds", engine.seconds[case])}
         logger.info(f"case {case}: {_told(self.cases[case])}")
 
@@ -92,7 +97,7 @@ class Results(RunRecord):
         logger.info(f"mean of {len(self.cases)}: {_told(mean)}")
         measured = {"n": len(self.cases), "mean": mean, "mmd": self.mmd.result(), **self.distances.result()}
         cases = {case: {**metrics, **doubts_of(engine, case)} for case, metrics in self.cases.items()}
-        return {**super().content(engine), **measured, "calibration": self._calibration(), "cases": cases}
+        return {**super().content(engine), **measured, "calibration": self._calibration(), **self._risk(), "cases": cases}
 
     def _calibration(self) -> dict[str, list[float]] | None:
         """Mean over the cases of `calibration_curve` in the foreground; None without an uncertainty."""
@@ -100,6 +105,13 @@ class Results(RunRecord):
             return None
         predicted, actual = np.mean(self.curves, axis=0)
         return {"predicted": predicted.tolist(), "actual": actual.tolist()}
+
+    def _risk(self) -> dict[str, dict[str, list[float]]]:
+        """Mean over the cases of `risk_coverage` in the foreground; nothing without an interval."""
+        if not self.risks:
+            return {}
+        kept, error = np.mean(self.risks, axis=0)
+        return {"risk_coverage": {"kept": kept.tolist(), "error": error.tolist()}}
 
 
 def case_metrics(

@@ -13,7 +13,7 @@ from ..measurement.intensity import IntensityRange, intensity_range
 class ScaleToTruthd(MapTransform):
     """Scales `pred` (first channel) and `label` by the label's minimum and maximum: both (1, H, W, D), about [0, 1].
 
-    `runs` (k, H, W, D), where there are several samples, likewise; `uncertainty` is a difference of predictions and only
+    `runs` (k, H, W, D), where there are several samples, likewise; `uncertainty` and `interval` are differences and only
     multiplied. `error` is `|pred - label|` after that. No mask and no clipping, as in the paper. Without a degradation the
     result is another contrast in the units of its condition, `image`: background and bright end of the condition are first
     laid on those of the label.
@@ -37,7 +37,8 @@ class ScaleToTruthd(MapTransform):
             if volume is not None:
                 in_units = volume if own is None else own[1].restore(own[0].normalize(volume[None]))[0]
                 scaled[key] = (in_units - low) / (high - low)
-        if "uncertainty" in data:
-            scaled["uncertainty"] = data["uncertainty"] / span_of_pred
+        for key in ("uncertainty", "interval"):
+            if key in data:
+                scaled[key] = data[key] / span_of_pred
         scaled["error"] = (scaled["pred"] - scaled["label"]).abs()
         return {**data, **scaled}

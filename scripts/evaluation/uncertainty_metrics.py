@@ -43,6 +43,27 @@ def _binned_rms(values: Curve, bins: int) -> Curve:
     return np.array([np.sqrt(np.mean(part**2)) for part in np.array_split(values, bins)])
 
 
+def covered(interval: Volume, pred: Volume, truth: Volume, mask: Mask) -> float:
+    """Share of the voxels of a mask whose error is at most the interval; all (H, W, D) in [0, 1]. NaN over an empty mask."""
+    inside = np.abs(pred.astype(np.float64) - truth)[mask] <= interval[mask]
+    return float(inside.mean()) if inside.size else float("nan")
+
+
+def risk_coverage(interval: Volume, pred: Volume, truth: Volume, mask: Mask, *, bins: int = 10) -> tuple[Curve, Curve]:
+    """Root mean square error of the voxels that are left when the most doubtful ones are left out: two curves (bins,).
+
+    The first is the share that is left, from 1 / bins to 1 (El-Yaniv and Wiener 2010). Raises ValueError with fewer voxels
+    than bins.
+    """
+    error, doubt = pred[mask].astype(np.float64) - truth[mask], interval[mask]
+    if error.size < bins:
+        raise ValueError(f"{error.size} voxels do not fill {bins} bins")
+    order = np.argsort(doubt, kind="stable")
+    means = np.cumsum(error[order] ** 2) / np.arange(1, error.size + 1)
+    kept = np.arange(1, bins + 1) / bins
+    return kept, np.sqrt(means[np.maximum((kept * error.size).astype(int), 1) - 1])
+
+
 def run_spread(runs: Sequence[Volume], truth: Volume) -> dict[str, float]:
     """`psnr_std` (dB) and `ssim_std`, ddof 1, over runs (H, W, D) of one case with different noise; NaN from a single run."""
     scores = {"psnr_std": [psnr(run, truth) for run in runs], "ssim_std": [ssim(run, truth) for run in runs]}

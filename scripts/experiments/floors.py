@@ -17,7 +17,7 @@ from .rivals import Samples, interpolations, learned
 
 WITHOUT_NETWORK = {
     "network": {"_target_": "torch.nn.Identity"}, "limits": {"_target_": "scripts.limits.Limits"}, "record#weights": None,
-    "unseen#weights": None,
+    "unseen#weights": None, "interval#weights": None,
 }  # fmt: skip
 
 

@@ -15,8 +15,7 @@ from ..diffusion import Diffusion
 from ..diffusion.samplers import noise_like, sample_ancestral
 from ..errors import BadInput
 from ..measurement import AsScanned, Degradation
-from ..measurement.channels import conditions_and_mask, inside, network_input
-from ..measurement.intensity import IntensityRange
+from ..measurement.channels import inside, normalized_input
 from .backend import Backend
 from .ladder import climb_down
 from .memory import keep_freed_memory
@@ -142,10 +141,10 @@ class FusedScoreInferer(Inferer):
             side = inputs.shape[axis]
             length = max(min(side, CROP) // factor, 1) * factor
             inputs = inputs.narrow(axis, (side - length) // 2 // factor * factor, length)
-        return _network_input(inputs, None if measurement is None else measurement.on(inputs.shape[2:]))[0]
+        return normalized_input(inputs, None if measurement is None else measurement.on(inputs.shape[2:]))[0]
 
     def _sample(self, inputs: Tensor, network: nn.Module, measurement: Degradation | None, seed: int, half: bool) -> Tensor:
-        x, mask, scale = _network_input(inputs, measurement)
+        x, mask, scale = normalized_input(inputs, measurement)
         base, within = x[:, :1], inside(x[:, : inputs.shape[1]], mask)
         measured = None if measurement is None else measurement(base)
 
@@ -168,12 +167,6 @@ class FusedScoreInferer(Inferer):
         # Rounding leaves a little there; what is more keeps the measurement of slices that end within a voxel.
         small = (result - background).abs() < ROUNDING * (scale.high - scale.low)[:, :1]
         return torch.where((mask <= 0) & small, background, result)
-
-
-def _network_input(inputs: Tensor, measurement: Degradation | None) -> tuple[Tensor, Tensor, IntensityRange]:
-    """What the network sees (B, C + 4, H, W, D), its mask (B, 1, H, W, D), and the range of intensities."""
-    conditions, mask, scale = conditions_and_mask(inputs, measurement)
-    return network_input(conditions, mask, measurement), mask, scale
 
 
 def projected(

@@ -87,6 +87,12 @@ def inside(conditions: Tensor, mask: Tensor) -> Tensor:
     return head * (1 - outside) > 0
 
 
+def normalized_input(image: Tensor, degradation: Degradation | None) -> tuple[Tensor, Tensor, IntensityRange]:
+    """What networks see (B, C + 4, H, W, D) of raw conditions (B, C, H, W, D), mask and range (`conditions_and_mask`)."""
+    conditions, mask, scale = conditions_and_mask(image, degradation)
+    return network_input(conditions, mask, degradation), mask, scale
+
+
 def _plain(image: Tensor, degradation: Degradation | None) -> Tensor:
     """The same with the first channel free of overshoot."""
     return image if degradation is None else torch.cat([degradation.plain(image[:, :1]), image[:, 1:]], dim=1)

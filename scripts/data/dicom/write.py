@@ -11,7 +11,7 @@ from pydicom.uid import MRImageStorage
 
 from ..provenance import Provenance
 from .whitelist import Source, read_source
-from .write_frames import enhanced_mr, parametric_map
+from .write_frames import QUANTITIES, enhanced_mr, parametric_map
 from .write_header import derivation, header, renew, update
 from .write_pixels import SIXTEEN_BITS, Grid, Placed, as_slices, decimal, to_integers, window
 
@@ -37,10 +37,13 @@ def write_series(volume: Placed, folder: Path, files: Sequence[str], provenance:
         save_all([enhanced_mr(grid, source, provenance)], folder)
 
 
-def write_parametric_map(volume: Placed, path: Path, files: Sequence[str], provenance: Provenance) -> None:
-    """Write an uncertainty as one Parametric Map; the rest as for `write_series`."""
+def write_parametric_map(
+    volume: Placed, path: Path, files: Sequence[str], provenance: Provenance, quantity: str = "uncertainty"
+) -> None:  # fmt: skip
+    """Write one of `QUANTITIES` as one Parametric Map; the rest as for `write_series`."""
     source = read_source(files)
-    parametric_map(_grid(volume, source), source, provenance).save_as(path, enforce_file_format=True)
+    dataset = parametric_map(_grid(volume, source), source, provenance, QUANTITIES[quantity])
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def _grid(volume: Placed, source: Source) -> Grid:

@@ -2,7 +2,7 @@
 """Derived objects of many frames in one file: Enhanced MR, and the Parametric Map of an uncertainty."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from highdicom.pm import RealWorldValueMapping
@@ -17,9 +17,27 @@ from .write_pixels import SIXTEEN_BITS, Grid, Window, decimal, to_integers, wind
 
 # PRIMARY: what multi-frame MR must say here (PS3.3 C.8.16.1.2), though classic MR of the same kind is SECONDARY.
 ENHANCED_TYPE = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
-MAP_TYPE = ["DERIVED", "PRIMARY", "VOLUME", "STD_DEVIATION"]
 CONTRASTS = {"t1": "T1", "t1ce": "T1", "t2": "T2", "flair": "FLUID_ATTENUATED", "pd": "PROTON_DENSITY"}
 KIND = {"PixelPresentation": "MONOCHROME", "VolumetricProperties": "VOLUME", "VolumeBasedCalculationTechnique": "NONE"}
+
+
+class Quantity(NamedTuple):
+    """What a Parametric Map holds, in the units of the series beside it: words for people, labels and a code for programs."""
+
+    name: str
+    description: str
+    label: str
+    kind: str
+    code: Any
+
+
+QUANTITIES = {
+    "uncertainty": Quantity(
+        "uncertainty", "Standard deviation over {samples} samples", "SD", "STD_DEVIATION", codes.SCT.StandardDeviation),
+    "interval": Quantity(
+        "80% interval", "Half width of the 80% interval", "HALF80", "OTHER",
+        codes.SCT.RangeOfMeasurementUncertainty),
+}  # fmt: skip
 STACK_ID, IN_STACK_POSITION, FRAME_CONTENT = 0x00209056, 0x00209057, 0x00209111
 
 
@@ -51,15 +69,17 @@ def enhanced_mr(grid: Grid, source: Source, provenance: Provenance) -> Dataset:
     return dataset
 
 
-def parametric_map(grid: Grid, source: Source, provenance: Provenance) -> Dataset:
-    """The standard deviation over samples as a Parametric Map, float32, in the units of the series beside it."""
+def parametric_map(grid: Grid, source: Source, provenance: Provenance, quantity: Quantity) -> Dataset:
+    """A quantity as a Parametric Map, float32, in the units of the series beside it."""
+    kind = ["DERIVED", "PRIMARY", "VOLUME", quantity.kind]
+    description = quantity.description.format(samples=provenance.samples)
     series = {
         "Modality": "OT",
-        "ImageType": MAP_TYPE,
-        "SeriesDescription": "AI uncertainty, not for diagnosis",
+        "ImageType": kind,
+        "SeriesDescription": f"AI {quantity.name}, not for diagnosis",
         "ContentQualification": "RESEARCH",
         "ContentLabel": "UNCERTAINTY",
-        "ContentDescription": f"Standard deviation over {provenance.samples} samples",
+        "ContentDescription": description,
         "ContentCreatorName": "Score-Fusion^",
         "PixelPresentation": "MONOCHROME",
     }
@@ -67,14 +87,14 @@ def parametric_map(grid: Grid, source: Source, provenance: Provenance) -> Datase
     values = np.ascontiguousarray(grid.slices.array, dtype="<f4")
     low, high = float(values.min()), float(values.max())
     meaning = RealWorldValueMapping(
-        lut_label="SD",
-        lut_explanation="standard deviation, units of the derived series",
+        lut_label=quantity.label,
+        lut_explanation=f"{description}, units of the derived series",
         unit=codes.UCUM.NoUnits,
         value_range=(low, high),
-        quantity_definition=codes.SCT.StandardDeviation,
+        quantity_definition=quantity.code,
     )
     _add_frames(dataset, grid, {
-        "ParametricMapFrameTypeSequence": [tags(FrameType=MAP_TYPE)],
+        "ParametricMapFrameTypeSequence": [tags(FrameType=kind)],
         "PixelValueTransformationSequence": [_rescale(1, 0)],
         "FrameVOILUTSequence": [tags(**Window(low, high).tags)],
         "RealWorldValueMappingSequence": [meaning],

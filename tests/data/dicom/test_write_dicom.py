@@ -84,7 +84,7 @@ class Case:
         provenance = Provenance(
             "some", str(weights), task=Task(["t1"], "t1", BlockAverage((4, 4, 4))), nfe=2, samples=3, seed=5
         )
-        keys = ["pred", "uncertainty"]
+        keys = ["pred", "uncertainty", "interval"]
         SaveVolumed(keys, self.folder / "out", suffixes=keys, provenance=provenance)({"case": "a", **volumes})
 
     def save_both(self):
@@ -210,6 +210,16 @@ def test_the_uncertainty_is_a_float_parametric_map_on_the_same_grid(case):
     assert image.FrameOfReferenceUID == case.first.FrameOfReferenceUID
 
 
+def test_an_interval_says_what_it_is(case):
+    case.save(pred=case.volume(case.voxels), interval=case.volume(case.deviation))
+    image = dcmread(case.out / "interval.dcm")
+    assert image.SeriesDescription == "AI 80% interval, not for diagnosis" and "80%" in image.ContentDescription
+    assert not (case.out / "uncertainty.dcm").exists()
+    np.testing.assert_array_equal(np.sort(np.frombuffer(image.FloatPixelData, "<f4")), np.sort(case.deviation.ravel()))
+    case.save_both()
+    assert not (case.out / "interval.dcm").exists()
+
+
 def test_patient_and_study_stay_and_nothing_else_gets_out(case):
     source = dcmread(case.sources[0])
     for path in case.written:
@@ -327,12 +337,14 @@ def test_the_standards_mandatory_modules_are_filled(case):
 
 @needs_dciodvfy
 def test_dciodvfy_finds_no_error(case, tmp_path):
-    for path in (case.series[0], case.series[-1], case.out / "uncertainty.dcm"):
+    case.save(**{key: case.volume(case.voxels) for key in ("pred", "uncertainty", "interval")})
+    for path in (case.series[0], case.series[-1], case.out / "uncertainty.dcm", case.out / "interval.dcm"):
         dataset = dcmread(path)
         del dataset.SyntheticData  # the program's dictionary, of 2022, is older than this attribute
         dataset.save_as(tmp_path / "one.dcm")
         said = subprocess.run(["dciodvfy", tmp_path / "one.dcm"], capture_output=True, text=True)
         assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")] == []
+    case.save_both()
 
 
 # Files: whole or not at all
