@@ -26,10 +26,12 @@ test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 	$(VENV)-deploy/bin/python -m pytest -n 0 tests/integrations/test_deploy.py
 	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
 
-# Half an hour of what tests do for moments: kills of runs, mutated files, and whether tests notice broken lines.
+# Half an hour of what tests do for moments: kills of runs, mutated files, words in every text of DICOM, and whether tests notice
+# broken lines.
 soak: $(VENV)/.dev fuzz
 	$(BIN)/python tests/mutations.py
 	KILLS=50 $(BIN)/python -m pytest -n 0 tests/running/test_ledger.py
+	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 tests/data/dicom/test_canary.py
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py nifti 100000

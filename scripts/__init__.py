@@ -3,9 +3,9 @@
 
 from typing import Any
 
-from .bundle import bundle_root, bundle_version
+from .bundle import bundle_root, bundle_version, path_in
 
-__all__ = ["bundle_root", "bundle_version", "restore"]
+__all__ = ["bundle_root", "bundle_version", "path_in", "restore"]
 
 
 def restore(image: Any, affine: Any = None, **options: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .bundle import bundle_version
 from .errors import exit_code
+from .trust import asked_for
 
 ABOUT = "Volume-to-volume MR translation by fused 2D diffusion models. Research use; synthetic images are not for diagnosis."
 
@@ -57,9 +58,12 @@ CHOICE = (
     arg("--register", action="store_true", help="move them rigidly onto the first as well"),
 )
 OVERLAYS = arg("--overlays", nargs="+", metavar="FILE", help="further config files, by name or path (docs/configs.md)")
-SETTINGS = arg("--set", dest="settings", action="append", metavar="KEY=VALUE", help="any id of the configs; may be repeated")
 FORCE = arg(
     "--force", action="store_true", help="even what weights did not see or were measured to be worse at (docs/any_scan.md)"
+)
+TRUST = (
+    arg("--trust", nargs="+", metavar="FILE", help="weights of others, and configs that hold code (SECURITY.md)"),
+    arg("--sha256", nargs="+", metavar="SUM", help="of weights of others, as they published it"),
 )
 CONFIG = (
     arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution; of restore any)"),
@@ -67,6 +71,7 @@ CONFIG = (
     arg("--keep-ids", action="store_true", help="name cases from DICOM by patient ID and date (docs/dicom.md#privacy)"),
     *CHOICE,
     SETTINGS,
+    *TRUST,
 )
 RUN = (
     arg("--steps", type=int, metavar="N", help="network evaluations (default: 1)"),
@@ -133,7 +138,7 @@ GROUPS = {
             arg("--case", help="default: the first that all of them have"), PICTURE)),
         "floors": Command(
             "measure what a network must beat: interpolation, matched histograms, boosted trees", "experiments.floors:floors",
-            (DATA, OUTPUT, arg("--task", metavar="NAME", help="as for restore"), SPLIT, MASK, CASES, SETTINGS)),
+            (DATA, OUTPUT, arg("--task", metavar="NAME", help="as for restore"), SPLIT, MASK, CASES, SETTINGS, *TRUST)),
         "gate": Command(
             "whether results beat every floor, case by case; exit code 3 where they do not", "tables.gate:gate",
             (arg("results", metavar="RESULTS", help="results.json of an evaluation, or its folder"),
@@ -167,26 +172,26 @@ GROUPS = {
             (arg("source", metavar="CHECKPOINT", help="latest.pt of a training"),
             arg("target", metavar="WEIGHTS", help="file to write, such as my_model.pt"),
             arg("--overwrite", action="store_true", help="replace a file that is there"),
-            arg("--replace-shipped", action="store_true", help="even one that ships; for maintainers"))),
+            arg("--replace-shipped", action="store_true", help="even one that ships; for maintainers"), *TRUST)),
         "calibrate": Command(
             "find what 8-bit integers need to compute weights fast on CPUs", "experiments.calibration:calibrate",
             (DATA, arg("weights", help="file of weights, such as my_model.pt"),
             arg("--task", metavar="NAME", help="as for restore"),
             arg("--cases", type=int, metavar="N", help="of the train split, that ranges are taken of (default: 2)"),
             arg("--tolerance", type=float, metavar="DB", help="that may be lost on the val split (default: 0.05)"),
-            OVERLAYS, SETTINGS, CASES)),
+            OVERLAYS, SETTINGS, CASES, *TRUST)),
         "seen": Command(
             "note beside weights what they were trained on; inference doubts what is unlike it", "experiments.seen:seen",
             (DATA, arg("weights", help="file of weights, such as my_model.pt"),
             arg("--task", metavar="NAME", help="as for restore"),
-            arg("--split", choices=["all", "train", "val"], help="default: train"), OVERLAYS, SETTINGS)),
+            arg("--split", choices=["all", "train", "val"], help="default: train"), OVERLAYS, SETTINGS, *TRUST)),
         "interval": Command(
             "learn beside weights how wrong their results may be; restore then writes it", "experiments.intervals:intervals",
             (arg("weights", help="file of weights, such as my_model.pt"),
             arg("--of", dest="sources", nargs=2, action="append", required=True, metavar=("DATA", "CONTRAST"),
                 help="folder with a train and a val split, and its contrast; may be repeated"),
             arg("--task", metavar="NAME", help="as the weights were trained for (default: super_resolution)"),
-            arg("--cases", type=int, metavar="N", help="of each train split (default: 16)"), SETTINGS)),
+            arg("--cases", type=int, metavar="N", help="of each train split (default: 16)"), SETTINGS, *TRUST)),
         "training_curve": Command(
             "a picture of how loss and validation of trainings went", "report.training_curve:training_curve",
             (arg("runs", nargs="+", metavar="RUN", help="folders of trainings"), PICTURE)),
@@ -197,14 +202,14 @@ GROUPS = {
             arg("--plane-steps", type=int, metavar="N", help="of every training in 2D (default: 1500)"),
             arg("--volume-steps", type=int, metavar="N", help="of every training in 3D (default: 1300)"),
             arg("--steps", type=int, nargs="+", metavar="N", help="of the sampler (default: 1)"),
-            arg("--options", type=_mapping, metavar="JSON", help="ids of the configs (docs/systems.md)"))),
+            arg("--options", type=_mapping, metavar="JSON", help="ids of the configs (docs/systems.md)"), *TRUST)),
         "nfe_curve": Command(
             "quality against network evaluations", "experiments.nfe_curve:nfe_curve",
             (DATA, OUTPUT, arg("--steps", type=int, nargs="+", metavar="N", help="default: 1 2 4 6 10 20 50"),
             arg("--samplers", nargs="+", metavar="NAME", help="as ddim, heun (docs/configs.md)"),
             arg("--ensembles", nargs="+", metavar="NAME", help="default: fusion average"),
             arg("--spacing", choices=["time", "log_snr"], help="where the steps lie (default: time)"),
-            arg("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml"), CASES)),
+            arg("--overlays", nargs="+", metavar="FILE", help="config files after evaluate.yaml"), CASES, *TRUST)),
         "scans": Command(
             "list volumes of any contrast to train one model on (docs/any_scan.md)", "experiments.scans:scans",
             (arg("output", metavar="JSON", help="file to write"),
@@ -213,7 +218,7 @@ GROUPS = {
         "sigma_data": Command(
             "measure the scale of a new task's residual", "experiments.sigma_data:sigma_data",
             (DATA, arg("--task", metavar="NAME", required=True, help="of configs/task_NAME.yaml, or a file"),
-            arg("--split", choices=["all", "train", "val"], help="default: train"), CASES)),
+            arg("--split", choices=["all", "train", "val"], help="default: train"), CASES, *TRUST)),
     },
 }  # fmt: skip
 GREETING = (
@@ -242,7 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if all_ours(**options):
             import_monai()
-    return exit_code(lambda: getattr(import_module(f".{module}", __package__), function)(**options))
+    trusted = [*options.pop("trust", []), *([options["output"]] if command == "experiment" else [])]  # where its trainings lie
+    with asked_for(trusted, options.pop("sha256", [])):
+        return exit_code(lambda: getattr(import_module(f".{module}", __package__), function)(**options))
 
 
 def _greet(command: str, options: Mapping[str, Any]) -> None:

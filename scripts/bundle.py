@@ -14,3 +14,10 @@ def bundle_root() -> str:
 def bundle_version() -> str:
     """As in configs/metadata.json."""
     return str(json.loads(Path(bundle_root(), "configs", "metadata.json").read_text(encoding="utf-8"))["version"])
+
+
+def path_in(folder: str | Path, path: str, **names: str) -> str:
+    """A path below a folder, for configs. names: go where `{name}` stands in it; what is not among them stays as it is."""
+    for name, value in names.items():
+        path = path.replace(f"{{{name}}}", value)
+    return f"{folder}/{path}"

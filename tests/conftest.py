@@ -63,6 +63,14 @@ def configs_parsed_once():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state_of_tests_alone(tmp_path_factory):
+    """Weights that tests train are nothing that this account trusts from then on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture
 def seed():
     """Drawn anew for every test and printed when it fails; `TEST_SEED=123 pytest ...` repeats it."""

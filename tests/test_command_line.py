@@ -15,7 +15,8 @@ from surroundings import needs
 
 import scripts.demos.demo
 from scripts import bundle_root, bundle_version
-from scripts.__main__ import COMMANDS, main
+from scripts.__main__ import COMMANDS, TRUST, main
+from scripts.networks.weights import write
 
 
 def seconds_of_children():
@@ -46,7 +47,7 @@ def test_an_incomplete_command_shows_its_usage(arguments, capsys):
 
 def test_export_writes_the_averaged_weights_in_half_precision(tmp_path, capsys):
     weights = {"a": torch.ones(2, 3), "b": torch.full((1,), 0.5)}
-    torch.save({"objects": {"network": {}, "ema": weights}}, tmp_path / "latest.pt")
+    write({"objects": {"network": {}, "ema": weights}}, tmp_path / "latest.pt")
     assert main(["export", str(tmp_path / "latest.pt"), str(tmp_path / "new" / "model.pt")]) == 0
     written = torch.load(tmp_path / "new" / "model.pt", weights_only=True)
     assert written.keys() == weights.keys()
@@ -58,7 +59,7 @@ def test_an_export_of_something_else_is_refused_in_one_line(content, tmp_path, c
     if isinstance(content, bytes):
         (tmp_path / "latest.pt").write_bytes(content)
     elif content:
-        torch.save(content, tmp_path / "latest.pt")
+        write(content, tmp_path / "latest.pt")
     assert main(["export", str(tmp_path / "latest.pt"), str(tmp_path / "model.pt")]) == 1
     line = capsys.readouterr().err
     assert line.startswith(f"error: {tmp_path / 'latest.pt'}: ")
@@ -90,7 +91,8 @@ def test_every_argument_is_a_parameter_of_the_function_behind_its_command(name):
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     parser = argparse.ArgumentParser()
     actions = [parser.add_argument(*names, **options) for names, options in COMMANDS[name].arguments]
-    assert open_ended or not {action.dest for action in actions} - set(parameters)
+    of_all = {names[0].lstrip("-") for names, _ in TRUST}  # which main itself takes
+    assert open_ended or not {action.dest for action in actions} - set(parameters) - of_all
     required = {key for key, parameter in parameters.items() if parameter.default is parameter.empty and parameter.kind < 4}
     required -= {key for key, parameter in parameters.items() if parameter.kind is parameter.VAR_KEYWORD}
     assert required <= {action.dest for action in actions if action.required or action.default is not None}

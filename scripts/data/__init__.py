@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .augmentation import Augmentation as Augmentation
     from .cases import find_cases as find_cases
+    from .cases import first as first
     from .grid import CropToContentd as CropToContentd
     from .grid import RestoreGridd as RestoreGridd
     from .patches import EpochSampler as EpochSampler
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "augmentation": ("Augmentation",),
-    "cases": ("find_cases",),
+    "cases": ("find_cases", "first"),
     "grid": ("CropToContentd", "RestoreGridd"),
     "patches": ("EpochSampler", "PatchDataset", "PrepareTrainingd", "SlicePatch", "VolumePatch"),
     "provenance": ("Provenance",),

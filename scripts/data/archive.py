@@ -2,13 +2,14 @@
 """Zip files as folders."""
 
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-from ..errors import BadInput
+from ..errors import BadInput, several
 
 MOST_MEMBERS, MOST_RATIO, SMALL = 200_000, 100, 1e9  # files; unpacked to packed bytes, of what is larger than a GB unpacked
 
@@ -27,14 +28,22 @@ def unzip(path: Path) -> Path:
             _check(path, archive.infolist(), shutil.disk_usage(folder.name).free)
             archive.extractall(inside)  # zipfile itself stops a member at the size it claims
     except BadInput:
+        folder.cleanup()
         raise
     except Exception as error:  # every compression is broken in its own way; RuntimeError: it has a password
+        folder.cleanup()
         raise BadInput(f"{path}: cannot be unzipped ({str(error)[:120]}); unzip it yourself, or copy it again") from error
     return inside
 
 
 def _check(path: Path, members: Sequence[zipfile.ZipInfo], free: int) -> None:
-    """Raise BadInput for what would fill the disk, before anything is written."""
+    """Raise BadInput, before anything is written, for what would fill the disk, and for links and paths that lead elsewhere."""
+    if astray := sum(map(_leads_elsewhere, members)):
+        fact = f"holds {several(astray, 'link')} or paths that lead out of it, as no export of scans does"
+        raise BadInput(f"{path}: {fact}; take it from whom you trust, and unzip it yourself")
+    files = [member.filename for member in members if not member.is_dir()]
+    if files and all(name.lower().endswith(".zip") for name in files):
+        raise BadInput(f"{path}: holds zips alone; unzip it yourself")
     size, packed = sum(member.file_size for member in members), path.stat().st_size
     if size > free:
         fact = f"holds {size / 1e9:.1f} GB but {tempfile.gettempdir()} has {free / 1e9:.1f} GB free"
@@ -42,3 +51,9 @@ def _check(path: Path, members: Sequence[zipfile.ZipInfo], free: int) -> None:
     if len(members) > MOST_MEMBERS or size > max(SMALL, MOST_RATIO * packed):
         fact = f"holds {len(members)} files of {size / 1e9:.1f} GB in {packed / 1e6:.3g} MB, as no export of scans does"
         raise BadInput(f"{path}: {fact}; unzip it yourself")
+
+
+def _leads_elsewhere(member: zipfile.ZipInfo) -> bool:
+    """A name may be of Windows; a kind of file, where one is told, is a plain one or a folder."""
+    name, kind = PureWindowsPath(member.orig_filename), stat.S_IFMT(member.external_attr >> 16)
+    return bool(name.anchor) or ".." in name.parts or kind not in (0, stat.S_IFREG, stat.S_IFDIR)

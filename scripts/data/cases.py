@@ -35,6 +35,11 @@ class _File(NamedTuple):
 Cases = dict[str, dict[str, list[_File]]]
 
 
+def first(cases: Sequence[Any], count: int | None) -> Sequence[Any]:
+    """The first so many cases, or all."""
+    return cases[:count]
+
+
 def find_cases(
     dataset_dir: str | Path, conditions: Sequence[str], *, target: str | None = None, split: str = "all",
     datalist: str | None = None, train_fraction: float = 0.8, series_rules: Mapping[str, str] | None = None,

@@ -12,6 +12,7 @@ from monai.networks.nets import resnet50
 from torch import nn
 
 from ..errors import BadInput
+from ..trust import check_weights
 from .features import Vector, Volume
 
 SIDE = 256  # voxels, of the network's input
@@ -61,6 +62,7 @@ def _load(network: nn.Module, path: Path) -> None:
     """Strictly, but for the counters of the normalisation, which files of 2019 may lack and nothing reads."""
     if not path.is_file():
         raise BadInput(f"{path}: no such weights file; {REMEDY}")
+    check_weights(path)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         network.load_state_dict({name.removeprefix("module."): value for name, value in stored.items()}, strict=True)

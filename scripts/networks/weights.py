@@ -2,6 +2,7 @@
 """Weight files: read strictly, checked against their listed sums, taken apart by plane, and exported."""
 
 import logging
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import BadInput
 from ..files import read_json, sha256, whole, write_json
 from ..measurement.planes import PLANES
+from ..trust import check_weights, note
 from .quantization import attach_ranges, read_ranges
 from .score_fusion import ScoreFusion
 
@@ -21,33 +23,76 @@ PLANE = "plane_axis"
 
 
 def write(content: Any, path: Path) -> None:
-    """`torch.save`, whole or not at all."""
+    """`torch.save`, whole or not at all; commands of ours trust the file from then on."""
     with whole(path) as part:
         torch.save(content, part)
+        note(part, path)
 
 
 def read(path: Path) -> Any:
-    """A file of tensors and plain values. Raises BadInput when it is missing or broken."""
+    """A file of tensors and plain values. Raises BadInput when it is missing, broken or packed."""
     try:
+        _check_packing(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such weights file; train them first or give another path") from error
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(f"{path}: not a weights file of plain tensors ({type(error).__name__})") from error
 
 
+def _check_packing(path: Path) -> None:
+    """Raise BadInput for a file that holds more than its size: PyTorch packs nothing, and unpacks whatever it is given."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > path.stat().st_size:
+        raise BadInput(f"{path}: is packed, {size / 1e9:.1f} GB of it, as weights never are; take them from who trained them")
+
+
+def checked(path: str | Path) -> Any:
+    """As `read`, of weights that are what `checksums.json` beside them lists, and whose origin a command of ours trusts."""
+    check_sum(Path(path))
+    check_weights(Path(path))
+    return read(Path(path))
+
+
 def averaged(path: str | Path) -> dict[str, Tensor]:
     """The averaged weights of a checkpoint. Raises BadInput when the file is something else."""
+    return averaged_of(checked(path), path)
+
+
+def averaged_of(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """The averaged weights of what a checkpoint holds."""
     try:
-        return _named_tensors(read(Path(path))["objects"]["ema"])
+        return named_tensors(content["objects"]["ema"], path)
     except (KeyError, TypeError, IndexError) as error:
         raise BadInput(f"{path}: not a checkpoint of a training; give its latest.pt") from error
 
 
-def _named_tensors(content: Any) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not all(isinstance(key, str) and torch.is_tensor(content[key]) for key in content):
-        raise TypeError(f"tensors by name are wanted, not {type(content).__name__}")
+def named_tensors(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """A state dict of ordinary tensors. Raises BadInput for anything else."""
+    if not isinstance(content, dict) or not all(isinstance(key, str) and _ordinary(content[key]) for key in content):
+        raise BadInput(f"{path}: holds no tensors by name, as weights do; give those of a training")
     return content
+
+
+def _ordinary(value: Any) -> bool:
+    """A tensor whose every number is in the file: one may claim to be of any size, and repeat a few of them."""
+    dense = torch.is_tensor(value) and value.layout == torch.strided and value.device.type == "cpu"
+    return dense and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+
+
+def unlike(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """Names that both have, of tensors of other shapes or kinds of numbers."""
+    both = [key for key in own if key in other]
+    return [key for key in both if own[key].shape != other[key].shape or _kind(own[key]) != _kind(other[key])]
+
+
+def _kind(value: Tensor) -> tuple[bool, bool]:
+    return value.is_floating_point(), value.is_complex()
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
@@ -55,15 +100,16 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 
     path: a plain state dict, or a checkpoint of this package, of which the averaged weights are taken. A network without
     fusion, which averages its planes, takes the planes of a file that has one.
-    Raises BadInput when the file is missing, broken, not the one listed in `checksums.json` beside it, or belongs to
-    another size of network. Ranges for integers that lie beside it (`quantization`) come along.
+    Raises BadInput when the file is missing, broken, not the one listed in `checksums.json` beside it, of somebody whom a
+    command does not trust, or belongs to another size of network. Ranges for integers that lie beside it (`quantization`)
+    come along.
     """
     own, state = network.state_dict(), weights_of(path)
     ranges = read_ranges(Path(path))
     if not any(key.startswith("fusion.") for key in own):
         state, ranges = _planes_alone(own, state), {}  # the planes may stand in other places
     differing = [key for key in own.keys() | state.keys() if key not in own or key not in state]
-    differing += [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    differing += unlike(own, state)
     differing += [key for key in own if key.endswith(PLANE) and not differing and int(own[key]) != int(state[key])]
     if differing:
         raise BadInput(
@@ -77,14 +123,9 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 
 def weights_of(path: str | Path) -> dict[str, Tensor]:
     """A plain state dict, or the averaged weights of a checkpoint. Raises BadInput when the file is not what it should be."""
-    check_sum(Path(path))
-    content = read(Path(path))
-    if isinstance(content, dict) and "objects" in content:
-        return averaged(path)
-    try:
-        return _named_tensors(content)
-    except TypeError as error:
-        raise BadInput(f"{path}: holds no tensors by name, as weights do; give those of a training") from error
+    content = checked(path)
+    is_checkpoint = isinstance(content, dict) and "objects" in content
+    return averaged_of(content, path) if is_checkpoint else named_tensors(content, path)
 
 
 def _planes_alone(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from monai.bundle import ConfigParser
 
 from ..data.write import check_output_dir
 from ..errors import BadInput, end_cleanly, root_cause
+from .plain import check_plain, check_references
 
 # Options of `monai.bundle run` itself; every other `--key` overrides the config.
 RUN_OPTIONS = {
@@ -64,9 +65,14 @@ def preflight(arguments: Sequence[str] = (), *, output_dir: str | None = None, b
 
 def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], source: str) -> None:
     """Raise BadInput for a key, in an overlay or in `options`, that no workflow among the files has, and for a value that is no
-    switch or number where one belongs: such a change would change nothing, or something else, in silence.
+    switch or number where one belongs: such a change would change nothing, or something else, in silence. Likewise, for
+    commands of ours, for what `check_plain` and `check_references` refuse.
     """
-    configs = {Path(file).name: config_of(file) for file in files}
+    read = [config_of(file) for file in files]
+    configs = {Path(file).name: config for file, config in zip(files, read, strict=True)}
+    for file, config in zip(files, read, strict=True):
+        check_plain(config, Path(file))
+    check_plain(options, source)
     workflows = [str(file) for file in files if PREFLIGHT in configs[Path(file).name]]
     known = ConfigParser.load_config_files(workflows)
     for unused in (key for file in workflows for key in configs[Path(file).name].get(WITHOUT, [])):
@@ -80,13 +86,14 @@ def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], sourc
     check_keys(options, known, source, workflows[-1])
     for key, value in options.items():
         _check_value(key, value, ConfigParser(known).get(key), source)
+    check_references(files, options, source)
 
 
 def config_of(file: str | Path) -> dict[str, Any]:
     """What a config file says. Raises BadInput when it is none."""
     try:
         content = ConfigParser.load_config_file(str(file))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         fact = (str(error).splitlines() or [""])[0][:120]
         raise BadInput(f"{file}: cannot be read as a config ({fact}); mend it (docs/configs.md)") from error
     if not isinstance(content, dict):

@@ -9,12 +9,13 @@ from .checkpoint import LatestCheckpoint, fusion_to_train, plane_to_train
 from .gradients import BoundedGradients
 from .losses import NoiseLoss
 from .plane_cache import PlaneCache, RecallingFusion
-from .processes import join_processes
-from .progress import Progress, SampleImages
+from .processes import join_processes, seed_process
+from .progress import Progress, SampleImages, loss_of
 from .segmentation import AugmentedPatch, LabelRegionsd, load_segmentation
 
 __all__ = [
     "AugmentedPatch", "AveragedWeights", "BoundedGradients", "LabelRegionsd", "LatestCheckpoint", "NoiseLoss", "NoisyBatch",
     "PairedBatch", "PatchAdversary", "PlaneCache", "Progress", "RecallingFusion", "SampleImages", "export_weights",
-    "fusion_to_train", "join_processes", "load_members", "load_segmentation", "load_weights", "plane_to_train",
+    "fusion_to_train", "join_processes", "load_members", "load_segmentation", "load_weights", "loss_of", "plane_to_train",
+    "seed_process",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ..errors import BadInput
 from ..networks import ScoreFusion, VolumeDenoiser
 from ..networks.blocks import ResidualBlock
-from ..networks.weights import load_members, load_weights, read, weights_of, write
+from ..networks.weights import load_members, load_weights, read, unlike, weights_of, write
 
 EPOCHS = "max_epochs"
 FAR = ("last_epoch", "_step_count", "_last_lr")  # of a scheduler's state
@@ -54,12 +54,12 @@ class LatestCheckpoint:
                 if longer and isinstance(item, LRScheduler):  # how far it is, and not how long it was to be
                     state = {**item.state_dict(), **{key: state[key] for key in FAR if key in state}}
                 item.load_state_dict(state)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            torch.set_rng_state(saved["rng"])
+            if torch.cuda.is_available() and saved.get("rng_cuda") is not None:
+                torch.cuda.set_rng_state(saved["rng_cuda"])
+            engine.state.epoch, engine.state.iteration = int(saved["epoch"]), int(saved["iteration"])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise BadInput(f"{self.path}: checkpoint of another network or setting; give --ckpt_dir another folder") from error
-        torch.set_rng_state(saved["rng"])
-        if torch.cuda.is_available() and saved.get("rng_cuda") is not None:
-            torch.cuda.set_rng_state(saved["rng_cuda"])
-        engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         self.seconds = saved.get("seconds", 0.0)
         logger.info(f"resumed {self.path} at step {engine.state.iteration}")
 
@@ -118,8 +118,7 @@ def fusion_to_train(
     """
     if fusion_weights is not None:
         own, saved = network.state_dict(), weights_of(fusion_weights)
-        differing = [key for key in own.keys() & saved.keys() if own[key].shape != saved[key].shape]
-        if differing or any(".alignments." not in key for key in own.keys() ^ saved.keys()):
+        if unlike(own, saved) or any(".alignments." not in key for key in own.keys() ^ saved.keys()):
             raise BadInput(f"{fusion_weights}: a fusion of other planes or another size; use the overlays it was trained with")
         network.load_state_dict(saved, strict=False)
     if isinstance(network, ScoreFusion):

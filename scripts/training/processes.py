@@ -19,3 +19,8 @@ def join_processes() -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
+
+
+def seed_process(seed: int, rank: int = 0) -> None:
+    """Seed what draws at random here; of several processes each draws something else."""
+    torch.manual_seed(seed + rank)

@@ -21,6 +21,11 @@ logger = logging.getLogger(__name__)
 PERIOD = 10.0  # seconds
 
 
+def loss_of(output: Mapping[str, Tensor]) -> Tensor:
+    """Of an engine's output, for handlers of configs."""
+    return output["loss"]
+
+
 class Progress:
     """Logs what begins, then mean loss, speed and time left every `interval` steps, and between them no less than every 10 s
     how far it is.

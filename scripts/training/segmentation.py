@@ -11,7 +11,7 @@ from monai.transforms import Compose, MapTransform
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..networks.weights import averaged, check_sum, read
+from ..networks.weights import averaged_of, checked, named_tensors
 
 _scalar: Any = np.float64(0).__reduce__()[0]
 # Public checkpoints hold their best score as a NumPy scalar, saved by NumPy 1 or 2.
@@ -61,10 +61,10 @@ def load_segmentation(network: nn.Module, path: str | Path) -> nn.Module:
     or a checkpoint of this package, of which the averaged weights are taken. float16 files become the network's own type.
     Raises BadInput when the file is missing, broken, changed, or belongs to another network.
     """
-    check_sum(Path(path))
     with torch.serialization.safe_globals(SCORES):
-        content = read(Path(path))
-    state = averaged(path) if "objects" in content else content.get("state_dict", content)
+        content = checked(path)
+    inner = content.get("state_dict", content) if isinstance(content, dict) else content
+    state = averaged_of(content, path) if "objects" in inner else named_tensors(inner, path)
     state = {key.removeprefix("module."): value for key, value in state.items()}
     own = network.state_dict()
     if differing := [key for key in own | state if _shape(own.get(key)) != _shape(state.get(key))]:

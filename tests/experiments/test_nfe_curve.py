@@ -15,6 +15,7 @@ from scripts.experiments import nfe_curve as module
 from scripts.experiments import study
 from scripts.experiments.nfe_curve import nfe_curve
 from scripts.networks import ScoreFusion
+from scripts.networks.weights import write
 
 SIDES = (32, 36, 40)
 
@@ -34,7 +35,7 @@ def data(tmp_path, draw_head):
 @pytest.fixture
 def overlay(tmp_path, awaken):
     """A config file for a tiny network with weights, and all cases."""
-    torch.save(awaken(ScoreFusion(size="tiny")).state_dict(), tmp_path / "tiny.pt")
+    write(awaken(ScoreFusion(size="tiny")).state_dict(), tmp_path / "tiny.pt")
     content = {"size": "tiny", "precision": "float32", "split": "all", "ckpt_path": str(tmp_path / "tiny.pt")}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
     return str(tmp_path / "tiny.yaml")

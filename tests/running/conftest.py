@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-import torch
 from nibabel import Nifti1Image, save
 
 from scripts.networks import ScoreFusion
+from scripts.networks.weights import write
 
 # Stored as left-posterior-superior with permuted axes, so that nothing works by luck.
 COARSE = np.array([[0, -4.0, 0, 17.5], [0, 0, -4.0, -8], [4.0, 0, 0, 3], [0, 0, 0, 1]])
@@ -26,5 +26,5 @@ def file(image, tmp_path):
 
 @pytest.fixture
 def weights(tmp_path, awaken):
-    torch.save(awaken(ScoreFusion(size="tiny")).state_dict(), tmp_path / "tiny.pt")
+    write(awaken(ScoreFusion(size="tiny")).state_dict(), tmp_path / "tiny.pt")  # as a training of one's own does
     return tmp_path / "tiny.pt"

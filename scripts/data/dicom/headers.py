@@ -21,6 +21,7 @@ from ...errors import BadInput, one_line
 from .series import DicomSeries
 from .slices import Slice
 from .stream import opened, pixel_bytes, with_syntax
+from .told import MODALITIES, silence_pydicom, without_values
 
 CLASSIC = frozenset({MRImageStorage})
 ENHANCED = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
@@ -72,10 +73,11 @@ def read_header(path: Path) -> Header | None:
     except OSError as error:
         raise BadInput(f"{path}: cannot be opened ({error.strerror}); copy it again") from error
     except Exception as error:  # a file that is cut short fails in many ways
-        raise BadInput(f"{path}: its header cannot be read ({one_line(error)}); copy it again") from error
+        raise BadInput(f"{path}: its header cannot be read ({without_values(one_line(error))}); copy it again") from error
 
 
 def _read(path: Path, file: BinaryIO) -> Header | None:
+    silence_pydicom()
     with warnings.catch_warnings():  # on values that break the standard, of tags that nobody asks for
         warnings.simplefilter("ignore")
         dataset = with_syntax(pydicom.dcmread(file, stop_before_pixels=True))
@@ -167,7 +169,7 @@ def _not_an_image(dataset: Any) -> str:
     if "Secondary Capture" in kind.name:
         return "is a secondary capture, a picture of a screen; send the scanner's own series"
     if modality != "MR":
-        return f"is {modality}, not MR; leave it out"
+        return f"is {f'{modality}, ' * (modality in MODALITIES)}not MR; leave it out"
     if kind not in CLASSIC | ENHANCED:
         private = "of a private kind" if kind.name == str(kind) else kind.name.removesuffix(" Storage")
         return f"is {private}, not an MR image; leave it out"

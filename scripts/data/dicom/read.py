@@ -15,6 +15,7 @@ from ...errors import BadInput
 from .headers import value_of
 from .series import DicomSeries
 from .stream import opened, with_syntax
+from .told import silence_pydicom, without_values
 
 Array = npt.NDArray[Any]
 
@@ -30,13 +31,14 @@ def read_series(series: DicomSeries) -> npt.NDArray[np.float32]:
     """
     if series.problem:
         raise BadInput(f"{series} {series.problem}")
+    silence_pydicom()
     try:
         with warnings.catch_warnings():  # on values that break the standard, of tags that nobody asks for
             warnings.simplefilter("ignore")
             images, padding, inverted = zip(*_images(series), strict=True)
     except Exception as error:  # every decoder fails in its own way
         told = error.strerror if isinstance(error, OSError) else str(error)  # without the path, which may name the patient
-        reason = ((told or "").splitlines() or [""])[0][:120]
+        reason = without_values(((told or "").splitlines() or [""])[0])[:120]
         raise BadInput(f"{series} cannot be read ({type(error).__name__}: {reason}); export it again") from error
     voxels, padded = np.stack(images), np.stack(padding)
     if inverted[0]:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .told import is_common
+
 Array = npt.NDArray[np.float64]
 
 PLANES = ("sagittal", "coronal", "axial")  # by the axis along which the normal points: left, posterior, superior
@@ -24,6 +26,7 @@ ROUNDING = 0.05  # of spacings that are compared with what the header says
 
 FIRM = ("component", "echo", "inversion")  # never two of them in a volume
 LOOSE = ("b-value", "time", "trigger", "kind", "acquisition")  # may change within a volume; tell apart what shares a place
+WRITTEN = ("time", "kind", "acquisition")  # which are text in the header
 
 
 class Slice(NamedTuple):
@@ -179,10 +182,9 @@ def count_doubts(slices: Sequence[Slice], numbers: Collection[int], images: int)
 def scaling_doubt(slices: Sequence[Slice]) -> str:
     """Whether values of a volume's slices cannot be compared, or ""."""
     kinds = sorted({" ".join(str(word) for word in one.scaling if word) or "none" for one in slices})
+    told = [kind if is_common(kind) else "another" for kind in kinds[:3]]
     return (
-        f"has slices of different units or scales ({', '.join(kinds[:3])}): their values may not compare"
-        if len(kinds) > 1
-        else ""
+        f"has slices of different units or scales ({', '.join(told)}): their values may not compare" if len(kinds) > 1 else ""
     )
 
 
@@ -232,8 +234,9 @@ def _split(name: str, slices: list[Slice], traits: Sequence[str]) -> Iterator[tu
     if len(parts) == 1 or (max(counts) if trait in FIRM else min(counts)) < 2:
         yield from _split(name, slices, others)
         return
-    for value, part in parts.items():
+    for place, (value, part) in enumerate(parts.items(), start=1):
         text = f"{value:g}" if isinstance(value, float) else value or "none"
+        text = text if trait not in WRITTEN or is_common(text) else f"number {place}"
         yield from _split(f"{name} {trait} {text}".strip(), part, others)
 
 

@@ -136,7 +136,8 @@ def weighting(series: DicomSeries) -> tuple[str, str]:
     agent = series.contrast_agent
     if next(iter(plain(agent).split()), "") in NO_AGENT | NOT_GIVEN:
         return word, why
-    return "t1ce", f"{why}; contrast agent {agent}"
+    named = next((word for word in plain(agent).split() if AGENT.fullmatch(word)), "named")
+    return "t1ce", f"{why}; contrast agent {named}"
 
 
 def agent_given(signs: str) -> bool | None:
@@ -178,7 +179,8 @@ def exclusion(kinds: Collection[str], description: str, body_part: str) -> str:
         return f"is a derived map or component ({maps[0]})"
     elsewhere = ELSEWHERE.search(text)
     if body_part and not HEAD.search(body_part):
-        return f"is of {body_part}, not of the head"
+        known = body_part if ELSEWHERE.fullmatch(plain(body_part)) else "another part"
+        return f"is of {known}, not of the head"
     return f"is of {elsewhere.group()}, not of the head" if elsewhere and not HEAD.search(text) else ""
 
 
