@@ -27,12 +27,12 @@ THICK = 4  # voxels of a whole head in a slice
 NOT_FOR_DIAGNOSIS = "Synthetic, not for diagnosis."
 
 
-def demo(output: str, *, samples: int = 3, head: str | None = None) -> None:
+def demo(output: str, *, head: str | None = None) -> None:
     """Restore the MNI152 T1 that nilearn ships from its 4x4x4 block averages, and thick slices of a whole head.
 
-    samples: runs with different noise, at least 2. head: a fine volume of a whole head, which is measured here; without it
-    only the brain is shown. Leaves in `output`: `low_resolution/` (input), `restored/` (result and uncertainty),
-    `truth.nii.gz` and `demo.png`; of the head `head/` and `head.png`.
+    head: a fine volume of a whole head, which is measured here; without it only the brain is shown. Leaves in `output`:
+    `low_resolution/` (input), `restored/` (result and interval), `truth.nii.gz` and `demo.png`; of the head `head/` and
+    `head.png`.
     Prints PSNR and SSIM of interpolation and of the result, on the scale and grid of the truth.
     """
     check_output_dir(output)
@@ -40,10 +40,10 @@ def demo(output: str, *, samples: int = 3, head: str | None = None) -> None:
     truth, coarse = _write_input(folder)
     start = time.monotonic()
     paths = {"dataset_dir": folder / "low_resolution", "output_dir": folder / "restored"}
-    run_workflow("inference", ["sampler_fast"], run_id="inference", samples=max(samples, 2), **paths)
+    run_workflow("inference", ["task_any"], run_id="inference", **paths)
     seconds = time.monotonic() - start
-    names = [folder / "restored" / "mni152" / f"mni152_{name}.nii.gz" for name in ("pred", "uncertainty")]
-    pred, uncertainty = (read_volume(path)[0].numpy() for path in names)
+    names = [folder / "restored" / "mni152" / f"mni152_{name}.nii.gz" for name in ("pred", "interval")]
+    pred, interval = (read_volume(path)[0].numpy() for path in names)
     measured = torch.as_tensor(coarse)
     between = {
         "trilinear": F.interpolate(measured[None, None], scale_factor=4.0, mode="trilinear")[0, 0].numpy(),
@@ -51,12 +51,9 @@ def demo(output: str, *, samples: int = 3, head: str | None = None) -> None:
     }
     blocks = BlockAverage(FACTORS).repeat(measured).numpy()
     names_of = _measured({"input": blocks, **between, "restored": pred}, truth)
-    print(f"{samples} samples in {seconds:.0f} s; look at {folder / 'demo.png'}")
+    print(f"in {seconds:.0f} s; look at {folder / 'demo.png'}")
     shown = {names_of["input"]: blocks, names_of["cubic"]: between["cubic"], names_of["restored"]: pred, "truth": truth}
-    extra = {
-        "error\nof the truth's range": pred - truth,
-        f"uncertainty\nstandard deviation of {max(samples, 2)} samples": uncertainty,
-    }
+    extra = {"error\nof the truth's range": pred - truth, "interval\n80 % of errors are smaller": interval}
     planes_figure({**shown, **extra}, folder / "demo.png", f"MNI152 T1, 4 mm to 1 mm. {NOT_FOR_DIAGNOSIS}")
     if head:
         _whole_head(Path(head), folder)

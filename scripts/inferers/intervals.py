@@ -17,7 +17,7 @@ from ..files import read_json, sha256, write_json
 from ..measurement import AsScanned, BlockAverage, Degradation
 from ..measurement.channels import normalized_input
 from ..networks.error_net import ErrorNet
-from ..networks.weights import read, write
+from ..networks.weights import weights_of, write
 
 LEVEL = 0.8  # share of voxels whose error is to lie within the interval
 REMEDY = "make it anew (score-fusion interval) or delete it"
@@ -69,7 +69,7 @@ def read_head(weights: str | Path) -> Head | None:
         raise BadInput(f"{note}: of other weights than {Path(weights).name}; {REMEDY}")
     if not tensors.is_file() or content.get("head") != sha256(tensors):
         raise BadInput(f"{tensors}: is not what {note.name} says; {REMEDY}")
-    state = {key: value.float() for key, value in read(tensors).items()}
+    state = {key: value.float() for key, value in weights_of(tensors).items()}
     network = ErrorNet(state["layers.0.weight"].shape[1] // 8)
     network.load_state_dict(state)
     return Head(network.eval(), content["factors"])

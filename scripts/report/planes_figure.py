@@ -12,7 +12,7 @@ from .slices import Volume
 
 SIGNED = {"error"}
 WIDTH, MARGIN = 3.0, 3  # inches of a column, and voxels around the head
-MAPS = {"uncertainty": "magma", "error": "RdBu_r"}
+MAPS = {"uncertainty": "magma", "interval": "magma", "error": "RdBu_r"}
 
 
 def planes_figure(
