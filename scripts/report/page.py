@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages themselves: templates filled with text that is escaped, and with pictures, style and script inlined."""
+"""The pages themselves: templates filled with text that is escaped, and with pictures, volumes, style and scripts inlined."""
 
 import json
 import math
@@ -15,13 +15,19 @@ from ..errors import named
 from ..evaluation.metrics import heading
 from ..measurement import Task
 from .figures import box_plot, calibration, histogram
-from .slices import Look, Plane, looks, planes
+from .slices import MAPS, Look, Plane, looks, planes
+from .viewer import viewer_parts
 from .volumes import CaseVolumes
 
 PAPER = "Diff-Ensembler: Learning to Ensemble 2D Diffusion Models for Volume-to-Volume Medical Image Translation"
 CITATION = f"Please cite: Zhu et al., <cite>{PAPER}</cite>, 2025. Made with Score-Fusion, research use; not for diagnosis."
 NOT_EVALUATED = "This run was not evaluated, so there are no metrics."
+# The browser itself refuses what would be fetched from anywhere.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; connect-src data: blob:"
+)
 NO_RECORD = "The run left no record of what was done."
+RATINGS = ("good", "doubtful", "bad")
 WORST_BY = "psnr"  # lower is worse
 TITLES = {
     "title": "task",
@@ -42,42 +48,51 @@ SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
 
 
 class CasePage(NamedTuple):
-    """All that a case's page says. results: content of results.json, empty when there is none."""
+    """All that a case's page says. results: content of results.json, empty when there is none; digest: what tells this result
+    from others of the case; beside: what lies beside the page, file -> what it is.
+    """
 
     case: str
     shown: CaseVolumes
     task: Task
     results: Mapping[str, Any]
+    digest: str
+    beside: Mapping[str, str]
 
 
 def case_page(page: CasePage) -> str:
     """The page of one case, complete in itself."""
     volumes = page.shown.volumes
-    styles = looks(volumes)
+    styles = looks(volumes, samples=page.results.get("system", {}).get("samples"))
     measured = page.results.get("cases", {}).get(page.case, {})
     return _fill(
         "case.html",
         case=escape(page.case),
         task=escape(page.task.title),
+        beside=", ".join(f'<a href="{escape(quote(name))}">{escape(what)}</a>' for name, what in page.beside.items()),
         notes=_notes("Doubts", measured.get("doubts", ())) + _notes("Not shown", page.shown.notes),
+        viewer=Template(_asset("viewer.html")).substitute(
+            viewer_parts(volumes, page.shown.affine, styles), script=_asset("viewer.js")
+        ),
+        rating=_rating(page.case, page.digest),
         caption=_caption(volumes),
         planes="\n".join(_plane(plane, styles, page.case) for plane in planes(volumes, page.shown.affine, styles)),
         metrics=_metrics(measured, page),
         histogram=histogram(volumes),
         histogram_caption="Voxels brighter than the background.",
         facts=_facts(page.results, measured),
-        script=_asset("viewer.js"),
+        script=_asset("planes.js") + _asset("rating.js"),
     )
 
 
 def group_page(
-    results: Mapping[str, Any], task: Task, *, links: Mapping[str, str], unseen: Mapping[str, str], name: str
+    results: Mapping[str, Any], task: Task, *, pages: Mapping[str, tuple[str, str]], unseen: Mapping[str, str], name: str
 ) -> str:
-    """The page of all cases. links: case -> its page; unseen: case -> why it has none."""
+    """The page of all cases. pages: case -> its page and what tells its result from others; unseen: case -> why it has none."""
     files = results.get("files")
     failed = [named(case, line) for case, line in results.get("failures", {}).items()]
     not_shown = [f"{case} has no page: {line}" for case, line in unseen.items()]
-    cases: dict[str, Mapping[str, Any]] = {case: {} for case in links} | results.get("cases", {})
+    cases: dict[str, Mapping[str, Any]] = {case: {} for case in pages} | results.get("cases", {})
     doubted = [named(case, line) for case, measured in cases.items() for line in measured.get("doubts", ())]
     titles = _metric_keys(cases.values())
     shown = {key: heading(key) for key in titles}
@@ -90,10 +105,11 @@ def group_page(
         name=escape(name),
         task=f"{escape(task.title)}, {len(cases)} case{'s' * (len(cases) != 1)}",
         failures=_notes("Failed", [*failed, *not_shown]) + _notes("Doubts", doubted),
-        boxes=_boxes(panels) if "mean" in results else _notes("No metrics", [NOT_EVALUATED]),
+        boxes=_boxes(panels) if "mean" in results else f'<p class="hint">{NOT_EVALUATED}</p>',
         calibration=_calibration(results.get("calibration")),
-        cases=_case_table(cases, titles, links) + (f"<p>{escape(summary(files))}.</p>" if files else ""),
+        cases=_case_table(cases, titles, pages) + (f"<p>{escape(summary(files))}.</p>" if files else ""),
         facts=_facts(results, {}),
+        script=_asset("rating.js"),
     )
 
 
@@ -118,7 +134,7 @@ def _calibration(curve: Mapping[str, Sequence[float]] | None) -> str:
 
 
 def _fill(template: str, **parts: str) -> str:
-    return Template(_asset(template)).substitute(parts, style=_asset("style.css"), citation=CITATION)
+    return Template(_asset(template)).substitute(parts, style=_asset("style.css"), policy=POLICY, citation=CITATION)
 
 
 def _asset(name: str) -> str:
@@ -142,8 +158,21 @@ def _caption(volumes: Mapping[str, Any]) -> str:
             "lines along folds are detail below the input&rsquo;s voxels, a wide area of one colour is a real fault."
         )
     if "uncertainty" in volumes:
-        said.append("The uncertainty is bright where samples disagree; where all are wrong in the same way it is dark.")
+        said.append(
+            "The uncertainty is how far samples scatter (their standard deviation), bright where they disagree; where all are "
+            "wrong in the same way it is dark."
+        )
     return " ".join(said)
+
+
+def _rating(case: str, digest: str) -> str:
+    """Buttons and a line for a reviewer's verdict, which rating.js keeps in the browser."""
+    buttons = "".join(f'<button type="button" value="{word}">{word}</button>' for word in RATINGS)
+    given = f'data-case="{escape(case)}" data-result="{digest}"'
+    comment = f'<input type="text" placeholder="comment" aria-label="Comment on {escape(case)}">'
+    return (
+        f'<span class="rating" {given}><span class="choice" role="group" aria-label="Rating">{buttons}</span>{comment}</span>'
+    )
 
 
 def _plane(plane: Plane, styles: Mapping[str, Look], case: str) -> str:
@@ -165,13 +194,15 @@ def _view(plane: Plane, name: str, look: Look, case: str) -> str:
     alt = escape(f"{name.capitalize()} of case {case}, {plane.name} slices")
     picture = f'<img src="{plane.sheets[name]}" alt="{alt}" style="{size}" draggable="false">'
     sides = "".join(f"<em>{letter}</em>" for letter in SIDES[plane.name])
-    scale = ""
-    if name in ("error", "uncertainty"):
-        low = f"{look.low:+.2f}" if look.low else "0"
-        high = f"{look.high:+.2f}" if look.low else f"{look.high:.2g}"
-        scale = f'<span>{low}</span><i style="background: {look.gradient}"></i><span>{high}</span>'
     view = f'<div class="view" style="aspect-ratio: {plane.aspect:.4f}">{picture}{sides}</div>'
+    scale = _scale(look) if name in MAPS else ""
     return f"<figure><figcaption><b>{escape(name)}</b>{scale}</figcaption>{view}</figure>"
+
+
+def _scale(look: Look) -> str:
+    low, high = look.ends
+    bar = f'<span>{low}</span><i style="background: {look.gradient}"></i><span>{high}</span>'
+    return f'<span class="scale">{bar}</span><small>{escape(look.unit)}</small>'
 
 
 # Tables
@@ -193,17 +224,20 @@ def _metrics(measured: Mapping[str, Any], page: CasePage) -> str:
     return _table(("", "this case", f"mean of {len(others)}", "lowest", "highest"), rows) + f'<p class="hint">{said}</p>'
 
 
-def _case_table(cases: Mapping[str, Mapping[str, Any]], keys: Sequence[str], links: Mapping[str, str]) -> str:
+def _case_table(
+    cases: Mapping[str, Mapping[str, Any]], keys: Sequence[str], pages: Mapping[str, tuple[str, str]]
+) -> str:  # fmt: skip
     def badness(case: str) -> tuple[float, str]:
         value: Any = cases[case].get(WORST_BY)
         return (value if _is_number(value) else math.inf, case)
 
     rows = []
     for case in sorted(cases, key=badness):
-        link = f'<a href="{escape(quote(links[case]))}">{escape(case)}</a>' if case in links else escape(case)
-        rows.append((link, *(_number(cases[case].get(key), key) for key in keys)))
+        page, digest = pages.get(case, ("", ""))
+        link = f'<a href="{escape(quote(page))}">{escape(case)}</a>' if page else escape(case)
+        rows.append((link, *(_number(cases[case].get(key), key) for key in keys), _rating(case, digest) if page else ""))
     said = f'<p class="hint">Worst first, by {_title(WORST_BY)}.</p>' if WORST_BY in keys else ""
-    return said + _table(("case", *map(_title, keys)), rows)
+    return said + _table(("case", *map(_title, keys), "rating"), rows)
 
 
 def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from ..data import find_cases
 from ..data.dicom import DicomSeries
 from ..data.identifiers import FILE
 from ..errors import BadInput, one_line
-from ..files import write_text
+from ..files import sha256, write_text
 from ..measurement import Task
 from ..running.record import record
 from .page import CasePage, case_page, group_page
@@ -19,6 +19,13 @@ from .planes_figure import planes_figure
 from .volumes import CaseVolumes, Files, load_case
 
 PAGE, PICTURE = "report.html", "planes.png"
+DIGITS = 12  # of a result's sha256, by which a rating is known to be of it
+BESIDE = {
+    "{case}_pred.nii.gz": "result (NIfTI)",
+    "{case}_uncertainty.nii.gz": "uncertainty (NIfTI)",
+    "pred": "result (folder of DICOM files)",
+    "uncertainty.dcm": "uncertainty (DICOM)",
+}
 
 
 def report(
@@ -43,23 +50,25 @@ def report(
     for case, given in _sources(what, with_target=simulated and truth_dir is None, identifiers=identifiers, **folders).items():
         sources[case] = sources.get(case, {}) | given
     unseen: dict[str, str] = {}
+    pages: dict[str, tuple[str, str]] = {}
     shown = cases[:max_cases]
     for number, case in enumerate(shown, start=1):
         try:
             files = _files(folder / case, sources.get(case, {}))
             compared = simulated or truth_dir is not None
             volumes = load_case(files, what, simulated=simulated, compared=compared, **_alignment(results))
-            page = case_page(CasePage(case, volumes, what, results))
+            digest = sha256(files.result)[:DIGITS]
+            page = case_page(CasePage(case, volumes, what, results, digest, _beside(folder / case)))
         except (BadInput, OSError) as error:
             unseen[case] = one_line(error)
             print(f"{number} of {len(shown)}: {case} has no page: {unseen[case]}")
             continue
+        pages[case] = f"{case}/{PAGE}", digest
         write_text(folder / case / PAGE, page)
         spacing = [float(side) for side in affine_to_spacing(volumes.affine)]
         planes_figure(volumes.volumes, folder / case / PICTURE, f"{case}. Synthetic, not for diagnosis.", spacing=spacing)
         print(f"{number} of {len(shown)}: {folder / case / PAGE}, {len(page) / 1e6:.1f} MB")
-    links = {case: f"{case}/{PAGE}" for case in shown if case not in unseen}
-    write_text(folder / PAGE, group_page(results, what, links=links, unseen=unseen, name=folder.resolve().name))
+    write_text(folder / PAGE, group_page(results, what, pages=pages, unseen=unseen, name=folder.resolve().name))
     print(folder / PAGE)
     return folder / PAGE
 
@@ -124,6 +133,12 @@ def _sources(
         for case in find_cases(truth_dir, [task.target], identifiers=identifiers):
             sources.setdefault(case["case"], {})["label"] = case["image"][0]
     return sources
+
+
+def _beside(folder: Path) -> dict[str, str]:
+    """What a run left of a case, by the name a page links to it, and what that is."""
+    names = {pattern.format(case=folder.name): what for pattern, what in BESIDE.items()}
+    return {f"{name}/" if (folder / name).is_dir() else name: what for name, what in names.items() if (folder / name).exists()}
 
 
 def _files(folder: Path, source: Mapping[str, Any]) -> Files:

@@ -24,6 +24,7 @@ MARGIN = 3
 FINEST = 0.005  # least range of a map: rounding errors are not to look like errors
 VISIBLE = 0.03  # of the scale: darker is background
 DARK = "#000000"  # as the page around the pictures
+MAPS = ("error", "uncertainty")
 
 
 class Look(NamedTuple):
@@ -32,11 +33,22 @@ class Look(NamedTuple):
     colors: Colormap
     low: float
     high: float
+    unit: str = ""
+
+    @property
+    def stops(self) -> list[str]:
+        """Colours from low to high, evenly spaced, as #rrggbb."""
+        return [to_hex(self.colors(x)) for x in np.linspace(0, 1, 33)]
 
     @property
     def gradient(self) -> str:
         """The colours as a CSS gradient."""
-        return f"linear-gradient(90deg, {', '.join(to_hex(self.colors(x)) for x in np.linspace(0, 1, 9))})"
+        return f"linear-gradient(90deg, {', '.join(self.stops)})"
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The values at both ends as written beside the colours."""
+        return (f"{self.low:+.2g}", f"{self.high:+.2g}") if self.low else ("0", f"{self.high:.2g}")
 
 
 class Plane(NamedTuple):
@@ -51,8 +63,11 @@ class Plane(NamedTuple):
     sheets: Mapping[str, str]
 
 
-def looks(volumes: Mapping[str, Volume]) -> dict[str, Look]:
-    """Grey for images, all on one scale; blue (too dark), white, red (too bright) for the error; magma for the uncertainty."""
+def looks(volumes: Mapping[str, Volume], *, samples: int | None = None) -> dict[str, Look]:
+    """Grey for images, all on one scale; blue (too dark), white, red (too bright) for the error; magma for the uncertainty.
+
+    samples: how many the uncertainty is of, where that is known.
+    """
     reference = volumes.get("truth", volumes["result"])
     inside = reference > VISIBLE
     if not inside.any():
@@ -60,10 +75,12 @@ def looks(volumes: Mapping[str, Volume]) -> dict[str, Look]:
     top = float(np.quantile(reference[inside], 0.999))
     # Perhaps another contrast is scaled by its own bright end.
     found = {name: Look(_map("gray"), 0.0, 1.0 if name.startswith("input (") else top) for name in volumes}
-    for name, colors, lowest in (("error", "RdBu_r", -1.0), ("uncertainty", "magma", 0.0)):
+    scale = f"of the range of the {'truth' if 'error' in volumes else 'result'}"
+    deviation = f"standard deviation of {samples or 'the'} samples, {scale}"
+    for name, colors, lowest, unit in (("error", "RdBu_r", -1.0, scale), ("uncertainty", "magma", 0.0, deviation)):
         if name in volumes:
             bound = max(float(np.quantile(np.abs(volumes[name][inside]), 0.99)), FINEST)
-            found[name] = Look(_map(colors), lowest * bound, bound)
+            found[name] = Look(_map(colors), lowest * bound, bound, unit)
     return found
 
 
@@ -76,7 +93,7 @@ def planes(volumes: Mapping[str, Volume], affine: npt.NDArray[np.float64], style
 
     The left of a picture is the patient's left (posterior in the sagittal plane), its top superior (anterior in the axial).
     """
-    box = _box([volume for name, volume in volumes.items() if name not in ("error", "uncertainty")])
+    box = visible_box(volumes)
     cropped = {name: volume[box] for name, volume in _masked(volumes, styles).items()}
     start = [span.start for span in box]
     made: list[Plane] = []
@@ -130,8 +147,9 @@ def _masked(volumes: Mapping[str, Volume], styles: Mapping[str, Look]) -> dict[s
     return found
 
 
-def _box(images: Sequence[Volume]) -> tuple[slice, ...]:
-    visible = np.any([image > VISIBLE for image in images], axis=0)
+def visible_box(volumes: Mapping[str, Volume]) -> tuple[slice, ...]:
+    """Around what is not background in any of the images, with a margin."""
+    visible = np.any([volume > VISIBLE for name, volume in volumes.items() if name not in MAPS], axis=0)
     spans = []
     for axis, side in enumerate(visible.shape):
         found = np.flatnonzero(visible.any(axis=tuple({0, 1, 2} - {axis})))

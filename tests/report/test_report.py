@@ -3,14 +3,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import NO_GL, needs_chromium, opened
 from heads import draw_head, save
-from surroundings import needs
 
 from scripts.data.dicom.find import find_series
 from scripts.errors import BadInput
@@ -23,7 +22,6 @@ from dicom_series import write_series
 
 METRICS = {"psnr": 27.5, "ssim": 0.91, "seconds": 3.25}
 LARGEST_PAGE = 15e6
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture
@@ -77,8 +75,9 @@ def test_pages_need_no_network_and_are_small(run):
         assert len(page) < LARGEST_PAGE
         assert not re.findall(r"https?:", page)
         references = re.findall(r"""(?:src|href)=["'](.*?)["']|url\((.*?)\)|@import""", page)
-        outside = [a or b for a, b in references if not (a or b).startswith(("data:", "#", "../report.html", "a/", "b/"))]
-        assert not outside
+        beside = ("data:", "#", "../report.html", "a/", "b/", "a_pred.nii.gz", "b_pred.nii.gz")
+        assert not [a or b for a, b in references if not (a or b).startswith(beside)]
+        assert """http-equiv="Content-Security-Policy" content="default-src 'none';""" in page  # and no script can fetch
 
 
 def test_every_picture_has_a_text(run):
@@ -162,6 +161,28 @@ def test_the_calibration_of_the_uncertainty_is_drawn(run):
     content["calibration"] = {"predicted": [0.01, 0.02], "actual": [0.015, 0.03]}
     (run / "out" / "results.json").write_text(json.dumps(content))
     assert "Is the uncertainty right?" in pages(run, max_cases=1)[0]
+
+
+def test_a_run_without_a_truth_is_met_by_no_warning(run):
+    system = {"conditions": ["t1"], "target": "t1", "block": [1, 1, 1]}
+    (run / "out" / "results.json").unlink()
+    sources = {case: {"image": [str(run / "data" / f"{case}_t1.nii.gz")]} for case in "ab"}
+    (run / "out" / "run.json").write_text(json.dumps({"system": system, "sources": sources, "cases": {"a": {}, "b": {}}}))
+    group = report(str(run / "out"))
+    for page in (group, *group.parent.glob("*/report.html")):
+        assert not re.search(r'<section class="notes">', page.read_text())
+
+
+def test_what_lies_beside_a_page_is_linked(run):
+    folder = run / "out" / "a"
+    save(np.zeros((24, 28, 32)), folder / "a_uncertainty.nii.gz")
+    (folder / "pred").mkdir()
+    (folder / "uncertainty.dcm").touch()
+    _, cases = pages(run)
+    linked = dict(re.findall(r'<a href="(.*?)">(.*?)</a>', cases["a"]))
+    assert linked["pred/"] == "result (folder of DICOM files)"
+    assert {"a_pred.nii.gz", "a_uncertainty.nii.gz", "uncertainty.dcm"} <= linked.keys()
+    assert not {"pred/", "b_uncertainty.nii.gz"} & dict(re.findall(r'<a href="(.*?)">(.*?)</a>', cases["b"])).keys()
 
 
 def test_a_case_that_cannot_be_read_is_named_and_the_others_go_on(run):
@@ -259,7 +280,7 @@ def test_a_translation_is_compared_in_the_units_of_the_truth(run, head):
     save(3 * head + 40, run / "data" / "b_flair.nii.gz")
     save(head, run / "out" / "a" / "a_pred.nii.gz")  # in the units of t1: perfect but for the units
     _, cases = pages(run, conditions=["t1"], target="flair", block=[1, 1, 1], max_cases=1)
-    low, high = re.search(r"<b>error</b><span>(.*?)</span>.*?<span>(.*?)</span>", cases["a"]).groups()
+    low, high = re.search(r'<b>error</b><span class="scale"><span>(.*?)</span>.*?<span>(.*?)</span>', cases["a"]).groups()
     assert abs(float(low)) < 0.02
     assert abs(float(high)) < 0.02
 
@@ -331,23 +352,16 @@ def test_a_folder_without_results_is_refused_by_name(place, run):
         report(str(run / place))
 
 
-@needs("chromium", CHROMIUM)
+@needs_chromium
 def test_the_slider_moves_all_pictures_of_its_plane_in_a_browser(run):
     pages(run, max_cases=1)
-    page = run / "out" / "a" / "report.html"
-    move = """<script>const slider = document.getElementById("axial");
+    move = """const slider = document.getElementById("axial");
         slider.value = slider.max; slider.dispatchEvent(new Event("input"));
-        document.title = document.querySelectorAll(".plane")[0].querySelector("img").naturalWidth > 0 ? "drawn" : "empty";
-        </script></body>"""
-    script = page.read_text().replace("</body>", move)
-    page.write_text(script)
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    user = f"--user-data-dir={run / 'browser'}"
-    ended = subprocess.run([*command, user, page.as_uri()], capture_output=True, text=True, timeout=300, check=True)
-    assert "CONSOLE" not in ended.stderr  # how Chromium writes messages of a page, its errors among them
-    assert "<title>drawn</title>" in ended.stdout
-    axial = ended.stdout.index('<section class="plane" data-axis="2"')
-    plane = ended.stdout[axial : ended.stdout.index("</section>", axial)]
+        document.title = document.querySelectorAll(".plane")[0].querySelector("img").naturalWidth > 0 ? "drawn" : "empty";"""
+    shown = opened(run / "out" / "a" / "report.html", run / "browser", move, flags=NO_GL)
+    assert "<title>drawn</title>" in shown
+    axial = shown.index('<section class="plane" data-axis="2"')
+    plane = shown[axial : shown.index("</section>", axial)]
     labels = json.loads(re.search(r'data-labels="(.*?)"', plane).group(1).replace("&quot;", '"'))
     columns_, last = int(re.search(r'data-columns="(\d+)"', plane).group(1)), len(labels) - 1
     assert f"--column: {last % columns_}; --row: {last // columns_};" in plane
