@@ -77,3 +77,9 @@ def test_nothing_named_scripts_comes_into_the_environment(environment, tmp_path)
     ask = "import importlib.util, score_fusion; print(importlib.util.find_spec('scripts'), score_fusion.bundle_version())"
     told = subprocess.run([environment / "python", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert told.stdout == f"None {bundle_version()}\n"
+
+
+def test_the_viewer_that_pages_carry_comes_along(environment, tmp_path):
+    ask = "from score_fusion.report.viewer import NIIVUE; print(*sorted(file.name for file in NIIVUE.iterdir()))"
+    told = subprocess.run([environment / "python", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout == "LICENSE README.md niivue.umd.js.gz\n"

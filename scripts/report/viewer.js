@@ -132,8 +132,8 @@
   const step = (by) => nv.moveCrosshairInVox(...[[0, 0, by], [0, by, 0], [by, 0, 0]][active]);
 
   function swap() {
-    const other = [state.other, "input", "truth"].map((start) => [...images.keys()].find((name) => start && name.startsWith(start)));
-    const name = state.image === "result" ? other.find((one) => one && one !== "result") : "result";
+    const names = [...images.keys()].filter((name) => name !== "result" && !images.get(name).told.map);
+    const name = state.image === "result" ? names.find((one) => one === state.other) || names[0] : "result";
     if (name) choose(name);
   }
 
@@ -189,7 +189,11 @@
     panel.addEventListener("keyup", (event) => event.stopPropagation(), true);
     panel.addEventListener("wheel", wheel, { capture: true, passive: false });
     canvas.addEventListener("pointermove", pointed);
-    canvas.addEventListener("pointerdown", (event) => { last = { x: event.clientX, y: event.clientY }; pointed(event); canvas.focus({ preventScroll: true }); });
+    canvas.addEventListener("pointerdown", (event) => {
+      last = { x: event.clientX, y: event.clientY };
+      pointed(event);
+      canvas.focus({ preventScroll: true });
+    });
     const fingers = (event) => { nv.opts.dragMode = event.touches.length > 1 ? PAN : CROSSHAIR; }; // so that two of them zoom
     for (const kind of ["touchstart", "touchend"]) panel.addEventListener(kind, fingers, { capture: true, passive: true });
     slider.addEventListener("input", show);
@@ -201,16 +205,20 @@
   try {
     panel.hidden = false;
     if (!canvas.getContext("webgl2")) throw new Error("this browser offers no WebGL2");
-    document.head.append(Object.assign(document.createElement("script"), { textContent: await unpacked(at("niivue").textContent) }));
+    const code = await unpacked(at("niivue").textContent);
+    document.head.append(Object.assign(document.createElement("script"), { textContent: code }));
     nv = panel.niivue = new niivue.Niivue({
-      logLevel: "error", dragAndDropEnabled: false, multiplanarShowRender: 1, multiplanarLayout: 2, multiplanarPadPixels: 6, crosshairColor: [0.49, 0.71, 0.9, 0.6],
-      crosshairWidth: 0.3, fontColor: [0.75, 0.79, 0.83, 1], fontMinPx: 11, dragMode: CROSSHAIR, clipPlaneColor: [0, 0, 0, 0], show3Dcrosshair: true,
+      logLevel: "error", dragAndDropEnabled: false, dragMode: CROSSHAIR,
+      multiplanarShowRender: 1, multiplanarLayout: 2, multiplanarPadPixels: 6, // always, in two rows
+      crosshairColor: [0.49, 0.71, 0.9, 0.6], crosshairWidth: 0.3, show3Dcrosshair: true, clipPlaneColor: [0, 0, 0, 0],
+      fontColor: [0.75, 0.79, 0.83, 1], fontMinPx: 11, showAllOrientationMarkers: true,
     });
     await nv.attachToCanvas(canvas);
     for (const told of JSON.parse(at("volumes").textContent)) await embedded(told);
     nv.onLocationChange = read;
     listen();
     choices();
+    if (images.get(location.hash.slice(1))?.told.map) start.map = location.hash.slice(1); // as report.html#uncertainty
     reset();
     document.querySelector(".still").open = false;
     window.addEventListener("beforeprint", () => { document.querySelector(".still").open = true; });
