@@ -162,6 +162,8 @@ def _caption(volumes: Mapping[str, Any]) -> str:
             "The uncertainty is how far samples scatter (their standard deviation), bright where they disagree; where all are "
             "wrong in the same way it is dark."
         )
+    if "interval" in volumes:
+        said.append("The interval is how wrong the result is taken to be: four of five voxels should err by less.")
     return " ".join(said)
 
 

@@ -22,9 +22,8 @@ def planes_figure(
 
     volumes: name -> (H, W, D) in RAS, cut to the head; what a name says after a line break stands below it. spacing: of their
     voxels, in mm. The left of a picture is the patient's, as in the reports. Images share the grey scale of "truth", or of the
-    first volume;
-    "error", also "error of ...", is signed, blue where the result is too dark; "uncertainty" starts at zero. All errors share a
-    scale, and all uncertainties.
+    first volume; "error", also "error of ...", is signed, blue where the result is too dark; "uncertainty" and "interval" start
+    at zero. All errors share a scale, and so do all uncertainties.
     """
     reference = volumes.get("truth", next(iter(volumes.values())))
     box = _head(reference)

@@ -23,8 +23,10 @@ DIGITS = 12  # of a result's sha256, by which a rating is known to be of it
 BESIDE = {
     "{case}_pred.nii.gz": "result (NIfTI)",
     "{case}_uncertainty.nii.gz": "uncertainty (NIfTI)",
+    "{case}_interval.nii.gz": "interval (NIfTI)",
     "pred": "result (folder of DICOM files)",
     "uncertainty.dcm": "uncertainty (DICOM)",
+    "interval.dcm": "interval (DICOM)",
 }
 
 
@@ -142,5 +144,6 @@ def _beside(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path, source: Mapping[str, Any]) -> Files:
-    result, uncertainty = (folder / f"{folder.name}_{word}.nii.gz" for word in ("pred", "uncertainty"))
-    return Files(result, uncertainty if uncertainty.is_file() else None, source.get("image"), source.get("label"))
+    result, *maps = (folder / f"{folder.name}_{word}.nii.gz" for word in ("pred", "uncertainty", "interval"))
+    uncertainty, interval = (path if path.is_file() else None for path in maps)
+    return Files(result, uncertainty, interval, source.get("image"), source.get("label"))

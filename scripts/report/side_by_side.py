@@ -11,8 +11,7 @@ from ..errors import BadInput
 from ..running.record import record
 from .planes_figure import planes_figure
 from .run import cases_of, recorded_case
-
-MAPS = ("error", "uncertainty")
+from .slices import MAPS
 
 
 def side_by_side(run_dirs: Sequence[str], output: str = "side_by_side.png", *, case: str | None = None) -> None:

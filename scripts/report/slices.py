@@ -13,6 +13,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, to_hex
 from matplotlib.image import imsave
 
+from ..inferers.intervals import LEVEL
 from ..measurement.planes import PLANES
 
 Volume = npt.NDArray[np.floating]
@@ -24,7 +25,7 @@ MARGIN = 3
 FINEST = 0.005  # least range of a map: rounding errors are not to look like errors
 VISIBLE = 0.03  # of the scale: darker is background
 DARK = "#000000"  # as the page around the pictures
-MAPS = ("error", "uncertainty")
+MAPS = ("error", "uncertainty", "interval")
 
 
 class Look(NamedTuple):
@@ -64,7 +65,7 @@ class Plane(NamedTuple):
 
 
 def looks(volumes: Mapping[str, Volume], *, samples: int | None = None) -> dict[str, Look]:
-    """Grey for images, all on one scale; blue (too dark), white, red (too bright) for the error; magma for the uncertainty.
+    """Grey for images, all on one scale; blue (too dark), white, red (too bright) for the error; magma for the other maps.
 
     samples: how many the uncertainty is of, where that is known.
     """
@@ -76,11 +77,16 @@ def looks(volumes: Mapping[str, Volume], *, samples: int | None = None) -> dict[
     # Perhaps another contrast is scaled by its own bright end.
     found = {name: Look(_map("gray"), 0.0, 1.0 if name.startswith("input (") else top) for name in volumes}
     scale = f"of the range of the {'truth' if 'error' in volumes else 'result'}"
-    deviation = f"standard deviation of {samples or 'the'} samples, {scale}"
-    for name, colors, lowest, unit in (("error", "RdBu_r", -1.0, scale), ("uncertainty", "magma", 0.0, deviation)):
+    units = {
+        "error": scale,
+        "uncertainty": f"standard deviation of {samples or 'the'} samples, {scale}",
+        "interval": f"half the width of the {LEVEL:.0%} interval, {scale}",
+    }
+    for name in MAPS:
         if name in volumes:
             bound = max(float(np.quantile(np.abs(volumes[name][inside]), 0.99)), FINEST)
-            found[name] = Look(_map(colors), lowest * bound, bound, unit)
+            colors, low = ("RdBu_r", -bound) if name == "error" else ("magma", 0.0)
+            found[name] = Look(_map(colors), low, bound, units[name])
     return found
 
 

@@ -127,7 +127,7 @@
   }
 
   const toggle = (name) => { state[name] = !state[name]; show(); };
-  const over = (map) => { state.map = state.map === map ? "none" : map; show(); };
+  const over = (map = "none") => { state.map = state.map === map ? "none" : map; show(); };
   const first = (start) => { const name = [...images.keys()].find((one) => one.startsWith(start)); if (name) choose(name); };
   const step = (by) => nv.moveCrosshairInVox(...[[0, 0, by], [0, by, 0], [by, 0, 0]][active]);
 
@@ -147,7 +147,7 @@
   const KEYS = {
     ArrowUp: () => step(1), ArrowDown: () => step(-1), PageUp: () => step(10), PageDown: () => step(-10),
     x: swap, i: () => first("input"), r: () => first("result"), t: () => first("truth"),
-    e: () => images.has("error") && over("error"), u: () => images.has("uncertainty") && over("uncertainty"),
+    e: () => images.has("error") && over("error"), u: () => over(["uncertainty", "interval"].find((name) => images.has(name))),
     s: () => toggle("radiological"), w: () => toggle("window"), c: () => toggle("cut"),
     "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), "0": reset,
   };

@@ -26,6 +26,7 @@ class Files(NamedTuple):
 
     result: Path
     uncertainty: Path | None = None
+    interval: Path | None = None
     inputs: Sequence[str | DicomSeries] | None = None
     truth: str | DicomSeries | None = None
 
@@ -51,9 +52,10 @@ def load_case(files: Files, task: Task, *, simulated: bool, compared: bool = Tru
     """
     result = read_volume(files.result)
     raw, notes = {"result": result}, []
-    for name, given in (("input", files.inputs), ("truth", files.truth), ("uncertainty", files.uncertainty)):
+    maps = (("uncertainty", files.uncertainty), ("interval", files.interval))
+    for name, given in (("input", files.inputs), ("truth", files.truth), *maps):
         if given is None:
-            if name == "input" or (name == "truth" and compared):  # uncertainty exists only with several samples
+            if name == "input" or (name == "truth" and compared):  # not every run leaves maps
                 notes.append(f"{name}: no file of it was found")
             continue
         try:
@@ -107,7 +109,7 @@ def _check_grid(volume: MetaTensor, result: MetaTensor) -> None:
 
 
 def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> tuple[dict[str, Volume], list[str]]:
-    """In reading order (inputs, result, truth, error, uncertainty), and notes."""
+    """In reading order (inputs, result, truth, error, uncertainty, interval), and notes."""
     arrays = {name: volume.as_tensor()[0].numpy().astype(np.float64) for name, volume in raw.items()}
     inputs = [name for name in arrays if name.startswith("input")]
     measured, truth, result = inputs[: len(task.scans)], arrays.get("truth"), arrays["result"]
@@ -126,8 +128,9 @@ def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> tuple[dict[str, 
         shown["truth"] = (truth - low) / (high - low)
     if comparable:
         shown["error"] = scaled - shown["truth"]
-    if "uncertainty" in arrays:
-        shown["uncertainty"] = arrays["uncertainty"] * (np.ptp(scaled) / np.ptp(result))
+    for name in ("uncertainty", "interval"):
+        if name in arrays:
+            shown[name] = arrays[name] * (np.ptp(scaled) / np.ptp(result))
     said = "error: the result is in the units of the input, without which it cannot be compared with the truth"
     return shown, [said] if truth is not None and not comparable else []
 

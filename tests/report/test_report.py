@@ -94,6 +94,22 @@ def test_uncertainty_is_shown_when_it_is_there(run, head):
     assert "uncertainty" not in columns(cases["b"])
 
 
+def test_an_interval_is_shown_in_the_scale_of_the_truth(run, head):
+    save(head / 20, run / "out" / "a" / "a_interval.nii.gz")
+    _, cases = pages(run, max_cases=1)
+    assert columns(cases["a"]) == ["input", "result", "truth", "error", "interval"]
+    assert "half the width of the 80% interval, of the range of the truth" in cases["a"]
+    np.testing.assert_allclose(recorded_case_of(run).volumes["interval"], head / 20 / head.max(), atol=1e-6)
+
+
+def recorded_case_of(run):
+    content = json.loads((run / "out" / "results.json").read_text())
+    path = str(run / "data" / "a_t1.nii.gz")
+    content["sources"] = {"a": {"image": [path], "label": path}}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    return recorded_case(run / "out", "a")
+
+
 def test_what_is_missing_or_on_another_grid_is_named_and_the_rest_is_shown(run, head):
     save(head[:20], run / "data" / "a_t1.nii.gz")
     (run / "data" / "b_t1.nii.gz").unlink()
