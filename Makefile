@@ -30,6 +30,7 @@ test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 soak: $(VENV)/.dev fuzz
 	$(BIN)/python tests/mutations.py
 	KILLS=50 $(BIN)/python -m pytest -n 0 tests/running/test_ledger.py
+	KILLS=200 $(BIN)/python -m pytest -n 0 tests/training/test_checkpoint_kills.py
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py nifti 100000
