@@ -42,8 +42,8 @@ def demo(output: str, *, head: str | None = None) -> None:
     paths = {"dataset_dir": folder / "low_resolution", "output_dir": folder / "restored"}
     run_workflow("inference", ["task_any"], run_id="inference", **paths)
     seconds = time.monotonic() - start
-    names = [folder / "restored" / "mni152" / f"mni152_{name}.nii.gz" for name in ("pred", "interval")]
-    pred, interval = (read_volume(path)[0].numpy() for path in names)
+    result, interval = (folder / "restored" / "mni152" / f"mni152_{name}.nii.gz" for name in ("pred", "interval"))
+    pred = read_volume(result)[0].numpy()
     measured = torch.as_tensor(coarse)
     between = {
         "trilinear": F.interpolate(measured[None, None], scale_factor=4.0, mode="trilinear")[0, 0].numpy(),
@@ -53,7 +53,9 @@ def demo(output: str, *, head: str | None = None) -> None:
     names_of = _measured({"input": blocks, **between, "restored": pred}, truth)
     print(f"in {seconds:.0f} s; look at {folder / 'demo.png'}")
     shown = {names_of["input"]: blocks, names_of["cubic"]: between["cubic"], names_of["restored"]: pred, "truth": truth}
-    extra = {"error\nof the truth's range": pred - truth, "interval\n80 % of errors are smaller": interval}
+    extra = {"error\nof the truth's range": pred - truth}
+    if interval.is_file():  # where a head for it lies beside the weights
+        extra["interval\n80 % of errors are smaller"] = read_volume(interval)[0].numpy()
     planes_figure({**shown, **extra}, folder / "demo.png", f"MNI152 T1, 4 mm to 1 mm. {NOT_FOR_DIAGNOSIS}")
     if head:
         _whole_head(Path(head), folder)
