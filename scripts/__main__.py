@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .bundle import bundle_version
 from .errors import exit_code
+from .models import with_weights
 from .trust import asked_for
 
 ABOUT = "Volume-to-volume MR translation by fused 2D diffusion models. Research use; synthetic images are not for diagnosis."
@@ -79,6 +80,7 @@ RUN = (
     arg("--seed", type=int, metavar="N", help="of the first sample (default: 0)"),
     arg("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)"),
     arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
+    arg("--model", metavar="NAME", help="weights by name, and their task: score-fusion models lists them"),
     arg("--contrast", metavar="NAME", help="which is restored: t1, t2, flair, ... (default: the task's)"),
     arg("--spacing", type=_spacing, metavar="MM", help="voxels of the result, task any: mm, or isotropic (the default)"),
     arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
@@ -101,6 +103,15 @@ GROUPS = {
             (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: any)"),
             arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"),
             FORCE, *CHOICE)),
+        "models": Command(
+            "list weights by name: what for, what they saw, licence, sha256", "models:models",
+            (arg("--json", dest="as_json", action="store_true", help="as a list in JSON"),)),
+        "models add": Command(
+            "keep weights of others under a name, checked by their sha256", "models:add",
+            (arg("source", metavar="FILE_OR_URL", help="a file, or an address that begins with https:// or http://"),
+            arg("--sha256", dest="checksum", required=True, metavar="SUM", help="as the author published it"),
+            arg("--name", metavar="NAME", help="default: the file's"),
+            arg("--task", metavar="NAME", help="that they were trained for (default: super_resolution)"))),
         "report": Command(
             "a page for every case of a run and one for all, to look at offline", "report:report",
             (arg("run_dir", help="folder of a restore or evaluate"),
@@ -238,7 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read when PyTorch is imported: threads that wait for each other would else spin, and take the cores from other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     options = vars(_parser().parse_args(arguments))
-    module, _, function = COMMANDS[command := options.pop("command")].target.partition(":")
+    command = " ".join(filter(None, [options.pop("command"), options.pop("part", None)]))
+    module, _, function = COMMANDS[command].target.partition(":")
     if command in GREETING:
         _greet(command, options)
     if command == "restore" and arguments is None:  # in a process of its own
@@ -248,7 +260,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import_monai()
     trusted = [*options.pop("trust", []), *([options["output"]] if command == "experiment" else [])]  # where its trainings lie
     with asked_for(trusted, options.pop("sha256", [])):
-        return exit_code(lambda: getattr(import_module(f".{module}", __package__), function)(**options))
+        return exit_code(lambda: _call(module, function, with_weights(options)))
+
+
+def _call(module: str, function: str, options: Mapping[str, Any]) -> None:
+    getattr(import_module(f".{module}", __package__), function)(**options)
 
 
 def _greet(command: str, options: Mapping[str, Any]) -> None:
@@ -268,10 +284,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=ABOUT, epilog="\n".join(listed), formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"score-fusion {bundle_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", help="one of those below")
+    parsers: dict[str, argparse.ArgumentParser] = {}
     for name, command in COMMANDS.items():
-        of_command = commands.add_parser(name, description=command.about, argument_default=argparse.SUPPRESS)
+        *above, last = name.split()
+        among = parsers[above[0]].add_subparsers(metavar=f"[{last}]", dest="part", help=command.about) if above else commands
+        parsers[name] = among.add_parser(last, description=command.about, argument_default=argparse.SUPPRESS)
         for names, given in command.arguments:
-            of_command.add_argument(*names, **given)
+            parsers[name].add_argument(*names, **given)
     return parser
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from ..bundle import bundle_root
+from ..bundle import bundle_root, task_configs
 from ..errors import BadInput
 from .checks import PREFLIGHT, check_changes, config_of
 
@@ -22,11 +22,6 @@ def config_file(name: str | Path) -> Path:
     if not found:
         raise BadInput(f"{name}: there is no such config; docs/configs.md lists them")
     return found[0]
-
-
-def task_configs() -> dict[str, Path]:
-    """Every configs/task_NAME.yaml by its NAME, in order."""
-    return {file.stem.removeprefix("task_"): file for file in sorted(Path(bundle_root(), "configs").glob("task_*.yaml"))}
 
 
 def task_config(task: str) -> Path:

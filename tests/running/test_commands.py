@@ -10,6 +10,8 @@ from monai.bundle import run
 
 from scripts import bundle_root
 from scripts.__main__ import main
+from scripts.files import sha256
+from scripts.models import add
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["--set", "size=tiny", "--set", "precision=float32"]
@@ -83,3 +85,13 @@ def test_what_cannot_be_used_is_one_line(arguments, line, file, tmp_path, capsys
     assert line in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_are_used_by_their_name(file, weights, tmp_path):
+    add(str(weights), sha256(weights), name="mine")
+    weights.unlink()
+    options = ["-o", str(tmp_path / "out"), "--model", "mine", *TINY]
+    assert main(["restore", str(file), *options]) == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["model"]["file"] == "mine.pt"
+    assert nib.load(tmp_path / "out" / "anna" / "anna_pred.nii.gz").shape == tuple(4 * side for side in nib.load(file).shape)
