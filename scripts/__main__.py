@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
+# PYTHON_ARGCOMPLETE_OK
 """The command line: `score-fusion --help`; imports only the standard library before a command runs."""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .bundle import bundle_version
+from .bundle import bundle_version, task_configs
 from .errors import exit_code
-from .models import with_weights
+from .logs import say, speak
+from .models import known, with_weights
 from .trust import asked_for
 
 ABOUT = "Volume-to-volume MR translation by fused 2D diffusion models. Research use; synthetic images are not for diagnosis."
@@ -66,6 +69,11 @@ TRUST = (
     arg("--trust", nargs="+", metavar="FILE", help="weights of others, and configs that hold code (SECURITY.md)"),
     arg("--sha256", nargs="+", metavar="SUM", help="of weights of others, as they published it"),
 )
+TELLING = (
+    arg("--quiet", dest="verbosity", action="store_const", const="quiet", help="warnings and errors alone"),
+    arg("--verbose", dest="verbosity", action="store_const", const="verbose", help="tracebacks of what is refused, too"),
+    arg("--json-log", dest="json_lines", action="store_true", help="a line of JSON for each record of the log"),
+)
 CONFIG = (
     arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution; of restore any)"),
     OVERLAYS,
@@ -73,6 +81,7 @@ CONFIG = (
     *CHOICE,
     SETTINGS,
     *TRUST,
+    *TELLING,
 )
 RUN = (
     arg("--steps", type=int, metavar="N", help="network evaluations (default: 1)"),
@@ -93,7 +102,7 @@ GROUPS = {
     "Use": {
         "restore": Command(
             "translate a file, a folder or a zip", "running.commands:restore",
-            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN)),
+            (arg("source", metavar="IN", also=("-i", "--input"), help=SOURCE[1]["help"]), OUTPUT, *RUN)),
         "combine": Command(
             "one volume of several scans of one contrast in different planes", "running.combine:combine",
             (arg("sources", nargs="+", metavar="SCAN", help="files or DICOM folders, two and more; on the first one's grid"),
@@ -112,6 +121,7 @@ GROUPS = {
             arg("--sha256", dest="checksum", required=True, metavar="SUM", help="as the author published it"),
             arg("--name", metavar="NAME", help="default: the file's"),
             arg("--task", metavar="NAME", help="that they were trained for (default: super_resolution)"))),
+        "cite": Command("print how to cite the method and this software, as BibTeX", "citation:cite", ()),
         "report": Command(
             "a page for every case of a run and one for all, to look at offline", "report:report",
             (arg("run_dir", help="folder of a restore or evaluate"),
@@ -241,6 +251,10 @@ GREETING = (
     "demo",
     "demo_dicom",
 )  # what runs networks for long
+COMPLETIONS: dict[str, Callable[..., Iterable[str]]] = {  # names that a shell may offer, by argument
+    "model": lambda **_: known(),
+    "task": lambda **_: task_configs(),
+}
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
@@ -248,9 +262,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input is one line and exit code 1."""
     # Read when PyTorch is imported: threads that wait for each other would else spin, and take the cores from other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    options = vars(_parser().parse_args(arguments))
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+        _complete(parser)
+    options = vars(parser.parse_args(arguments))
     command = " ".join(filter(None, [options.pop("command"), options.pop("part", None)]))
     module, _, function = COMMANDS[command].target.partition(":")
+    speak(options.pop("verbosity", ""), options.pop("json_lines", False))
     if command in GREETING:
         _greet(command, options)
     if command == "restore" and arguments is None:  # in a process of its own
@@ -272,7 +290,7 @@ def _greet(command: str, options: Mapping[str, Any]) -> None:
     given = next((options[key] for key in ("source", "sources", "dataset_dir", "study") if key in options), "")
     source = f" {given if isinstance(given, str) else ' '.join(given)}" if given else ""
     target = f" -> {options['output']}" if "output" in options else ""
-    print(f"score-fusion {bundle_version()}: {command}{source}{target}", flush=True)
+    say(f"score-fusion {bundle_version()}: {command}{source}{target}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -290,8 +308,29 @@ def _parser() -> argparse.ArgumentParser:
         among = parsers[above[0]].add_subparsers(metavar=f"[{last}]", dest="part", help=command.about) if above else commands
         parsers[name] = among.add_parser(last, description=command.about, argument_default=argparse.SUPPRESS)
         for names, given in command.arguments:
-            parsers[name].add_argument(*names, **given)
+            add_argument(parsers[name], *names, **given)
     return parser
+
+
+def add_argument(parser: argparse.ArgumentParser, *names: str, also: Sequence[str] = (), **given: Any) -> argparse.Action:
+    """As argparse has it. also: options that may be given in place of a positional argument; one of both is required."""
+    if not also:
+        action = parser.add_argument(*names, **given)
+    else:
+        either = parser.add_mutually_exclusive_group(required=True)
+        action = either.add_argument(*names, nargs="?", **given)
+        either.add_argument(*also, dest=names[0], metavar=given["metavar"], help="the same, by name")
+    if action.dest in COMPLETIONS:
+        action.completer = COMPLETIONS[action.dest]  # type: ignore[attr-defined]  # where argcomplete looks
+    return action
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell and end, if argcomplete is installed."""
+    with suppress(ImportError):
+        from argcomplete import autocomplete
+
+        autocomplete(parser)
 
 
 if __name__ == "__main__":

@@ -77,3 +77,10 @@ def test_nothing_named_scripts_comes_into_the_environment(environment, tmp_path)
     ask = "import importlib.util, score_fusion; print(importlib.util.find_spec('scripts'), score_fusion.bundle_version())"
     told = subprocess.run([environment / "python", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert told.stdout == f"None {bundle_version()}\n"
+
+
+def test_models_and_citation_come_along(environment, tmp_path):
+    told = [subprocess.run([environment / "score-fusion", word], cwd=tmp_path, capture_output=True, text=True, check=True)
+            for word in ("models", "cite")]  # fmt: skip
+    assert "thick_slice" in told[0].stdout and "broken" not in told[0].stdout
+    assert "eprint = {2501.07430}" in told[1].stdout
