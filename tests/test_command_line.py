@@ -115,7 +115,7 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(monkeypatch):
         main(["demo"])
 
 
-@pytest.mark.parametrize(("asked", "given"), [([], {}), (["--samples", "5"], {"samples": 5})], ids=str)
+@pytest.mark.parametrize(("asked", "given"), [([], {}), (["--head", "a.nii.gz"], {"head": "a.nii.gz"})], ids=str)
 def test_what_is_not_given_is_left_to_the_commands_own_defaults(asked, given, monkeypatch):
     calls = []
     monkeypatch.setattr(scripts.demos.demo, "demo", lambda **options: calls.append(options))
