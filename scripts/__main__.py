@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
+# PYTHON_ARGCOMPLETE_OK
 """The command line: `score-fusion --help`; imports only the standard library before a command runs."""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .bundle import bundle_version
+from .bundle import bundle_version, task_configs
 from .errors import exit_code
+from .logs import say, speak
+from .models import known, with_weights
 from .trust import asked_for
 
 ABOUT = "Volume-to-volume MR translation by fused 2D diffusion models. Research use; synthetic images are not for diagnosis."
@@ -65,6 +69,11 @@ TRUST = (
     arg("--trust", nargs="+", metavar="FILE", help="weights of others, and configs that hold code (SECURITY.md)"),
     arg("--sha256", nargs="+", metavar="SUM", help="of weights of others, as they published it"),
 )
+TELLING = (
+    arg("--quiet", dest="verbosity", action="store_const", const="quiet", help="warnings and errors alone"),
+    arg("--verbose", dest="verbosity", action="store_const", const="verbose", help="tracebacks of what is refused, too"),
+    arg("--json-log", dest="json_lines", action="store_true", help="a line of JSON for each record of the log"),
+)
 CONFIG = (
     arg("--task", metavar="NAME", help="of configs/task_NAME.yaml, or a file (default: super_resolution; of restore any)"),
     OVERLAYS,
@@ -72,6 +81,7 @@ CONFIG = (
     *CHOICE,
     SETTINGS,
     *TRUST,
+    *TELLING,
 )
 RUN = (
     arg("--steps", type=int, metavar="N", help="network evaluations (default: 1)"),
@@ -79,6 +89,7 @@ RUN = (
     arg("--seed", type=int, metavar="N", help="of the first sample (default: 0)"),
     arg("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)"),
     arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
+    arg("--model", metavar="NAME", help="weights by name, and their task: score-fusion models lists them"),
     arg("--contrast", metavar="NAME", help="which is restored: t1, t2, flair, ... (default: the task's)"),
     arg("--spacing", type=_spacing, metavar="MM", help="voxels of the result, task any: mm, or isotropic (the default)"),
     arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
@@ -91,7 +102,7 @@ GROUPS = {
     "Use": {
         "restore": Command(
             "translate a file, a folder or a zip", "running.commands:restore",
-            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN)),
+            (arg("source", metavar="IN", also=("-i", "--input"), help=SOURCE[1]["help"]), OUTPUT, *RUN)),
         "combine": Command(
             "one volume of several scans of one contrast in different planes", "running.combine:combine",
             (arg("sources", nargs="+", metavar="SCAN", help="files or DICOM folders, two and more; on the first one's grid"),
@@ -101,6 +112,16 @@ GROUPS = {
             (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: any)"),
             arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"),
             FORCE, *CHOICE)),
+        "models": Command(
+            "list weights by name: what for, what they saw, licence, sha256", "models:models",
+            (arg("--json", dest="as_json", action="store_true", help="as a list in JSON"),)),
+        "models add": Command(
+            "keep weights of others under a name, checked by their sha256", "models:add",
+            (arg("source", metavar="FILE_OR_URL", help="a file, or an address that begins with https:// or http://"),
+            arg("--sha256", dest="checksum", required=True, metavar="SUM", help="as the author published it"),
+            arg("--name", metavar="NAME", help="default: the file's"),
+            arg("--task", metavar="NAME", help="that they were trained for (default: super_resolution)"))),
+        "cite": Command("print how to cite the method and this software, as BibTeX", "citation:cite", ()),
         "report": Command(
             "a page for every case of a run and one for all, to look at offline", "report:report",
             (arg("run_dir", help="folder of a restore or evaluate"),
@@ -230,6 +251,10 @@ GREETING = (
     "demo",
     "demo_dicom",
 )  # what runs networks for long
+COMPLETIONS: dict[str, Callable[..., Iterable[str]]] = {  # names that a shell may offer, by argument
+    "model": lambda **_: known(),
+    "task": lambda **_: task_configs(),
+}
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
@@ -237,8 +262,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input is one line and exit code 1."""
     # Read when PyTorch is imported: threads that wait for each other would else spin, and take the cores from other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    options = vars(_parser().parse_args(arguments))
-    module, _, function = COMMANDS[command := options.pop("command")].target.partition(":")
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+        _complete(parser)
+    options = vars(parser.parse_args(arguments))
+    command = " ".join(filter(None, [options.pop("command"), options.pop("part", None)]))
+    module, _, function = COMMANDS[command].target.partition(":")
+    speak(options.pop("verbosity", ""), options.pop("json_lines", False))
     if command in GREETING:
         _greet(command, options)
     if command == "restore" and arguments is None:  # in a process of its own
@@ -248,7 +278,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import_monai()
     trusted = [*options.pop("trust", []), *([options["output"]] if command == "experiment" else [])]  # where its trainings lie
     with asked_for(trusted, options.pop("sha256", [])):
-        return exit_code(lambda: getattr(import_module(f".{module}", __package__), function)(**options))
+        return exit_code(lambda: _call(module, function, with_weights(options)))
+
+
+def _call(module: str, function: str, options: Mapping[str, Any]) -> None:
+    getattr(import_module(f".{module}", __package__), function)(**options)
 
 
 def _greet(command: str, options: Mapping[str, Any]) -> None:
@@ -256,7 +290,7 @@ def _greet(command: str, options: Mapping[str, Any]) -> None:
     given = next((options[key] for key in ("source", "sources", "dataset_dir", "study") if key in options), "")
     source = f" {given if isinstance(given, str) else ' '.join(given)}" if given else ""
     target = f" -> {options['output']}" if "output" in options else ""
-    print(f"score-fusion {bundle_version()}: {command}{source}{target}", flush=True)
+    say(f"score-fusion {bundle_version()}: {command}{source}{target}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -268,11 +302,35 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=ABOUT, epilog="\n".join(listed), formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"score-fusion {bundle_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", help="one of those below")
+    parsers: dict[str, argparse.ArgumentParser] = {}
     for name, command in COMMANDS.items():
-        of_command = commands.add_parser(name, description=command.about, argument_default=argparse.SUPPRESS)
+        *above, last = name.split()
+        among = parsers[above[0]].add_subparsers(metavar=f"[{last}]", dest="part", help=command.about) if above else commands
+        parsers[name] = among.add_parser(last, description=command.about, argument_default=argparse.SUPPRESS)
         for names, given in command.arguments:
-            of_command.add_argument(*names, **given)
+            add_argument(parsers[name], *names, **given)
     return parser
+
+
+def add_argument(parser: argparse.ArgumentParser, *names: str, also: Sequence[str] = (), **given: Any) -> argparse.Action:
+    """As argparse has it. also: options that may be given in place of a positional argument; one of both is required."""
+    if not also:
+        action = parser.add_argument(*names, **given)
+    else:
+        either = parser.add_mutually_exclusive_group(required=True)
+        action = either.add_argument(*names, nargs="?", **given)
+        either.add_argument(*also, dest=names[0], metavar=given["metavar"], help="the same, by name")
+    if action.dest in COMPLETIONS:
+        action.completer = COMPLETIONS[action.dest]  # type: ignore[attr-defined]  # where argcomplete looks
+    return action
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell and end, if argcomplete is installed."""
+    with suppress(ImportError):
+        from argcomplete import autocomplete
+
+        autocomplete(parser)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ def bundle_version() -> str:
     return str(json.loads(Path(bundle_root(), "configs", "metadata.json").read_text(encoding="utf-8"))["version"])
 
 
+def task_configs() -> dict[str, Path]:
+    """Every configs/task_NAME.yaml by its NAME, in order."""
+    return {file.stem.removeprefix("task_"): file for file in sorted(Path(bundle_root(), "configs").glob("task_*.yaml"))}
+
+
 def path_in(folder: str | Path, path: str, **names: str) -> str:
     """A path below a folder, for configs. names: go where `{name}` stands in it; what is not among them stays as it is."""
     for name, value in names.items():

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one error a user can mend, and how messages are worded."""
 
+import logging
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+
+logger = logging.getLogger(__name__)
 
 
 class BadInput(ValueError):
@@ -77,6 +80,7 @@ def exit_code(command: Callable[[], object]) -> int:
         known = root_cause(error)
         if known is None:
             raise
+        logger.debug("refused here", exc_info=error)
         print(f"error: {known}", file=sys.stderr)
         return 1
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose weights and configs a command takes: those that ship, those that were made here, and those that its user names.
+"""Whose weights and configs a command takes: those that ship or were added, those made here, and those that its user names.
 
 Python and `monai.bundle` ask nobody: who calls them writes what they load.
 """
@@ -11,11 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from .bundle import bundle_root
 from .errors import BadInput
-from .files import read_json, sha256, write_text
+from .files import sha256, write_text
+from .models import folders, listed_sums
 
-SHIPPED = ("models", "checksums.json")
 KEPT = 2  # sums of a file: between note and rename a process may be killed
 
 
@@ -54,7 +53,7 @@ def check_weights(path: Path) -> None:
     """Raise BadInput for weights that neither ship, nor were written by this account here, nor are named by its user."""
     if not _asking or is_named(path) or not path.is_file():
         return
-    if sha256(path) not in _asking[-1].sums | _shipped() | _made():
+    if sha256(path) not in _asking[-1].sums | _named() | _made():
         fact = "these weights neither ship nor were trained by you here"
         raise BadInput(f"{path}: {fact}; if you know whose they are, add --trust {path}, or --sha256 as they published it")
 
@@ -84,6 +83,6 @@ def _folder() -> Path:
     return Path(state, "score-fusion", "weights")
 
 
-def _shipped() -> set[str]:
-    """sha256 of the weights of this bundle."""
-    return set(read_json(Path(bundle_root(), *SHIPPED), "fetch it again").values())
+def _named() -> set[str]:
+    """sha256 of the weights that ship, and of those that this user added."""
+    return {total for folder in folders() for total in listed_sums(folder).values()}

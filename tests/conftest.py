@@ -65,9 +65,10 @@ def configs_parsed_once():
 
 @pytest.fixture(autouse=True, scope="session")
 def state_of_tests_alone(tmp_path_factory):
-    """Weights that tests train are nothing that this account trusts from then on."""
+    """Weights that tests train and add are nothing that this account trusts from then on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import torch
 from surroundings import needs
 
 import scripts.demos.demo
+import scripts.running.commands
 from scripts import bundle_root, bundle_version
-from scripts.__main__ import COMMANDS, TRUST, main
+from scripts.__main__ import COMMANDS, TRUST, add_argument, main
 from scripts.networks.weights import write
 
 
@@ -24,14 +26,14 @@ def seconds_of_children():
     return usage.ru_utime + usage.ru_stime
 
 
-def test_help_is_there_at_once_and_imports_nothing_heavy():
+@pytest.mark.parametrize("asked", ["--help", "models"])
+def test_help_and_models_are_there_at_once_and_import_nothing_heavy(asked):
     before = seconds_of_children()
-    command = [sys.executable, "-X", "importtime", "-m", "scripts", "--help"]
+    command = [sys.executable, "-X", "importtime", "-m", "scripts", asked]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTEST"))}
     ended = subprocess.run(command, cwd=bundle_root(), env=environment, capture_output=True, text=True, check=True)
     assert seconds_of_children() - before < 0.5  # of computing: a busy machine is no reason to fail
-    assert "demo" in ended.stdout
-    assert "export" in ended.stdout
+    assert all(word in ended.stdout for word in (["demo", "export"] if asked == "--help" else ["thick_slice", "licence"]))
     imported = {line.split("|")[-1].strip().split(".")[0] for line in ended.stderr.splitlines()}
     assert "argparse" in imported
     assert not imported & {"torch", "monai", "numpy", "nibabel", "yaml", "matplotlib"}
@@ -43,6 +45,43 @@ def test_an_incomplete_command_shows_its_usage(arguments, capsys):
         main(arguments)
     assert ended.value.code == 2
     assert "usage: python -m scripts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["a.nii.gz"], ["-i", "a.nii.gz"], ["--input", "a.nii.gz"]], ids=str)
+@pytest.mark.parametrize("first", [True, False])
+def test_the_source_of_restore_may_be_named_and_stand_anywhere(given, first, monkeypatch):
+    calls = []
+    monkeypatch.setattr(scripts.running.commands, "restore", lambda **options: calls.append(options))
+    rest = ["-o", "out", "--steps", "2", "--resample"]
+    assert main(["restore", *(given + rest if first else rest + given)]) == 0
+    assert calls == [{"source": "a.nii.gz", "output": "out", "steps": 2, "resample": True}]
+
+
+@pytest.mark.parametrize("given", [[], ["a.nii.gz", "-i", "b.nii.gz"]], ids=str)
+def test_no_source_or_two_show_the_usage(given, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["restore", *given, "-o", "out"])
+    assert ended.value.code == 2
+    assert "-i/--input" in capsys.readouterr().err.splitlines()[-1]
+
+
+@needs("argcomplete", find_spec("argcomplete") is not None)
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("score-fusion rest", {"restore"}),
+        ("score-fusion restore --model th", {"thick_slice"}),
+        ("score-fusion evaluate x --task tr", {"translation"}),
+        ("score-fusion restore --json", {"--json-log"}),
+    ],
+)
+def test_a_shell_is_offered_commands_options_and_names(typed, offered, tmp_path):
+    told = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "told"), "COMP_LINE": typed}
+    environment = {**os.environ, **told, "COMP_POINT": str(len(typed)), "_ARGCOMPLETE_IFS": "|"}
+    command = [sys.executable, "-X", "importtime", "-m", "scripts"]
+    ended = subprocess.run(command, cwd=bundle_root(), env=environment, capture_output=True, text=True, check=False)
+    assert {word.strip() for word in (tmp_path / "told").read_text().split("|")} == offered
+    assert not [line for line in ended.stderr.splitlines() if line.split("|")[-1].strip() == "torch"]
 
 
 def test_export_writes_the_averaged_weights_in_half_precision(tmp_path, capsys):
@@ -76,7 +115,7 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(monkeypatch):
         main(["demo"])
 
 
-@pytest.mark.parametrize(("asked", "given"), [([], {}), (["--samples", "5"], {"samples": 5})], ids=str)
+@pytest.mark.parametrize(("asked", "given"), [([], {}), (["--head", "a.nii.gz"], {"head": "a.nii.gz"})], ids=str)
 def test_what_is_not_given_is_left_to_the_commands_own_defaults(asked, given, monkeypatch):
     calls = []
     monkeypatch.setattr(scripts.demos.demo, "demo", lambda **options: calls.append(options))
@@ -90,12 +129,14 @@ def test_every_argument_is_a_parameter_of_the_function_behind_its_command(name):
     parameters = inspect.signature(getattr(import_module(f"scripts.{module}"), function)).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     parser = argparse.ArgumentParser()
-    actions = [parser.add_argument(*names, **options) for names, options in COMMANDS[name].arguments]
+    actions = [add_argument(parser, *names, **options) for names, options in COMMANDS[name].arguments]
     of_all = {names[0].lstrip("-") for names, _ in TRUST}  # which main itself takes
     assert open_ended or not {action.dest for action in actions} - set(parameters) - of_all
     required = {key for key, parameter in parameters.items() if parameter.default is parameter.empty and parameter.kind < 4}
     required -= {key for key, parameter in parameters.items() if parameter.kind is parameter.VAR_KEYWORD}
-    assert required <= {action.dest for action in actions if action.required or action.default is not None}
+    told = {action.dest for action in actions if action.required or action.default is not None}
+    told |= {names[0] for names, options in COMMANDS[name].arguments if "also" in options}  # one or the other is required
+    assert required <= told
 
 
 def test_the_version_is_that_of_the_metadata(capsys):

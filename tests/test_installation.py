@@ -99,3 +99,10 @@ def test_the_viewer_that_pages_carry_comes_along(environment, tmp_path):
     ask = "from score_fusion.report.viewer import NIIVUE; print(*sorted(file.name for file in NIIVUE.iterdir()))"
     told = subprocess.run([environment / "python", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert told.stdout == "LICENSE README.md niivue.umd.js.gz\n"
+
+
+def test_models_and_citation_come_along(environment, tmp_path):
+    told = [subprocess.run([environment / "score-fusion", word], cwd=tmp_path, capture_output=True, text=True, check=True)
+            for word in ("models", "cite")]  # fmt: skip
+    assert "thick_slice" in told[0].stdout and "broken" not in told[0].stdout
+    assert "eprint = {2501.07430}" in told[1].stdout

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..files import read_json, sha256, whole, write_json
+from ..files import sha256, whole, write_json
 from ..measurement.planes import PLANES
+from ..models import CHECKSUMS, listed_sums
 from ..trust import check_weights, note
 from .quantization import attach_ranges, read_ranges
 from .score_fusion import ScoreFusion
 
 logger = logging.getLogger(__name__)
-CHECKSUMS = "checksums.json"  # of the weights that ship, beside them
 PLANE = "plane_axis"
 
 
@@ -193,7 +193,7 @@ def export_weights(
     Raises BadInput, and writes nothing, for a file that may not be replaced.
     """
     path = Path(target).expanduser()
-    shipped = path.name in _listed(path)
+    shipped = path.name in listed_sums(path.parent)
     if shipped and not replace_shipped:
         raise BadInput(f"{path}: is a name of weights that ship; give another one (maintainers: --replace-shipped)")
     if path.exists() and not (overwrite or shipped):
@@ -201,7 +201,7 @@ def export_weights(
     state = _together(source) if "{plane}" in source else averaged(source)
     write({key: _halved(value) if half else value for key, value in state.items()}, path)
     if shipped:
-        write_json(path.with_name(CHECKSUMS), dict(sorted({**_listed(path), path.name: sha256(path)}.items())))
+        write_json(path.with_name(CHECKSUMS), dict(sorted({**listed_sums(path.parent), path.name: sha256(path)}.items())))
 
 
 def _together(pattern: str) -> dict[str, Tensor]:
@@ -223,12 +223,6 @@ def _halved(value: Tensor) -> Tensor:
 
 def check_sum(path: Path) -> None:
     """Raise BadInput when the file differs from what `checksums.json` beside it lists; unlisted files pass."""
-    wanted = _listed(path).get(path.name)
+    wanted = listed_sums(path.parent).get(path.name)
     if wanted is not None and path.is_file() and wanted != sha256(path):
         raise BadInput(f"{path}: not the file listed in {CHECKSUMS}; fetch it again, or export your own under another name")
-
-
-def _listed(path: Path) -> dict[str, str]:
-    """sha256 by name of the weights that ship beside a file."""
-    table = path.with_name(CHECKSUMS)
-    return read_json(table, "fetch it again") if table.is_file() else {}

@@ -141,6 +141,7 @@ class CaseEvaluator(SupervisedEvaluator):
         if case in self.done:  # it could not be written
             self.done.remove(case)
         logger.error(named(case, self.failures[case]))
+        logger.debug("refused here", exc_info=error)
         self._note(case, FAILED, batchdata, error=self.failures[case])
 
     def _note(self, case: str, outcome: str, batchdata: Any, **facts: Any) -> None:

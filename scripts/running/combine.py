@@ -23,6 +23,7 @@ from ..data.volumes import read_volume
 from ..data.write import write_dicom, write_volume
 from ..errors import BadInput, several
 from ..files import write_json
+from ..logs import say
 from ..measurement import AsScanned, Task
 from ..measurement.joint import AcquiredScan, errors, project_jointly
 from .commands import restore, setting
@@ -97,11 +98,11 @@ def combine(sources: Sequence[str], output: str, **options: Any) -> None:
     folder = Path(output).expanduser()
     parts: list[Part] = []
     for number, source in enumerate(sources, start=1):
-        print(f"scan {number} of {len(sources)}", flush=True)
+        say(f"scan {number} of {len(sources)}")
         own = folder / "scans" / str(number)
         restore(source, str(own), **{"task": "any", **options})
         parts.append(part_of(number, own, parts[0] if parts else None))
-    print("projecting onto all scans", flush=True)
+    say("projecting onto all scans")
     volume = restore_grid(joined(parts)[None], parts[0].restored, fill=0.0)
     doubts = [line for part in parts for line in part.doubts()]
     for line in doubts:
@@ -111,7 +112,7 @@ def combine(sources: Sequence[str], output: str, **options: Any) -> None:
     write_dicom(_with_sources(volume, parts), folder / "combined", _provenance(first, len(parts), options, doubts))
     content = {"scans": [part.content() for part in parts], "doubts": doubts, "first": first}
     write_json(folder / "combined.json", content)
-    print(f"result: {folder / 'combined.nii.gz'}")
+    say(f"result: {folder / 'combined.nii.gz'}")
 
 
 def part_of(number: int, folder: Path, first: Part | None) -> Part:
@@ -133,7 +134,7 @@ def part_of(number: int, folder: Path, first: Part | None) -> Part:
         everywhere = make_volume(weight, restored.affine, restored.meta)
         weight = resampled(everywhere, onto, motion.transform, nearest=True)[0].as_tensor()
         restored = resampled(restored, onto, motion.transform, nearest=False)[0]
-        print(f"moved {motion.mm:.2f} mm and {motion.degrees:.2f} degrees onto the first", flush=True)
+        say(f"moved {motion.mm:.2f} mm and {motion.degrees:.2f} degrees onto the first")
     thickness = scanned["thickness"] or scan.meta["thickness"] or None
     grid, fine = grid_of(scan), grid_of(onto)
     operator = AcquiredScan((affine, grid.shape), (fine.affine, fine.shape), thickness=thickness, profile=scanned["profile"])
@@ -156,7 +157,7 @@ def joined(parts: Sequence[Part]) -> Tensor:
     volume = project_jointly(mean, operators, measured, damping=DAMPING, iterations=ITERATIONS)
     for part, *missed in zip(parts, before, errors(volume, operators, measured), strict=True):
         part.missed = missed
-        print(f"{part.name}: {missed[1]:.2%} of its range is missed (root mean square), {missed[0]:.2%} before")
+        say(f"{part.name}: {missed[1]:.2%} of its range is missed (root mean square), {missed[0]:.2%} before")
     return volume
 
 

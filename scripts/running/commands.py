@@ -9,6 +9,7 @@ import yaml
 
 from ..data.advice import SUPER_RESOLUTION, default_task
 from ..errors import BadInput
+from ..logs import say
 
 
 def restore(source: str, output: str, *, task: str | None = None, **options: Any) -> None:
@@ -18,13 +19,13 @@ def restore(source: str, output: str, *, task: str | None = None, **options: Any
     """
     task = task or default_task(options.get("ckpt_path"))
     _run("inference", "inference", task=task, dataset_dir=source, output_dir=output, **options)
-    print(f"results: {output}; next: score-fusion report {output}")
+    say(f"results: {output}; next: score-fusion report {output}")
 
 
 def evaluate(dataset_dir: str, output: str, **options: Any) -> None:
     """Simulate measurements of a split, restore and measure them; the rest as for `_run`."""
     _run("evaluate", "evaluating", dataset_dir=dataset_dir, output_dir=output, **options)
-    print(f"results: {Path(output, 'results.json')}; next: score-fusion tables {output}, score-fusion report {output}")
+    say(f"results: {Path(output, 'results.json')}; next: score-fusion tables {output}, score-fusion report {output}")
 
 
 def train(dataset_dir: str, output: str, *, plane: str | None = None, **options: Any) -> None:
@@ -33,9 +34,7 @@ def train(dataset_dir: str, output: str, *, plane: str | None = None, **options:
     workflow = "train_3d" if plane is None else "train_2d"
     options.setdefault("cache_dir", str(Path(output, "cache")))
     _run(workflow, "training", dataset_dir=dataset_dir, ckpt_dir=output, **cut, **options)
-    print(
-        f"weights: {Path(output, 'latest.pt')}; next: score-fusion export {Path(output, 'latest.pt')} my_{plane or 'model'}.pt"
-    )
+    say(f"weights: {Path(output, 'latest.pt')}; next: score-fusion export {Path(output, 'latest.pt')} my_{plane or 'model'}.pt")
 
 
 def _run(

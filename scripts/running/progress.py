@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import in_words, several
+from ..logs import draws_bars
 from ..networks.engine import in_integers
 from .bars import Bars
 from .parts import Part
@@ -31,7 +32,7 @@ class Progress:
 
     def __init__(self, cases: int) -> None:
         self.cases, self.begun = cases, 0
-        self.bars = Bars(cases) if _terminal() else None
+        self.bars = Bars(cases) if draws_bars() and _terminal() else None
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()

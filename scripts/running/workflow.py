@@ -8,8 +8,9 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from ..bundle import bundle_root
+from ..bundle import bundle_root, task_configs
 from ..errors import BadInput
+from ..logs import resume
 from .checks import PREFLIGHT, check_changes, config_of
 
 PACKAGE, CONFIGS = __name__.split(".")[0], "scripts."  # what this package is called here, and in configs
@@ -22,11 +23,6 @@ def config_file(name: str | Path) -> Path:
     if not found:
         raise BadInput(f"{name}: there is no such config; docs/configs.md lists them")
     return found[0]
-
-
-def task_configs() -> dict[str, Path]:
-    """Every configs/task_NAME.yaml by its NAME, in order."""
-    return {file.stem.removeprefix("task_"): file for file in sorted(Path(bundle_root(), "configs").glob("task_*.yaml"))}
 
 
 def task_config(task: str) -> Path:
@@ -69,6 +65,7 @@ def _workflow(files: Sequence[Path], options: Mapping[str, Any], **ids: str) -> 
     given[f"{PREFLIGHT}#arguments"] = []  # they were checked here, and this process' own are not the workflow's
     logging.getLogger(ConfigWorkflow.__module__).setLevel(logging.WARNING)  # which greets with how it logs
     workflow = ConfigWorkflow([str(file) for file in files], workflow_type=None, **ids, **given)
+    resume()  # it set up logging from its file
     if not CONFIGS.startswith(f"{PACKAGE}."):
         workflow.parser.set(_renamed(workflow.parser.get()))
     return workflow

@@ -10,6 +10,8 @@ from monai.bundle import run
 
 from scripts import bundle_root
 from scripts.__main__ import main
+from scripts.files import sha256
+from scripts.models import add
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["--set", "size=tiny", "--set", "precision=float32"]
@@ -83,3 +85,27 @@ def test_what_cannot_be_used_is_one_line(arguments, line, file, tmp_path, capsys
     assert line in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_are_used_by_their_name(file, weights, tmp_path):
+    add(str(weights), sha256(weights), name="mine")
+    weights.unlink()
+    options = ["-o", str(tmp_path / "out"), "--model", "mine", *TINY]
+    assert main(["restore", str(file), *options]) == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["model"]["file"] == "mine.pt"
+    assert nib.load(tmp_path / "out" / "anna" / "anna_pred.nii.gz").shape == tuple(4 * side for side in nib.load(file).shape)
+
+
+@pytest.mark.parametrize("manner", [["--json-log"], ["--quiet"]], ids=str)
+def test_a_run_says_no_more_than_it_was_asked_to(manner, file, weights, tmp_path, capsys):
+    given = ["-i", str(file), "-o", str(tmp_path / "out"), "--weights", str(weights), *TINY, *manner]
+    assert main(["restore", *given]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert (tmp_path / "out" / "anna" / "anna_pred.nii.gz").is_file()
+    if manner == ["--quiet"]:
+        assert all(" WARNING " in line for line in said)
+        return
+    messages = [json.loads(line)["message"] for line in said]
+    assert "1 of 1 cases done" in messages
+    assert f"results: {tmp_path / 'out'}; next: score-fusion report {tmp_path / 'out'}" in messages

@@ -10,8 +10,8 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 
+from scripts.bundle import task_configs
 from scripts.errors import BadInput, root_cause
-from scripts.running.workflow import task_configs
 
 from .infer import TranslationTask
 from .task import StudyTask

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...bundle import bundle_root
+from ...bundle import bundle_root, task_configs
 from ...errors import BadInput, exit_code
 from ...files import read_json, write_json, write_text
 from ...limits import limits_of
 from ...measurement import Task
-from ...running.workflow import config_files, load_config, task_configs
+from ...running.workflow import config_files, load_config
 
 ROOT = Path(bundle_root())
 MODULE = "ScoreFusionModel"
