@@ -13,13 +13,14 @@ from ..data.cases import ERROR
 from ..errors import BadInput
 from ..evaluation.metrics import psnr
 from ..inferers import FusedScoreInferer
-from ..inferers.backend import integer_difference
-from ..networks.engine import has_openvino, release_unets
+from ..inferers.backend import relative_difference
+from ..networks.engine import compile_unets, has_openvino, release_unets
 from ..networks.quantization import Ranges, attach_ranges, observed, ranges_file, read_ranges, write_ranges
 from ..running.commands import setting
 from ..running.workflow import config_files, load_config, task_config
 
 STEPS = (1, 4)  # of the sampler: at one step all is asked at gamma = 0
+CROP = 32  # voxels a side of what convolutions are compared on
 SPARED = 0.25  # share of the convolutions that go back to floating point together
 
 
@@ -50,9 +51,10 @@ def calibrate(
     floating = _quality(_inferer(workflow, options, backend="torch", precision="float32"), network, val)
     while True:
         attach_ranges(network, ranges)
-        loss = floating - _quality(_inferer(workflow, options, backend="openvino"), network, val)
+        inferer = _inferer(workflow, options, backend="openvino")
+        loss = floating - _quality(inferer, network, val)
         print(f"{len(ranges)} convolutions in integers: {loss:+.3f} dB below {floating:.2f} dB in float32, n = {len(val)}")
-        if loss <= tolerance:
+        if (loss <= tolerance and inferer.numbers == "int8") or not ranges:  # else floats were taken in their place
             break
         ranges = _without_the_worst(_inferer(workflow, options), network, train[0][0], ranges)
     print(f"ranges: {write_ranges(weights, ranges)}")
@@ -94,13 +96,15 @@ def _quality(inferer: FusedScoreInferer, network: nn.Module, volumes: Sequence[t
     return float(np.mean(values))
 
 
+@torch.no_grad()
 def _without_the_worst(inferer: FusedScoreInferer, network: nn.Module, image: Tensor, ranges: Ranges) -> Ranges:
     """The ranges but for those whose convolution alone, in integers, changes the answer most."""
-    x = inferer.middle(image.as_subclass(Tensor), inferer.measured_by(image))
-    differences = {}
+    x = inferer.middle(image.as_subclass(Tensor), inferer.measured_by(image), CROP)
+    release_unets(network)
+    wanted, differences = network(x), {}
     for name, bound in ranges.items():
-        attach_ranges(network, {name: bound})
-        differences[name] = integer_difference(network, x, half=False)
-        release_unets(network)
+        compile_unets(network, {name: bound}, half=False)
+        differences[name] = relative_difference(network(x), wanted)
+    release_unets(network)
     worst = sorted(differences, key=differences.__getitem__, reverse=True)[: max(int(SPARED * len(ranges)), 1)]
     return {name: bound for name, bound in ranges.items() if name not in worst}

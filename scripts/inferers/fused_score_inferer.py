@@ -16,12 +16,13 @@ from ..diffusion.samplers import noise_like, sample_ancestral
 from ..errors import BadInput
 from ..measurement import AsScanned, Degradation
 from ..measurement.channels import inside, normalized_input
-from .backend import Backend
+from .backend import Ask, Backend
 from .ladder import climb_down
 from .memory import keep_freed_memory
-from .precision import CROP, Precision, autocast
+from .precision import autocast
 
 ROUNDING = 1e-5  # of the range of intensities
+CROP = 20  # voxels a side of the part of a volume on which numbers are compared: 1 to 2 % of the time of a head
 SMALLEST = 17  # voxels a side that the networks can halve three times
 
 
@@ -47,8 +48,9 @@ class FusedScoreInferer(Inferer):
         if samples < 1:
             raise BadInput(f"samples {samples}: at least 1 is needed")
         self.samples, self.seed = samples, seed
-        self.backend, self.memory_gb = Backend(backend, Precision(precision)), memory_gb
+        self.backend, self.memory_gb = Backend(backend, precision), memory_gb
         self.numbers = ""  # that convolutions of the latest volume were computed in
+        self.doubts: list[str] = []  # of them
 
     @property
     def nfe(self) -> int:
@@ -96,7 +98,9 @@ class FusedScoreInferer(Inferer):
         if samples > 1 and self.gammas[0] == 0 and evaluations == samples:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")
-        self.numbers, half = self.backend.prepare(network, self.middle(inputs, measurement), evaluations)
+        computation = self.backend.prepare(network, inputs.device, self._ask(network, inputs, measurement), evaluations)
+        self.numbers, half = computation.numbers, computation.half
+        self.doubts = [computation.doubt] if computation.doubt else []
 
         def draw(device: torch.device) -> Tensor:
             if device != inputs.device:
@@ -134,14 +138,41 @@ class FusedScoreInferer(Inferer):
             raise BadInput(f"volume of {shape} is not a multiple of the block {measurement.factors}; pad it first")
 
     @staticmethod
-    def middle(inputs: Tensor, measurement: Degradation | None) -> Tensor:
-        """What the network sees (B, C + 4, h, w, d) of whole blocks in the middle of volumes, about `CROP` voxels a side."""
+    def middle(inputs: Tensor, measurement: Degradation | None, side: int = CROP) -> Tensor:
+        """What the network sees (B, C + 4, h, w, d) in the middle of volumes, at most so many voxels a side."""
         factors = (1, 1, 1) if measurement is None else measurement.factors
         for axis, factor in enumerate(factors, start=2):
-            side = inputs.shape[axis]
-            length = max(min(side, CROP) // factor, 1) * factor
-            inputs = inputs.narrow(axis, (side - length) // 2 // factor * factor, length)
-        return normalized_input(inputs, None if measurement is None else measurement.on(inputs.shape[2:]))[0]
+            length = min(-(-side // factor) * factor, inputs.shape[axis])
+            inputs = inputs.narrow(axis, (inputs.shape[axis] - length) // 2 // factor * factor, length)
+        x = normalized_input(inputs, None if measurement is None else measurement.on(inputs.shape[2:]))[0]
+        for axis in (2, 3, 4):
+            length = min(side, x.shape[axis])
+            x = x.narrow(axis, (x.shape[axis] - length) // 2, length)
+        return x
+
+    def _ask(self, network: nn.Module, inputs: Tensor, measurement: Degradation | None) -> Ask:
+        """The first evaluation of the sampler, of the middle of volumes, as `Backend` wants it."""
+
+        def ask(half: bool) -> tuple[Tensor, Tensor]:
+            x = self.middle(inputs, measurement)
+            x_t = self._start(x[:, :1], Generator().manual_seed(0))
+            output, image = self._evaluated(network, x, x_t, float(self.gammas[0]), half)
+            return output, image + 1.0
+
+        return ask
+
+    def _start(self, base: Tensor, generator: Generator) -> Tensor:
+        """Pure noise, unless sampling starts later, from the noised condition."""
+        return self.diffusion.noised(self.diffusion.encode(base, base), noise_like(base, generator), self.gammas[:1])
+
+    def _evaluated(
+        self, asked: Callable[..., Tensor], x: Tensor, x_t: Tensor, gamma: float, half: bool
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """What a network answers, in float32, and the image that it stands for, in [-1, 1]."""
+        level = torch.full((len(x),), gamma, device=x.device)
+        with autocast(x.device, half):
+            output = asked(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
+        return output, self.diffusion.decode(self.diffusion.x_0(output, x_t, level), x[:, :1]).clamp(-1.0, 1.0)
 
     def _sample(self, inputs: Tensor, network: nn.Module, measurement: Degradation | None, seed: int, half: bool) -> Tensor:
         x, mask, scale = normalized_input(inputs, measurement)
@@ -149,17 +180,12 @@ class FusedScoreInferer(Inferer):
         measured = None if measurement is None else measurement(base)
 
         def denoise(x_t: Tensor, gamma: float, member: int | None = None) -> Tensor:
-            level = torch.full((len(x),), gamma, device=x.device)
             asked = network if member is None else network.alone(member)  # type: ignore[operator]
-            with autocast(x.device, half):
-                output = asked(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
-            image = self.diffusion.decode(self.diffusion.x_0(output, x_t, level), base).clamp(-1.0, 1.0)
+            image = self._evaluated(asked, x, x_t, gamma, half)[1]
             return self.diffusion.encode(projected(image, measured, mask, within, measurement), base)
 
         generator = Generator().manual_seed(seed)
-        # Of pure noise, unless sampling starts later, from the noised condition.
-        x_t = self.diffusion.noised(self.diffusion.encode(base, base), noise_like(base, generator), self.gammas[:1])
-        x_0 = self.sampler(denoise, x_t, self.gammas, generator=generator)
+        x_0 = self.sampler(denoise, self._start(base, generator), self.gammas, generator=generator)
         result = scale.of_channel(0).restore(self.diffusion.decode(x_0, base))
         background = inputs[:, :1].float() if measurement is None else measurement.around(inputs[:, :1].float())
         if measurement is None:

@@ -115,6 +115,7 @@ class CaseEvaluator(SupervisedEvaluator):
             self.weights |= {case: weights} if weights else {}
             with self.progress.case(case, shape, parts_of(network, self.inferer, shape)):
                 output: dict[str, Any] = super()._iteration(engine, batchdata)
+            self.doubts[case] += getattr(self.inferer, "doubts", [])
         except (ValueError, OSError, RuntimeError) as error:
             self.behind.add(case, partial(self._fail, case, error, batchdata))
             return {}

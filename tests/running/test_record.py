@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scripts.__main__ import main
+from scripts.inferers import backend
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["--set", "size=tiny", "--set", "precision=float32"]
@@ -66,6 +67,24 @@ def test_doubts_stand_with_their_case_and_on_its_page(weights, image, tmp_path):
     assert main(["report", str(out)]) == 0
     assert "left and right are unknown" in (out / "odd" / "report.html").read_text()
     assert "<h2>Doubts</h2>" not in (out / "sound" / "report.html").read_text()
+
+
+def test_numbers_that_differ_from_float32_are_a_doubt_in_log_record_and_report(weights, file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(backend, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(backend, "TOLERANCE", 1.0e-6)  # which no bfloat16 meets
+    volumes = []
+    for number, precision in enumerate(("auto", "float32")):
+        out = tmp_path / str(number)
+        options = ["--set", "size=tiny", "--set", f"precision={precision}", "--set", "backend=torch"]
+        assert main(["restore", str(file), "-o", str(out), "--weights", str(weights), *options]) == 0
+        volumes.append(nib.load(out / "anna" / "anna_pred.nii.gz").get_fdata())
+    assert np.array_equal(*volumes)
+    record, exact = (json.loads((tmp_path / name / "run.json").read_text()) for name in "01")
+    (line,) = record["cases"]["anna"]["doubts"]
+    assert line in record["warnings"] and line in capsys.readouterr().out and line.endswith(": computed in float32")
+    assert record["numbers"] == "float32" and "doubts" not in exact["cases"]["anna"]
+    assert main(["report", str(tmp_path / "0")]) == 0
+    assert all(line in page.read_text() for page in (tmp_path / "0").rglob("report.html"))
 
 
 def test_the_doctor_says_the_same(image, tmp_path, capsys):
