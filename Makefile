@@ -32,6 +32,7 @@ soak: $(VENV)/.dev fuzz
 	$(BIN)/python tests/mutations.py
 	KILLS=50 $(BIN)/python -m pytest -n 0 tests/running/test_ledger.py
 	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 tests/data/dicom/test_canary.py
+	KILLS=200 $(BIN)/python -m pytest -n 0 tests/training/test_checkpoint_kills.py
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py nifti 100000

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from typing import Any
 
 from .errors import BadInput
 
+LONGEST = 200  # letters of a name that are kept in those of what is being written
+LEFTOVER = re.compile(r"\.[0-9a-f]{12}\.(new|old)\.")  # of `files.whole`, from a process that was killed
+
 
 @contextmanager
 def whole(path: Path, remedy: str = "give another place to write to") -> Iterator[Path]:
@@ -21,7 +25,7 @@ def whole(path: Path, remedy: str = "give another place to write to") -> Iterato
     Its name is no other process's, it ends like `path`, and it is gone afterwards whatever happens. Folders above are made,
     and removed again if nothing is written. Raises BadInput with the remedy for an OSError.
     """
-    part, older = (path.with_name(f".{uuid.uuid4().hex[:12]}.{what}.{path.name[-200:]}") for what in ("new", "old"))
+    part, older = (path.with_name(f".{uuid.uuid4().hex[:12]}.{what}.{path.name[-LONGEST:]}") for what in ("new", "old"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -39,6 +43,22 @@ def whole(path: Path, remedy: str = "give another place to write to") -> Iterato
             remove(leftover)
         with suppress(OSError):
             path.parent.rmdir()  # succeeds only when nothing was written in it
+
+
+def clean_leftovers(folder: Path, name: str = "") -> None:
+    """What `whole` left in a folder, of the file of this name alone if given, when its process was killed.
+
+    An older file or folder takes its name again if it lost it; what was being written goes.
+    """
+    for leftover in folder.glob(".*"):
+        match = LEFTOVER.match(leftover.name)
+        if match is None or (name and leftover.name[match.end() :] != name[-LONGEST:]):
+            continue
+        place = folder / leftover.name[match.end() :]
+        if match.group(1) == "old" and not place.exists():
+            leftover.replace(place)
+        else:
+            remove(leftover)
 
 
 def write_text(path: str | Path, text: str, remedy: str = "give another place to write to", *, private: bool = False) -> None:

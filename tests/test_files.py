@@ -9,7 +9,7 @@ import pytest
 
 from scripts import bundle_root
 from scripts.errors import BadInput
-from scripts.files import read_json, whole, write_json, write_text
+from scripts.files import clean_leftovers, read_json, whole, write_json, write_text
 
 SLOW_WRITER = """
 import sys, time
@@ -39,6 +39,18 @@ def test_a_kill_while_writing_leaves_the_older_file(tmp_path):
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     assert read_json(path) == {"steps": 1}
+
+
+def test_what_a_kill_left_goes_and_an_older_file_takes_its_name_again(tmp_path):
+    places = [".0123456789ab.new.a.pt", ".0123456789ab.old.a.pt", ".fedcba987654.new.b.pt", ".hidden", ".old.a.pt"]
+    for place in places:
+        (tmp_path / place).write_text(place)
+    clean_leftovers(tmp_path, "a.pt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.pt", *places[2:]])
+    assert (tmp_path / "a.pt").read_text() == places[1]
+    (tmp_path / places[1]).touch()
+    clean_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.pt", *places[3:]])
 
 
 def test_a_folder_takes_the_place_of_another_as_a_whole(tmp_path):

@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import IO, Any, Self
 from ..data.dicom import DicomSeries
 from ..data.formats import parts, stem
 from ..errors import BadInput, listed, several
-from ..files import remove, sha256
+from ..files import clean_leftovers, sha256
 from ..inferers.memory import peak_memory_gb
 from .record import RunRecord
 
@@ -30,7 +29,6 @@ LEDGER = "ledger.jsonl"
 DONE, FAILED = "done", "failed"  # outcomes of cases
 BEGUN, ENDED = "begun", "ended"  # of runs
 RESULTS = (".nii.gz", ".dcm")
-LEFTOVER = re.compile(r"\.[0-9a-f]{12}\.(new|old)\.")  # of `files.whole`, from a process that was killed
 
 
 class Ledger:
@@ -77,7 +75,7 @@ class Ledger:
         """Places of the cases that are to be computed; the record keeps what is known of the others."""
         lines, identity = self._latest(), self._identity()
         for entry in cases:
-            _clean(self.path.parent / str(entry["case"]))
+            clean_leftovers(self.path.parent / str(entry["case"]))
         finished = {}
         for place, entry in enumerate(cases):
             line = lines.get(str(entry["case"]), {})
@@ -181,15 +179,3 @@ def _process(inferer: Any) -> dict[str, Any]:
     named = {name: getattr(diffusion, name, None) for name in ("prediction", "residual", "sigma_data")}
     options = getattr(getattr(inferer, "sampler", None), "keywords", {})
     return {**named, "gammas": [float(gamma) for gamma in getattr(inferer, "gammas", [])], "sampler": options}
-
-
-def _clean(folder: Path) -> None:
-    """What `files.whole` left of a case when its process was killed: an older result takes its name again if it lost it."""
-    for leftover in folder.glob(".*"):
-        if (match := LEFTOVER.match(leftover.name)) is None:
-            continue
-        place = folder / leftover.name[match.end() :]
-        if match.group(1) == "old" and not place.exists():
-            leftover.replace(place)
-        else:
-            remove(leftover)

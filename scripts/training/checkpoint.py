@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..errors import BadInput
+from ..files import clean_leftovers
 from ..networks import ScoreFusion, VolumeDenoiser
 from ..networks.blocks import ResidualBlock
 from ..networks.weights import load_members, load_weights, read, unlike, weights_of, write
@@ -42,8 +43,10 @@ class LatestCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def load(self, engine: Engine) -> None:
-        """Restore objects, random state and step from the file, if it exists and resuming is wanted."""
+        """Restore objects, random state and step from the file, if it exists; what kills left beside it goes."""
         self.seconds, self._since = 0.0, time.monotonic()
+        if idist.get_rank() == 0:
+            clean_leftovers(self.path.parent, self.path.name)
         if not self.path.is_file():
             return
         saved = read(self.path)

@@ -98,6 +98,14 @@ def test_an_interrupted_save_leaves_the_old_file(engine, tmp_path, monkeypatch):
     assert (tmp_path / "latest.pt").read_bytes() == before
 
 
+def test_what_a_kill_left_of_a_checkpoint_is_gone_when_training_goes_on(engine, tmp_path):
+    path = save(engine, tmp_path / "latest.pt", plane())
+    for name in ("latest.pt", "other.pt"):
+        (tmp_path / f".0123456789ab.new.{name}").write_bytes(b"half")
+    LatestCheckpoint(path, {"network": plane()}).load(engine)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".0123456789ab.new.other.pt", "latest.pt"]
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_exported_weights_are_a_plain_state_dict_of_the_averaged_network(half, engine, tmp_path, awaken):
     averaged, network = awaken(plane()), plane()

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 from training_processes import draw_cases, exit_codes, gradients, replica, train
 
 
-def test_a_killed_and_resumed_training_equals_one_without_a_break_to_the_bit(seed, tmp_path):
-    folder, cases = str(tmp_path), draw_cases(tmp_path, seed)
+@pytest.mark.parametrize(("count", "workers"), [(3, 0), (1, 2)], ids=["three cases", "one case, two workers"])
+def test_a_killed_and_resumed_training_equals_one_without_a_break_to_the_bit(count, workers, seed, tmp_path):
+    folder, cases = str(tmp_path), draw_cases(tmp_path, seed, count)
     calls = {name: (train, (folder, name, cases, seed)) for name in ("whole", "broken")}
-    codes = exit_codes((*calls["whole"], {}), (*calls["broken"], {"kill_at": 13}))
+    # Workers cut the same samples as the process itself.
+    codes = exit_codes((*calls["whole"], {}), (*calls["broken"], {"kill_at": 13, "workers": workers}))
     assert codes == [0, 9]
     assert not (tmp_path / "broken.end").exists()
     assert torch.load(tmp_path / "broken.pt")["iteration"] == 10
-    assert exit_codes((*calls["broken"], {"start": 1})) == [0]
+    assert exit_codes((*calls["broken"], {"start": 1, "workers": workers})) == [0]
     whole, broken = (torch.load(tmp_path / f"{name}.end") for name in ("whole", "broken"))
     assert whole.keys() == broken.keys()
     for name in whole:

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import torch
 import torch.distributed as dist
+from ignite.engine import Engine
 from monai.engines import IterationEvents, SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from monai.transforms import Compose
@@ -22,6 +23,7 @@ from scripts.networks import PlaneDenoiser, ScoreFusion
 from scripts.networks.presets import SIZES
 from scripts.training import AveragedWeights, LatestCheckpoint, NoiseLoss, NoisyBatch
 
+PRELOADED = ["torch", "monai.engines", "monai.handlers", "ignite.handlers", "scripts.training"]
 STEPS, BATCH = 5, 2  # per epoch, per step
 DIFFUSION = Diffusion(sigma_data=0.1, regression_share=0.3)
 
@@ -56,7 +58,21 @@ def save_samples(path, cases, seed):
     torch.save(samples_of(cases, seed), path)
 
 
-def train(folder, name, cases, seed, *, epochs=4, kill_at=None, start=0):
+def save_forever(path, ready):
+    """Resume from a checkpoint, and write one after the other, each full of its step; `ready` is there after the first."""
+    torch.set_num_threads(1)
+    layer, engine = torch.nn.Linear(1000, 300), Engine(lambda engine, batch: None)
+    engine.state.epoch, engine.state.iteration = 0, 0
+    checkpoint = LatestCheckpoint(path, {"network": layer})
+    checkpoint.load(engine)
+    while True:
+        engine.state.iteration += 1
+        torch.nn.init.constant_(layer.weight, engine.state.iteration)
+        checkpoint.save(engine)
+        Path(ready).touch()
+
+
+def train(folder, name, cases, seed, *, epochs=4, kill_at=None, start=0, workers=0):
     """Train a plane as `train_2d.yaml` does; the end goes to `name`.end, checkpoints to `name`.pt.
 
     kill_at: the step inside which the process dies; start: changes what a resumed run must not depend on.
@@ -74,7 +90,13 @@ def train(folder, name, cases, seed, *, epochs=4, kill_at=None, start=0):
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
-        train_data_loader=DataLoader(dataset, sampler=EpochSampler(dataset), batch_size=BATCH),
+        train_data_loader=DataLoader(
+            dataset,
+            sampler=EpochSampler(dataset),
+            batch_size=BATCH,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,  # children of this process, which end when it is killed
+        ),
         network=denoiser,
         optimizer=optimizer,
         loss_function=NoiseLoss(),
@@ -123,7 +145,7 @@ def replica(rank, folder, cases, seed):
 def exit_codes(*calls):
     """Run (function, arguments, options) each in a process of its own, side by side."""
     context = multiprocessing.get_context("forkserver")  # imports torch and MONAI once for all of them
-    context.set_forkserver_preload(["torch", "monai.engines", "monai.handlers", "ignite.handlers", "scripts.training"])
+    context.set_forkserver_preload(PRELOADED)
     processes = [context.Process(target=run, args=args, kwargs=options) for run, args, options in calls]
     for process in processes:
         process.start()
