@@ -40,7 +40,7 @@ class ChoosingInferer(AdaptingInferer):
         if (expert := self.expert(inputs)) is None:
             return super().__call__(inputs, network, *args, **kwargs)
         result = expert.inferer(inputs, expert.network.to(inputs.device), *args, **kwargs)
-        self.numbers = expert.inferer.numbers
+        self.numbers, self.doubts = expert.inferer.numbers, expert.inferer.doubts
         return result
 
     def expert(self, inputs: Tensor) -> Expert | None:

@@ -189,7 +189,7 @@ def test_where_integers_and_bfloat16_are_wrong_float32_computes(network, draw_he
     assert torch.equal(inferer(head, network), exact)
     assert (inferer.numbers, compiled(network)) == ("float32", [False] * 3)
     (line,) = inferer.doubts
-    assert re.search(r"by [\d.]+% in 8-bit integers and 50\.0% in bfloat16, more than 2%: computed in float32$", line)
+    assert re.search(r"by [\d.]+% in 8-bit integers and (49|50|51)\.\d% in bfloat16, more than 2%: computed in float32$", line)
 
 
 def test_openvino_without_ranges_computes_in_floating_point(awaken, draw_head, seed):

@@ -15,6 +15,7 @@ from scripts.__main__ import main
 from scripts.data import provenance, write
 from scripts.data.seen import Seen
 from scripts.data.specialists import SPECIALIST, Specialist
+from scripts.inferers import backend
 from scripts.measurement import AsScanned, Task
 from scripts.measurement.as_scanned import meta_of
 from scripts.measurement.slices import Slices
@@ -71,6 +72,16 @@ def test_a_specialist_takes_the_steps_and_the_samples_of_the_run(rng):
     own = load_config(config_files("inference", [task_config(TASK)]), options)
     expected = own.get_parsed_content("inferer")(voxels, own.get_parsed_content("network").eval(), case="x")
     torch.testing.assert_close(result.as_tensor() if isinstance(result, MetaTensor) else result, expected, rtol=0, atol=0)
+
+
+def test_what_differs_in_a_specialists_numbers_is_a_doubt_of_the_run(all_is_alike, rng, tmp_path, monkeypatch):
+    monkeypatch.setattr(backend, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(backend, "TOLERANCE", 1.0e-6)  # which no bfloat16 meets
+    out = tmp_path / "any"
+    assert main(["restore", str(scan(rng, tmp_path)), "-o", str(out), "--backend", "torch"]) == 0
+    record = json.loads((out / "run.json").read_text())
+    assert record["numbers"] == "float32" and record["cases"]["a"]["weights"] == "model.pt"
+    assert any("more than 0%: computed in float32" in line for line in record["cases"]["a"]["doubts"])
 
 
 def test_dicom_is_told_the_specialists_weights(monkeypatch):
