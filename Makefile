@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p --version >/dev
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-dicom test test-integrations soak fuzz lint clean
+.PHONY: demo demo-dicom test test-integrations coverage soak fuzz lint lock sbom audit clean
 
 # A fine T1w volume of a whole head; without one, the brain alone.
 HEAD ?= $(wildcard ../shared/data/whole_head/sub-09*.nii.gz)
@@ -38,16 +38,50 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py nifti 100000
 	$(BIN)/python tests/fuzz.py dicom 20000
 
+# Lines of scripts/ that tests run, also in processes of their own; integrations run in environments of their own.
+coverage: $(VENV)/.dev
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n 0
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# requirements-lock.txt: all that requirements.txt brings for Python 3.11 and later, with the hashes of PyPI's files; but for
+# torch, which has one version and many builds, and the CUDA packages that one of these asks for.
+CUDA := cuda-bindings cuda-toolkit nvidia-cudnn-cu13 nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvshmem-cu13 triton
+lock: $(VENV)-tools/.run
+	for package in $(CUDA); do echo "$$package ; python_version < '3'"; done > $(VENV)-tools/no_cuda.txt
+	$(VENV)-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --default-index https://pypi.org/simple \
+	  --generate-hashes --override $(VENV)-tools/no_cuda.txt --no-emit-package torch --custom-compile-command "make lock" \
+	  --output-file requirements-lock.txt requirements.txt
+
+# What the program consists of, as CycloneDX: the locked packages with their hashes, and torch.
+sbom: $(VENV)-tools/.run
+	{ grep '^torch==' requirements.txt; cat requirements-lock.txt; } | $(VENV)-tools/bin/cyclonedx-py requirements - \
+	  --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json
+
+# Known vulnerabilities of the locked packages; fails where the database knows nothing of one, as where it cannot be reached.
+AUDIT ?= osv
+AUDITED = --strict --disable-pip --vulnerability-service $(AUDIT)
+audit: $(VENV)-tools/.run
+	grep '^torch==' requirements.txt > $(VENV)-tools/torch.txt
+	$(VENV)-tools/bin/pip-audit $(AUDITED) --requirement requirements-lock.txt
+	$(VENV)-tools/bin/pip-audit $(AUDITED) --no-deps --requirement $(VENV)-tools/torch.txt
+
 # torch first and alone: with it in place, nothing that follows asks for another build of it.
-$(VENV)/.run: requirements.txt
+$(VENV)/.run: requirements.txt requirements-lock.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep '^torch==' requirements.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-lock.txt
+	touch $@
+
+$(VENV)-tools/.run: requirements-tools.txt
+	$(PYTHON) -m venv $(VENV)-tools
+	$(VENV)-tools/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tools.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.txt
@@ -72,4 +106,4 @@ $(VENV)-label/.run: $(LABEL_ROOM)/requirements.txt $(LABEL_ROOM)/torchvision_ope
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-deploy $(VENV)-label demo eval eval_downstream runs
+	rm -rf $(VENV) $(VENV)-deploy $(VENV)-label $(VENV)-tools demo eval eval_downstream runs

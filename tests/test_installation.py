@@ -55,6 +55,22 @@ def test_pins_lie_within_the_ranges():
     assert all(pins[name] in ranges[name] for name in pins)
 
 
+def test_the_lock_pins_what_is_pinned_with_hashes_and_brings_no_cuda():
+    """And no torch, which comes first."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    text = (ROOT / "requirements-lock.txt").read_text().replace("\\\n", "")
+    entries = [line.partition(" --hash=sha256:") for line in map(str.strip, text.splitlines()) if line[:1] not in ("#", "")]
+    locked = {canonicalize_name(Requirement(name).name): Requirement(name) for name, *_ in entries}
+    assert all(len(hashes.split()[0]) == 64 for *_, hashes in entries)
+    assert not any(name.startswith(("torch", "nvidia", "cuda", "triton")) for name in locked)
+    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    for pin in map(Requirement, pins):
+        name = canonicalize_name(pin.name)
+        assert name == "torch" or locked[name].specifier == pin.specifier, "make lock"
+
+
 def test_the_command_works_from_another_folder_beside_a_package_named_scripts(environment, tmp_path):
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "__init__.py").write_text("raise RuntimeError('this is the user\\'s own')")
