@@ -2,7 +2,7 @@
 """Workflows of the bundle from Python: its config files by name, checked, and run as `monai.bundle run` runs them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +42,38 @@ def config_files(workflow: str, overlays: Sequence[str | Path] = ()) -> list[Pat
     return [*below, file, *map(config_file, overlays)]
 
 
-def load_config(files: Sequence[Path], options: Mapping[str, Any] | None = None) -> ConfigParser:
-    """The merged config with `options` (values by id) in place. Raises BadInput for what `check_changes` refuses."""
-    return _workflow(files, options or {}).parser
+def load_config(files: Sequence[Path], options: Mapping[str, Any] | None = None, *, logs: bool = True) -> ConfigParser:
+    """The merged config with `options` (values by id) in place; logs: whether it says from now on how this process logs.
+
+    Raises BadInput for what `check_changes` refuses.
+    """
+    return _workflow(files, options or {}, **({} if logs else {"logging_file": False})).parser
 
 
-def run_workflow(workflow: str, overlays: Sequence[str | Path] = (), *, run_id: str, **options: Any) -> None:
+def run_workflow(
+    workflow: str, overlays: Sequence[str | Path] = (), *, run_id: str, change: Callable[[ConfigParser], None] | None = None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Run a workflow of `configs` in this process.
 
-    overlays: names or paths of config files; run_id: as `monai.bundle run` has it; options: values by id, nested ones as a#b.
+    overlays: names or paths of config files; run_id: as `monai.bundle run` has it; options: values by id, nested ones as a#b;
+    change: called with the config before anything of it is built.
     Raises BadInput for an unknown file or id, and SystemExit as the workflow does.
     """
     prepared = _workflow(config_files(workflow, overlays), options, run_id=run_id)
+    if change is not None:
+        change(prepared.parser)
     prepared.initialize()
     prepared.run()
     prepared.finalize()
 
 
-def _workflow(files: Sequence[Path], options: Mapping[str, Any], **ids: str) -> ConfigWorkflow:
+def _workflow(files: Sequence[Path], options: Mapping[str, Any], **ids: Any) -> ConfigWorkflow:
     given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     check_changes(files, given, "options")
     given[f"{PREFLIGHT}#arguments"] = []  # they were checked here, and this process' own are not the workflow's
-    logging.getLogger(ConfigWorkflow.__module__).setLevel(logging.WARNING)  # which greets with how it logs
+    # Which greets with how it logs, or warns that it does not say how.
+    logging.getLogger(ConfigWorkflow.__module__).setLevel(logging.ERROR if "logging_file" in ids else logging.WARNING)
     workflow = ConfigWorkflow([str(file) for file in files], workflow_type=None, **ids, **given)
     resume()  # it set up logging from its file
     if not CONFIGS.startswith(f"{PACKAGE}."):

@@ -2,6 +2,7 @@
 """A specialist that is named answers as in a run of its own task; records say whose weights they were."""
 
 import json
+import logging
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -82,6 +83,15 @@ def test_what_differs_in_a_specialists_numbers_is_a_doubt_of_the_run(all_is_alik
     record = json.loads((out / "run.json").read_text())
     assert record["numbers"] == "float32" and record["cases"]["a"]["weights"] == "model.pt"
     assert any("more than 0%: computed in float32" in line for line in record["cases"]["a"]["doubts"])
+
+
+def test_reading_a_specialist_leaves_the_log_of_a_run_alone():
+    config = load_config(config_files("inference", [task_config("any")]))
+    root, record = logging.getLogger(), logging.NullHandler()  # as a run's own, which collects warnings
+    root.addHandler(record)
+    before = root.handlers[:]
+    assert config.get_parsed_content("inferer").expert(MetaTensor(torch.zeros(1, 1, 4, 4, 4), meta={SPECIALIST: TASK}))
+    assert root.handlers == before
 
 
 def test_dicom_is_told_the_specialists_weights(monkeypatch):
