@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The level of the group: a page for every scan that is restored, and one for all of a contrast."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+from ..files import write_text
+from ..measurement import Task
+from ..report.page import group_page
+from ..report.run import PAGE, cases_of, report
+from ..running.record import record
+from .derivatives import PAGES, WORK
+
+Run = tuple[Path, dict[str, Any]]  # a folder of `restore`, and its record
+
+
+def group(bids_dir: str, output_dir: str, *, participants: Sequence[str] = (), **options: Any) -> None:
+    """Write OUT/docs/group_CONTRAST.html. bids_dir, options: as the other level takes them; nothing is read there.
+
+    participants: labels, none for all. Raises BadInput where none has been restored.
+    """
+    out = Path(output_dir).expanduser()
+    contrasts: dict[str, list[Run]] = {}
+    for folder in sorted((out / WORK).glob("sub-*/")):
+        results, label = record(folder), folder.name.split("_")[0].removeprefix("sub-")
+        if results and (not participants or label in [given.removeprefix("sub-") for given in participants]):
+            contrasts.setdefault(results["task"]["target"], []).append((folder, results))
+    if not contrasts:
+        raise BadInput(f"{out}: holds no scan of these participants; run the level participant first")
+    for contrast, runs in contrasts.items():
+        page = out / PAGES / f"group_{contrast}.html"
+        write_text(page, _page(out, runs))
+        print(page)
+
+
+def _page(out: Path, runs: Sequence[Run]) -> str:
+    """Each scan under its own name, whatever its run calls it; what holds for all is told as of the last."""
+    cases: dict[str, Any] = {}
+    failures: dict[str, str] = {}
+    links: dict[str, str] = {}
+    unseen: dict[str, str] = {}
+    for folder, results in runs:
+        cases |= dict.fromkeys([folder.name], facts) if (facts := next(iter(results["cases"].values()), None)) else {}
+        failures |= dict.fromkeys([folder.name], line) if (line := next(iter(results["failures"].values()), "")) else {}
+        for case in cases_of(folder, results["failures"]):
+            if (page := _reported(folder, case)).is_file():
+                links[folder.name] = Path("..", page.relative_to(out)).as_posix()
+            else:
+                unseen[folder.name] = f"score-fusion report {folder} says why"
+    _, latest = runs[-1]
+    told = {key: latest[key] for key in ("task", "system", "model", "versions")}
+    merged = {**told, "cases": cases, "failures": failures}
+    return group_page(merged, Task.of(latest["task"]), links=links, unseen=unseen, name=out.resolve().name)
+
+
+def _reported(folder: Path, case: str) -> Path:
+    """The page of a case, written anew if it is older than its run."""
+    page, run = folder / case / PAGE, folder / "run.json"
+    if not page.is_file() or page.stat().st_mtime < run.stat().st_mtime:
+        report(str(folder))
+    return page

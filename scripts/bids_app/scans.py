@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scans of a BIDS data set: whose they are, of which session, suffix and contrast."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..data.bids import entities, filter_for, fitting
+from ..data.formats import stem
+from ..data.layouts import place_of
+from ..errors import BadInput, listed
+from ..files import read_json
+
+DESCRIPTION = "dataset_description.json"
+NIFTI = (".nii", ".nii.gz")
+FOLDERS = ("sub-*/anat", "sub-*/ses-*/anat")
+MOST = 20  # names in an error
+
+
+class Scan(NamedTuple):
+    """A file below `root`, as root/sub-01/ses-a/anat/sub-01_ses-a_acq-x_T1w.nii.gz, and its contrast in our words, as t1."""
+
+    root: Path
+    path: Path
+    contrast: str
+
+    @property
+    def name(self) -> str:
+        """As sub-01_ses-a_acq-x_T1w."""
+        return stem(self.path)
+
+    @property
+    def suffix(self) -> str:
+        """As T1w."""
+        return self.name.rpartition("_")[2]
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Labels of participant and session, as ("01", "a") or ("01", "")."""
+        given = entities(self.path)
+        return given.get("sub", ""), given.get("ses", "")
+
+
+def described(bids_dir: str | Path, *, skip: bool = False) -> dict[str, Any]:
+    """What a data set says of itself. skip: it may say nothing. Raises BadInput for a folder that is no BIDS data set."""
+    root = Path(bids_dir).expanduser()
+    if not root.is_dir():
+        raise BadInput(f"{bids_dir}: there is no such folder; give a BIDS data set")
+    if not any(root.glob("sub-*/")):
+        raise BadInput(f"{bids_dir}: is no BIDS data set: it holds no sub-LABEL; `score-fusion restore` takes any folder")
+    there = (root / DESCRIPTION).is_file()
+    content = read_json(root / DESCRIPTION, "mend it") if there else {}
+    lacks = [key for key in ("Name", "BIDSVersion") if not content.get(key)]
+    if lacks and not skip:
+        fact = f"has no {' and '.join(lacks)}" if there else "is missing, so this is no BIDS data set"
+        raise BadInput(f"{root / DESCRIPTION}: {fact}; mend it, or add --skip-bids-validation")
+    return content
+
+
+def find_scans(
+    root: Path, modality: str, *, participants: Sequence[str] = (), sessions: Sequence[str] = (),
+    bids_filter: Mapping[str, Any] | None = None,
+) -> list[Scan]:  # fmt: skip
+    """Scans with the suffix `modality`, in order. participants, sessions: labels, with or without sub- and ses-; none are all.
+
+    bids_filter: as for `find_cases`, within a session. Raises BadInput that lists what there is where nothing fits.
+    """
+    wanted = _labels(root, "participant", "sub-", participants, {path.name for path in root.glob("sub-*/")})
+    asked = _labels(root, "session", "ses-", sessions, {path.name for path in root.glob("sub-*/ses-*/")})
+    scans = [scan for scan in _everything(root) if (not wanted or scan.owner[0] in wanted)]
+    scans = [scan for scan in scans if not asked or scan.owner[1] in asked]
+    found = [scan for scan in scans if scan.suffix.lower() == modality.lower()]
+    chosen = found if bids_filter is None else _filtered(found, bids_filter)
+    if not chosen:
+        counts = Counter(scan.suffix for scan in scans)
+        seen = listed([f"{suffix} ({count})" for suffix, count in sorted(counts.items())], most=MOST) or "no scan in anat"
+        what = f"no {modality} that the filter chooses" if found else f"no {modality}"
+        raise BadInput(f"{root}: {what} of these participants and sessions; there is {seen}; choose with --modality")
+    return chosen
+
+
+def _everything(root: Path) -> list[Scan]:
+    """Whatever lies in a folder anat under a name of BIDS, links that lead nowhere too."""
+    paths = sorted(path for folder in FOLDERS for path in root.glob(f"{folder}/sub-*_*"))
+    places = [(path, place_of(path, root)) for path in paths if path.name.endswith(NIFTI)]
+    return [Scan(root, path, place[1]) for path, place in places if place is not None]
+
+
+def _labels(root: Path, what: str, prefix: str, given: Sequence[str], there: set[str]) -> set[str]:
+    """Labels without their prefix. Raises BadInput for one that is not there."""
+    labels, known = [label.removeprefix(prefix) for label in given], sorted(name.removeprefix(prefix) for name in there)
+    if missing := [label for label in labels if label not in known]:
+        seen = f"there are {listed(known, most=MOST)}" if known else f"there is no {what} at all"
+        raise BadInput(f"{what} {missing[0]}: is not in {root}; {seen}")
+    return set(labels)
+
+
+def _filtered(scans: Sequence[Scan], bids_filter: Mapping[str, Any]) -> list[Scan]:
+    chosen: list[Scan] = []
+    for _, group in groupby(scans, key=lambda scan: (scan.owner, scan.contrast)):
+        own = list(group)
+        kept = fitting([entities(scan.path) for scan in own], filter_for(bids_filter, own[0].contrast))
+        chosen += [own[index] for index in kept]
+    return chosen
