@@ -9,7 +9,7 @@ from ..errors import BadInput
 from ..files import write_text
 from ..measurement import Task
 from ..report.page import group_page
-from ..report.run import PAGE, cases_of, report
+from ..report.run import PAGE, cases_of, digest_of, report
 from ..running.record import record
 from .derivatives import PAGES, WORK
 
@@ -39,20 +39,21 @@ def _page(out: Path, runs: Sequence[Run]) -> str:
     """Each scan under its own name, whatever its run calls it; what holds for all is told as of the last."""
     cases: dict[str, Any] = {}
     failures: dict[str, str] = {}
-    links: dict[str, str] = {}
+    pages: dict[str, tuple[str, str]] = {}
     unseen: dict[str, str] = {}
     for folder, results in runs:
         cases |= dict.fromkeys([folder.name], facts) if (facts := next(iter(results["cases"].values()), None)) else {}
         failures |= dict.fromkeys([folder.name], line) if (line := next(iter(results["failures"].values()), "")) else {}
         for case in cases_of(folder, results["failures"]):
             if (page := _reported(folder, case)).is_file():
-                links[folder.name] = Path("..", page.relative_to(out)).as_posix()
+                result = folder / case / f"{case}_pred.nii.gz"
+                pages[folder.name] = Path("..", page.relative_to(out)).as_posix(), digest_of(result)
             else:
                 unseen[folder.name] = f"score-fusion report {folder} says why"
     _, latest = runs[-1]
     told = {key: latest[key] for key in ("task", "system", "model", "versions")}
     merged = {**told, "cases": cases, "failures": failures}
-    return group_page(merged, Task.of(latest["task"]), links=links, unseen=unseen, name=out.resolve().name)
+    return group_page(merged, Task.of(latest["task"]), pages=pages, unseen=unseen, name=out.resolve().name)
 
 
 def _reported(folder: Path, case: str) -> Path:

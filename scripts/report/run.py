@@ -59,7 +59,7 @@ def report(
             files = _files(folder / case, sources.get(case, {}))
             compared = simulated or truth_dir is not None
             volumes = load_case(files, what, simulated=simulated, compared=compared, **_alignment(results))
-            digest = sha256(files.result)[:DIGITS]
+            digest = digest_of(files.result)
             page = case_page(CasePage(case, volumes, what, results, digest, _beside(folder / case)))
         except (BadInput, OSError) as error:
             unseen[case] = one_line(error)
@@ -90,6 +90,11 @@ def cases_of(folder: Path, failures: Mapping[str, str]) -> list[str]:
     if not cases and not failures:
         raise BadInput(f"{folder}: holds no <case>/<case>_pred.nii.gz; give the output_dir of inference.yaml or evaluate.yaml")
     return [case for case in cases if case not in failures]
+
+
+def digest_of(result: Path) -> str:
+    """What tells a result from others: a rating is of it alone."""
+    return sha256(result)[:DIGITS]
 
 
 def _task(results: Mapping[str, Any], given: Mapping[str, Any]) -> Task:
