@@ -49,7 +49,7 @@ def describe(source: Mapping[str, Any], root: Path, out: Path) -> None:
     if out.resolve() == root.resolve() or ((out / DESCRIPTION).is_file() and not _is_ours(out)):
         raise BadInput(f"{out}: holds another data set; {REMEDY}, as {root / 'derivatives' / NAME}")
     link = os.path.relpath(root.resolve(), out.resolve())  # which holds wherever both are moved together
-    where = {"DOI": source["DatasetDOI"]} if source.get("DatasetDOI") else {"URL": link}
+    where = {"DOI": source["DatasetDOI"]} if source.get("DatasetDOI") else {"URL": root.resolve().as_uri()}
     content = {
         "Name": f"{source.get('Name') or root.resolve().name}: restored by Score-Fusion",
         "BIDSVersion": BIDS_VERSION,

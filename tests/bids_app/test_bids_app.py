@@ -97,6 +97,7 @@ def test_results_are_derivatives_that_say_where_they_come_from(bids, call, weigh
     described = json.loads((out / "dataset_description.json").read_text())
     assert (described["DatasetType"], described["GeneratedBy"][0]["Version"]) == ("derivative", bundle_version())
     assert (out / described["DatasetLinks"]["raw"]).resolve() == bids.resolve()
+    assert described["SourceDatasets"] == [{"URL": bids.resolve().as_uri()}] and described["Authors"] == ["A", "B"]
     source, result = nib.load(bids / f"{ANNA}.nii.gz"), nib.load(out / f"{names[0]}.nii.gz")
     blocks = result.get_fdata().reshape(8, 4, 8, 4, 8, 4).mean((1, 3, 5))
     np.testing.assert_allclose(blocks, source.get_fdata(), atol=900e-5)  # what was measured is kept
