@@ -91,7 +91,10 @@ GROUPS = {
     "Use": {
         "restore": Command(
             "translate a file, a folder or a zip", "running.commands:restore",
-            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT, *RUN)),
+            (arg("source", metavar="IN", help=SOURCE[1]["help"]), OUTPUT,
+            arg("--cluster", metavar="WHERE", help="local, slurm, or a Dask scheduler's address (docs/scaling.md)"),
+            arg("--workers", type=int, metavar="N", help="processes of a local cluster or of slurm (default: one a GPU, or 1)"),
+            *RUN)),
         "combine": Command(
             "one volume of several scans of one contrast in different planes", "running.combine:combine",
             (arg("sources", nargs="+", metavar="SCAN", help="files or DICOM folders, two and more; on the first one's grid"),

@@ -4,6 +4,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -39,7 +40,7 @@ def demo(output: str, *, head: str | None = None) -> None:
     folder = Path(output)
     truth, coarse = _write_input(folder)
     start = time.monotonic()
-    paths = {"dataset_dir": folder / "low_resolution", "output_dir": folder / "restored"}
+    paths: dict[str, Any] = {"dataset_dir": folder / "low_resolution", "output_dir": folder / "restored"}
     run_workflow("inference", ["task_any"], run_id="inference", **paths)
     seconds = time.monotonic() - start
     names = [folder / "restored" / "mni152" / f"mni152_{name}.nii.gz" for name in ("pred", "interval")]

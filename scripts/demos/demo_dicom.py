@@ -3,6 +3,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -51,7 +52,8 @@ def _contrast(source: Path) -> str:
 def _restore(source: Path, folder: Path, contrast: str) -> None:
     from ..report import report
 
-    start, options = time.monotonic(), {"conditions": [contrast], "target": contrast}
+    start = time.monotonic()
+    options: dict[str, Any] = {"conditions": [contrast], "target": contrast}
     run_workflow("inference", ["task_any"], run_id="inference", dataset_dir=source, output_dir=folder, **options)
     print(f"{time.monotonic() - start:.0f} s")
     for series in sorted(folder.glob("*/pred")):

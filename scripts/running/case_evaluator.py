@@ -21,6 +21,7 @@ from ..data.cases import ERROR
 from ..data.write_behind import WriteBehind
 from ..errors import BadInput, named, one_line, several
 from .choosing_inferer import ChoosingInferer
+from .few_lines import MOST
 from .ledger import DONE, FAILED, Ledger, input_hash
 from .parts import parts_of
 from .progress import Progress
@@ -174,8 +175,10 @@ class CaseEvaluator(SupervisedEvaluator):
         before = 0 if ledger is None else len(ledger.record.earlier)
         done = len(self.done) + before
         logger.info(f"{done} of {done + len(self.failures)} cases done{f', {before} of them before' if before else ''}")
-        for case, line in self.failures.items():
+        for case, line in list(self.failures.items())[:MOST]:
             logger.info(f"  failed: {named(case, line)}")
+        if len(self.failures) > MOST:
+            logger.info(f"  and {len(self.failures) - MOST} more, which run.json names")
         if self.failures:
             raise SystemExit(2 if done else 1)
 

@@ -11,11 +11,20 @@ from ..data.advice import SUPER_RESOLUTION, default_task
 from ..errors import BadInput
 
 
-def restore(source: str, output: str, *, task: str | None = None, **options: Any) -> None:
+def restore(
+    source: str, output: str, *, task: str | None = None, cluster: str | None = None, workers: int | None = None, **options: Any
+) -> None:
     """Translate a file, a folder or a zip, NIfTI or DICOM, into a folder; the rest as for `_run`.
 
-    task: by default any, but of weights of one's own super_resolution, for which `train` trains by default.
+    task: by default any, but of weights of one's own super_resolution, for which `train` trains by default; cluster, workers:
+    as `Cluster` has them.
     """
+    if cluster is not None:
+        from .cluster import Cluster
+
+        options["change"] = Cluster(cluster, workers).take_over
+    elif workers is not None:
+        raise BadInput(f"--workers {workers}: are of a cluster; add --cluster local")
     task = task or default_task(options.get("ckpt_path"))
     _run("inference", "inference", task=task, dataset_dir=source, output_dir=output, **options)
     print(f"results: {output}; next: score-fusion report {output}")

@@ -13,6 +13,13 @@ from ..bundle import bundle_root
 OPTIONAL = ("PIL", "itk", "matplotlib", "pandas", "requests", "scipy", "skimage", "sklearn", "tensorboard")
 OTHERS = ("torch", "ignite.engine", "nibabel")  # of what MONAI imports, and what may want the same
 
+_lean = False
+
+
+def is_lean() -> bool:
+    """Whether `import_monai` was the one to import MONAI."""
+    return _lean
+
 
 def import_monai() -> None:
     """Import MONAI as if none of `OPTIONAL` were installed, unless it is there already.
@@ -21,6 +28,8 @@ def import_monai() -> None:
     """
     if "monai" in sys.modules:
         return
+    global _lean
+    _lean = True
     for name in OTHERS:
         import_module(name)
     there = {name: sys.modules[name] for name in OPTIONAL if name in sys.modules}

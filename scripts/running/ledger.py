@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,9 +75,8 @@ class Ledger:
 
     def unfinished(self, cases: Sequence[Mapping[str, Any]]) -> list[int]:
         """Places of the cases that are to be computed; the record keeps what is known of the others."""
-        lines, identity = self._latest(), self._identity()
-        for entry in cases:
-            _clean(self.path.parent / str(entry["case"]))
+        lines, identity = self._latest(), self.identity()
+        self.clean(cases)
         finished = {}
         for place, entry in enumerate(cases):
             line = lines.get(str(entry["case"]), {})
@@ -88,20 +87,26 @@ class Ledger:
             names = listed([str(line["case"]) for line in finished.values()])
             fact = "finished before, of the same input and options; --force computes them anew"
             logger.info(f"{several(len(finished), 'case')} {fact}: {names}")
-        self._append({"run": BEGUN, "force": self.force, "identity": identity})
+        self.add({"run": BEGUN, "force": self.force, "identity": identity})
         return [place for place in range(len(cases)) if place not in finished]
+
+    def clean(self, cases: Iterable[Mapping[str, Any]]) -> None:
+        """Remove what a process that was killed left of cases."""
+        for entry in cases:
+            _clean(self.path.parent / str(entry["case"]))
 
     def write(self, case: str, outcome: str, facts: Mapping[str, Any]) -> None:
         """The line of a case, on the disk when this returns."""
         now = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "peak_memory_gb": peak_memory_gb()}
-        result = {"identity": self._identity(), "files": self._files(case)}
-        self._append({"case": case, "outcome": outcome, **facts, **result, **now, **self.record.run_facts()})
+        result = {"identity": self.identity(), "files": self._files(case)}
+        self.add({"case": case, "outcome": outcome, **facts, **result, **now, **self.record.run_facts()})
 
     def end(self) -> None:
         """Note that the run was not stopped."""
-        self._append({"run": ENDED})
+        self.add({"run": ENDED})
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Write a line, on the disk when this returns."""
         if self._file is None:
             return
         try:
@@ -112,7 +117,7 @@ class Ledger:
             logger.warning(f"{self.path}: cannot be written ({error.strerror}), so a run that goes on will compute more anew")
             self.__exit__(None, None, None)
 
-    def _identity(self) -> str:
+    def identity(self) -> str:
         """A name for all that results of one input depend on."""
         content = json.dumps(
             [self.record.identity(), self.options, _process(self.record.inferer)], sort_keys=True, default=repr
@@ -131,7 +136,7 @@ class Ledger:
             try:
                 line = json.loads(text)
                 if line.get("run") == BEGUN:
-                    if line["force"] and not (stopped and line.get("identity") == self._identity()):
+                    if line["force"] and not (stopped and line.get("identity") == self.identity()):
                         lines = {}  # what follows was computed anew
                     stopped = bool(line["force"])
                 elif line.get("run") == ENDED:

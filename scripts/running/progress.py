@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import in_words, several
 from ..networks.engine import in_integers
 from .bars import Bars
+from .few_lines import FewLines
 from .parts import Part
 
 logger = logging.getLogger(__name__)
@@ -31,17 +32,21 @@ class Progress:
 
     def __init__(self, cases: int) -> None:
         self.cases, self.begun = cases, 0
-        self.bars = Bars(cases) if _terminal() else None
+        # A process that logs no such lines is somebody's worker.
+        self.bars = Bars(cases) if logger.isEnabledFor(logging.INFO) and _terminal() else None
 
     def __enter__(self) -> Self:
-        self._start = time.monotonic()
-        if self.bars is not None:
-            self.bars.open()
+        self._start, self._warm = time.monotonic(), (0.0, 0)
+        with ExitStack() as stack:
+            if self.bars is not None:
+                self.bars.open()
+                stack.callback(self.bars.close)
+            stack.enter_context(FewLines(self.cases))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.bars is not None:
-            self.bars.close()
+        self._stack.close()
 
     @contextmanager
     def case(self, name: str, shape: Sequence[int], parts: Sequence[Part]) -> Iterator[None]:
@@ -56,15 +61,29 @@ class Progress:
 
     def next(self) -> None:
         """The next case begins, though perhaps nothing is computed of it."""
+        if self.begun == 1:
+            self._warm = time.monotonic(), 1
         self.begun += 1
         if self.bars is not None:
             self.bars.begin(self.begun)
 
+    def ended(self, at_once: int) -> None:
+        """A case ended that was computed elsewhere, as so many are at once."""
+        self.begun += 1
+        if self.begun <= at_once:
+            self._warm = time.monotonic(), self.begun
+        if self.bars is not None:
+            self.bars.begin(self.begun + 1)
+
     def left(self) -> str:
-        """What the cases so far say of the others, as ", 2 cases left: about 30 s"; nothing after the last."""
+        """What the cases so far say of the others, as ", 2 cases left: about 30 s"; nothing after the last.
+
+        The first ones, which take longer because something starts, say nothing once there are others.
+        """
         if not (rest := self.cases - self.begun):
             return ""
-        seconds = (time.monotonic() - self._start) / self.begun * rest
+        since, before = self._warm if self.begun > self._warm[1] > 0 else (self._start, 0)
+        seconds = (time.monotonic() - since) / (self.begun - before) * rest
         return f", {several(rest, 'case')} left: about {in_words(seconds)}"
 
     def _titled(self, name: str) -> str:

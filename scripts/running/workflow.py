@@ -2,7 +2,7 @@
 """Workflows of the bundle from Python: its config files by name, checked, and run as `monai.bundle run` runs them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,19 @@ def load_config(files: Sequence[Path], options: Mapping[str, Any] | None = None)
     return _workflow(files, options or {}).parser
 
 
-def run_workflow(workflow: str, overlays: Sequence[str | Path] = (), *, run_id: str, **options: Any) -> None:
+def run_workflow(
+    workflow: str, overlays: Sequence[str | Path] = (), *, run_id: str, change: Callable[[ConfigParser], None] | None = None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Run a workflow of `configs` in this process.
 
-    overlays: names or paths of config files; run_id: as `monai.bundle run` has it; options: values by id, nested ones as a#b.
+    overlays: names or paths of config files; run_id: as `monai.bundle run` has it; options: values by id, nested ones as a#b;
+    change: called with the config before anything of it is built.
     Raises BadInput for an unknown file or id, and SystemExit as the workflow does.
     """
     prepared = _workflow(config_files(workflow, overlays), options, run_id=run_id)
+    if change is not None:
+        change(prepared.parser)
     prepared.initialize()
     prepared.run()
     prepared.finalize()
