@@ -26,12 +26,14 @@ test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 	$(VENV)-deploy/bin/python -m pytest -n 0 tests/integrations/test_deploy.py
 	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
 
-# Half an hour of what tests do for moments: kills of runs, mutated files, words in every text of DICOM, and whether tests notice
-# broken lines.
+# At length what tests do for moments: kills of runs and workers, mutated files, words in every text of DICOM, thousands of cases;
+# and whether tests notice broken lines.
 soak: $(VENV)/.dev fuzz
 	$(BIN)/python tests/mutations.py
 	KILLS=50 $(BIN)/python -m pytest -n 0 tests/running/test_ledger.py
 	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 tests/data/dicom/test_canary.py
+	KILLS=10 $(BIN)/python -m pytest -n 0 tests/running/test_cluster.py -k killed
+	$(BIN)/python tests/many_cases.py 2000
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py nifti 100000

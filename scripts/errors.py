@@ -48,8 +48,10 @@ def several(count: int, name: str) -> str:
 
 
 def in_words(seconds: float) -> str:
-    """As "45 s", "12 min" or "2.5 h"."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    """As "45 s", "2.5 min", "12 min" or "2.5 h": no more than a twentieth off."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.{int(seconds < 600)}f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def end_cleanly() -> None:

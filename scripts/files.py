@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from .errors import BadInput
@@ -64,6 +65,15 @@ def read_json(path: Path, remedy: str = "remove it and run again") -> dict[str, 
     if not isinstance(content, dict):
         raise BadInput(f"{path}: holds no JSON object; {remedy}")
     return content
+
+
+def temporary_folder() -> TemporaryDirectory[str]:
+    """A folder of this process, removed at its end. Raises BadInput where there is no place for one."""
+    try:
+        return TemporaryDirectory(prefix="score_fusion_")
+    except OSError as error:
+        fact = f"no folder for what is temporary can be made ({error.strerror})"
+        raise BadInput(f"{fact}; set TMPDIR to one that exists and has room") from error
 
 
 def remove(path: Path) -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path, PureWindowsPath
 
 from ..errors import BadInput, several
+from ..files import temporary_folder
 
 MOST_MEMBERS, MOST_RATIO, SMALL = 200_000, 100, 1e9  # files; unpacked to packed bytes, of what is larger than a GB unpacked
 
@@ -19,11 +20,11 @@ _unpacked: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process
 @cache
 def unzip(path: Path) -> Path:
     """A folder with the content of a zip, deleted when the process ends. Raises BadInput when it is damaged or too large."""
-    folder = tempfile.TemporaryDirectory(prefix="score_fusion_")
+    folder = temporary_folder()
     _unpacked.append(folder)
     inside = Path(folder.name, path.stem)  # the name stands in messages, and is that of a case without another
-    inside.mkdir()
     try:
+        inside.mkdir()
         with zipfile.ZipFile(path) as archive:
             _check(path, archive.infolist(), shutil.disk_usage(folder.name).free)
             archive.extractall(inside)  # zipfile itself stops a member at the size it claims

@@ -26,6 +26,7 @@ from .write_behind import hand_on
 Nifti1Image: Any = nib.Nifti1Image  # has no types
 MAPS, DICOM_SUFFIX = ("uncertainty", "interval"), ".dcm"
 REMEDY = "give another output_dir"
+LONGEST = 255  # bytes of a file's name, on nearly all file systems
 
 
 class SaveVolumed(MapTransform):
@@ -61,6 +62,8 @@ class SaveVolumed(MapTransform):
         check_output_dir(self.output_dir)
         for key, suffix in zip(self.keys, self.suffixes, strict=True):
             path = self.output_dir / case / f"{case}_{suffix}.nii.gz"
+            if key in d and len(os.fsencode(path.name)) > LONGEST:
+                raise BadInput(f"case {case}: its results would have names of more than {LONGEST} bytes; rename the case")
             hand_on(case, partial(self._write, d.get(key), path, suffix))
             if key in d:
                 d[f"{key}_path"] = str(path)
@@ -71,8 +74,8 @@ class SaveVolumed(MapTransform):
             write_dicom(volume, path.with_name(suffix + DICOM_SUFFIX * (suffix in MAPS)), self.provenance)
         if volume is not None:
             write_volume(volume, path)
-        else:
-            path.unlink(missing_ok=True)  # of an earlier run: it would belong to another result
+        elif os.path.lexists(path):  # unlike `unlink`, no error for a name that is too long
+            path.unlink()  # of an earlier run: it would belong to another result
 
 
 def check_output_dir(output_dir: str | Path) -> None:

@@ -11,7 +11,6 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 
 from ..errors import BadInput, named, one_line, several
+from ..files import temporary_folder
 from ..inferers.ladder import free_gb
 from .case_evaluator import CaseEvaluator
 from .lean import is_lean
@@ -157,7 +157,7 @@ class Cluster:
         from distributed.security import Security
 
         host = {"host": "127.0.0.1", "protocol": "tls://", "security": Security.temporary()}  # else others may send it code
-        folder = stack.enter_context(TemporaryDirectory(prefix="score_fusion_"))
+        folder = stack.enter_context(temporary_folder())
         threads = max(1, torch.get_num_threads() // self.workers)
         common = {
             **host, "nthreads": threads, "memory_limit": 0, "local_directory": folder, "silence_logs": logging.CRITICAL,

@@ -4,7 +4,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
@@ -16,6 +15,7 @@ from ..data.advice import default_task
 from ..data.cases import ERROR
 from ..data.write import nifti_image
 from ..errors import BadInput, root_cause
+from ..files import temporary_folder
 from .workflow import config_files, load_config, task_config
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def restore_image(
     """
     task = task or default_task(options.get("ckpt_path"))
     several: Sequence[Any] = list(image) if isinstance(image, list | tuple) else [image]
-    with TemporaryDirectory(prefix="score_fusion_") as folder:
+    with temporary_folder() as folder:
         config = load_config(config_files("inference", [task_config(task)]), {**options, "output_dir": folder})
         sources = [_on_disk(one, affine, Path(folder, f"image_{index}.nii.gz")) for index, one in enumerate(several)]
         if len(sources) != len(config["conditions"]):

@@ -95,6 +95,14 @@ def test_a_case_cannot_lead_out_of_the_folder(tmp_path, volume):
             saver(tmp_path / "output")({"case": case, "pred": volume})
 
 
+def test_a_name_is_written_up_to_what_file_systems_take_and_then_refused(tmp_path, volume):
+    longest = "ä" + "a" * (255 - 2 - len("_pred.nii.gz"))  # bytes; an uncertainty, of which there is none, would have more
+    saver(tmp_path)({"case": longest, "pred": volume})
+    assert (tmp_path / longest / f"{longest}_pred.nii.gz").is_file()
+    with pytest.raises(BadInput, match="its results would have names of more than 255 bytes; rename the case"):
+        saver(tmp_path)({"case": f"{longest}a", "pred": volume})
+
+
 def test_every_key_needs_its_suffix(tmp_path):
     with pytest.raises(ValueError, match="2 keys need as many suffixes"):
         SaveVolumed(["a", "b"], tmp_path, suffixes=["a"])
