@@ -56,7 +56,7 @@ class ChoosingInferer(AdaptingInferer):
         return {task: sha256(Path(Specialist.of(task).weights)) for task in self.specialists}
 
     def _called(self, task: str) -> Expert:
-        config = load_config(config_files("inference", [task_config(task)]))
+        config = load_config(config_files("inference", [task_config(task)]), logs=False)
         own = {key: config.get_parsed_content(key) for key in ("diffusion", "degradation")}
         options = {key: value for key, value in self.options.items() if key != "minutes"} | own
         network = config.get_parsed_content("network").eval()

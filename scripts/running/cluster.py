@@ -221,6 +221,7 @@ class ClusterEvaluator(CaseEvaluator):
             logger.error(named(case, line["error"]))
         else:
             self.seconds[case], self.doubts[case] = line["seconds"], line["doubts"]
+            self.weights |= {case: line["weights"]} if "weights" in line else {}
             self.done.append(case)
             self.written.add(case)
             logger.info(f"case {case}: done in {line['seconds']:.1f} s{self.progress.left()}")
@@ -234,6 +235,6 @@ def _gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(index) for index in range(count)]
 
 
-def _absolute(path: str) -> str:
-    """As another process finds it; an expression of a config stays."""
-    return path if path.startswith(("$", "@")) else str(Path(path).expanduser().absolute())
+def _absolute(path: Any) -> Any:
+    """As another process finds it; what a config computes stays."""
+    return str(Path(path).expanduser().absolute()) if isinstance(path, str) and not path.startswith(("$", "@")) else path

@@ -46,9 +46,12 @@ def config_files(workflow: str, overlays: Sequence[str | Path] = ()) -> list[Pat
     return [*below, file, *map(config_file, overlays)]
 
 
-def load_config(files: Sequence[Path], options: Mapping[str, Any] | None = None) -> ConfigParser:
-    """The merged config with `options` (values by id) in place. Raises BadInput for what `check_changes` refuses."""
-    return _workflow(files, options or {}).parser
+def load_config(files: Sequence[Path], options: Mapping[str, Any] | None = None, *, logs: bool = True) -> ConfigParser:
+    """The merged config with `options` (values by id) in place; logs: whether it says from now on how this process logs.
+
+    Raises BadInput for what `check_changes` refuses.
+    """
+    return _workflow(files, options or {}, **({} if logs else {"logging_file": False})).parser
 
 
 def run_workflow(
@@ -69,11 +72,12 @@ def run_workflow(
     prepared.finalize()
 
 
-def _workflow(files: Sequence[Path], options: Mapping[str, Any], **ids: str) -> ConfigWorkflow:
+def _workflow(files: Sequence[Path], options: Mapping[str, Any], **ids: Any) -> ConfigWorkflow:
     given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     check_changes(files, given, "options")
     given[f"{PREFLIGHT}#arguments"] = []  # they were checked here, and this process' own are not the workflow's
-    logging.getLogger(ConfigWorkflow.__module__).setLevel(logging.WARNING)  # which greets with how it logs
+    # Which greets with how it logs, or warns that it does not say how.
+    logging.getLogger(ConfigWorkflow.__module__).setLevel(logging.ERROR if "logging_file" in ids else logging.WARNING)
     workflow = ConfigWorkflow([str(file) for file in files], workflow_type=None, **ids, **given)
     if not CONFIGS.startswith(f"{PACKAGE}."):
         workflow.parser.set(_renamed(workflow.parser.get()))

@@ -2,6 +2,7 @@
 """A specialist that is named answers as in a run of its own task; records say whose weights they were."""
 
 import json
+import logging
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_a_specialist_takes_the_steps_and_the_samples_of_the_run(rng):
     own = load_config(config_files("inference", [task_config(TASK)]), options)
     expected = own.get_parsed_content("inferer")(voxels, own.get_parsed_content("network").eval(), case="x")
     torch.testing.assert_close(result.as_tensor() if isinstance(result, MetaTensor) else result, expected, rtol=0, atol=0)
+
+
+def test_reading_a_specialist_leaves_the_log_of_a_run_alone():
+    config = load_config(config_files("inference", [task_config("any")]))
+    root, record = logging.getLogger(), logging.NullHandler()  # as a run's own, which collects warnings
+    root.addHandler(record)
+    before = root.handlers[:]
+    assert config.get_parsed_content("inferer").expert(MetaTensor(torch.zeros(1, 1, 4, 4, 4), meta={SPECIALIST: TASK}))
+    assert root.handlers == before
 
 
 def test_dicom_is_told_the_specialists_weights(monkeypatch):

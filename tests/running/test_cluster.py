@@ -238,10 +238,11 @@ def test_a_case_that_kills_every_worker_fails_alone(here, restore, folder):
     assert failures["a001"] == "it was too much" and list(failures) == ["a001", "z"]
 
 
-def test_what_workers_warn_of_is_in_the_record(here, restore, folder):
-    here(lambda answer: answer._replace(warnings=["a doubt"]))
+def test_what_workers_warn_of_and_whose_weights_they_took_is_in_the_record(here, restore, folder):
+    here(lambda answer: answer._replace(warnings=["a doubt"], line=answer.line | {"weights": "special.pt"}))
     assert restore("out", "--cluster", "local") == 2
-    assert json.loads((folder / "out" / "run.json").read_text())["warnings"] == ["a doubt"]
+    record = json.loads((folder / "out" / "run.json").read_text())
+    assert record["warnings"] == ["a doubt"] and record["cases"]["a000"]["weights"] == "special.pt"
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(here, restore, folder, capsys):
