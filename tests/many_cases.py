@@ -45,7 +45,8 @@ def write_cases(folder: Path, count: int, rng: np.random.Generator) -> None:
 
 def watched(folder: Path, weights: Path, count: int, more: list[str]) -> tuple[int, dict[int, float], list[str]]:
     """Exit code of a run, its memory in MB when a tenth of the cases and when all had ended, and its log."""
-    options = ["--weights", str(weights), "--set", "size=tiny", "--set", "precision=float32", "--set", "backend=torch"]
+    tiny = ["--set", "size=tiny", "--set", "precision=float32", "--set", "backend=torch"]
+    options = ["--weights", str(weights), "--trust", str(weights), *tiny]
     command = [sys.executable, "-m", "scripts", "restore", str(folder / "in"), "-o", str(folder / "out"), *options, *more]
     ledger, memory = folder / "out" / "ledger.jsonl", {}
     with (folder / "log").open("w") as log:

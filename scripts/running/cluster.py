@@ -4,14 +4,14 @@
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ignite.engine import Events
@@ -32,7 +32,66 @@ LOCAL, SLURM = "local", "slurm"
 PATIENCE = {LOCAL: 120.0, SLURM: 3600.0}  # seconds without any worker; a queue takes its time
 OF_OTHERS = 60.0  # likewise, of a scheduler that somebody else started
 ANSWER = 10.0  # seconds in which a scheduler answers
+MOST_DEATHS = 4  # workers that a case may take along before it is given up
 LOOK = 1.0  # seconds between looks for workers that came or went
+
+
+class _Errand(NamedTuple):
+    """A case, and the address of the worker that has it."""
+
+    entry: Mapping[str, Any]
+    worker: str
+
+    @property
+    def case(self) -> str:
+        """Its name."""
+        return str(self.entry["case"])
+
+
+class _Errands:
+    """Cases on their way: a worker has one at a time, and that of one that is gone goes to another.
+
+    Dask would send it on by itself, but never when all workers were gone at once.
+    """
+
+    def __init__(self, client: Any, restore: Callable[..., Any], entries: Sequence[Mapping[str, Any]]) -> None:
+        self.client, self.restore = client, restore
+        self.waiting, self.deaths = deque(entries), Counter[str]()
+        self.under_way: dict[Any, _Errand] = {}  # by Dask's future
+
+    def are_left(self) -> bool:
+        """Whether any case has not ended."""
+        return bool(self.waiting or self.under_way)
+
+    def send(self, workers: set[str]) -> None:
+        """A case to each worker that has none."""
+        for worker in sorted(workers - {errand.worker for errand in self.under_way.values()})[: len(self.waiting)]:
+            errand = _Errand(self.waiting.popleft(), worker)
+            future = self.client.submit(self.restore, errand.entry, workers=[worker], pure=False)
+            self.under_way[future] = errand
+
+    def given_up(self, workers: set[str]) -> Iterator[tuple[str, str]]:
+        """Take cases back whose workers are not among these any more; those that took too many along, and why they failed."""
+        for future in [one for one, errand in self.under_way.items() if errand.worker not in workers and not one.done()]:
+            errand = self.under_way.pop(future)
+            future.cancel()
+            self.deaths[errand.case] += 1
+            if (deaths := self.deaths[errand.case]) < MOST_DEATHS:
+                logger.warning(f"worker {errand.worker} is gone; case {errand.case} goes to another")
+                self.waiting.appendleft(errand.entry)
+            else:
+                yield errand.case, f"{deaths} workers that were at it are gone, as one that has too little memory; try it alone"
+
+    def ended(self) -> Iterator[tuple[str, Any]]:
+        """Cases that ended, with Dask's futures; where there are none, after a moment."""
+        from distributed import wait
+
+        if not self.under_way:
+            time.sleep(LOOK)
+        with suppress(TimeoutError):
+            wait(list(self.under_way), timeout=LOOK, return_when="FIRST_COMPLETED")
+        for future in [one for one in self.under_way if one.done()]:
+            yield self.under_way.pop(future).case, future
 
 
 class Cluster:
@@ -73,39 +132,24 @@ class Cluster:
     def answers(self, entries: Sequence[Mapping[str, Any]]) -> Generator[tuple[str, Answer | str], None, None]:
         """Of entries of `find_cases`, as they come, the case and a worker's answer, or why there is none.
 
-        A worker has one case at a time; the case of one that is gone goes to another. Raises BadInput when none is left.
+        Raises BadInput when no worker is left.
         """
-        from distributed import KilledWorker, wait
-
-        restore = partial(restore_case, lean=is_lean())
-        waiting = deque(entries)
-        under_way: dict[Any, tuple[str, str]] = {}  # by future the case, and the worker that got it
         with self._client() as client:
-            seen, since = set[str](), time.monotonic()
-            while waiting or under_way:
+            errands = _Errands(client, partial(restore_case, self.recipe, lean=is_lean()), entries)
+            since = time.monotonic()
+            while errands.are_left():
                 workers = set(client.scheduler_info()["workers"])
-                for address in sorted(seen - workers):
-                    logger.warning(f"worker {address} is gone; what it was at is computed by another")
                 self.at_once = max(self.at_once, len(workers))
-                seen, since = workers, time.monotonic() if workers else since
+                since = time.monotonic() if workers else since
                 if time.monotonic() - since > self.patience:
                     raise BadInput(f"cluster {self.where}: no worker for {self.patience:.0f} s; see whether any are started")
-                for address in sorted(workers - {worker for _, worker in under_way.values()})[: len(waiting)]:
-                    entry = waiting.popleft()
-                    future = client.submit(restore, self.recipe, entry, workers=[address], allow_other_workers=True, pure=False)
-                    under_way[future] = str(entry["case"]), address
-                with suppress(TimeoutError):
-                    wait(list(under_way), timeout=LOOK, return_when="FIRST_COMPLETED")
-                if not under_way:
-                    time.sleep(LOOK)
-                for future in [future for future in under_way if future.done()]:
-                    case, _ = under_way.pop(future)
-                    yield case, self._taken(future, KilledWorker)
+                yield from errands.given_up(workers)
+                errands.send(workers)
+                for case, future in errands.ended():
+                    yield case, self._taken(future)
 
-    def _taken(self, future: Any, killed: type[Exception]) -> Answer | str:
+    def _taken(self, future: Any) -> Answer:
         error = future.exception()
-        if isinstance(error, killed):
-            return "every worker that was at it was killed, as one is that runs out of memory; try it alone"
         if isinstance(error, ImportError | OSError):
             fact = f"a worker cannot begin ({one_line(error)})"
             raise BadInput(f"cluster {self.where}: {fact}; install this version there") from error
