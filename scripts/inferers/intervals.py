@@ -16,8 +16,8 @@ from ..errors import BadInput
 from ..files import read_json, sha256, write_json
 from ..measurement import AsScanned, BlockAverage, Degradation
 from ..measurement.channels import normalized_input
-from ..networks.error_net import ErrorNet
-from ..networks.weights import weights_of, write
+from ..networks.error_net import FOLD, ErrorNet
+from ..networks.weights import read, write
 
 LEVEL = 0.8  # share of voxels whose error is to lie within the interval
 REMEDY = "make it anew (score-fusion interval) or delete it"
@@ -69,10 +69,14 @@ def read_head(weights: str | Path) -> Head | None:
         raise BadInput(f"{note}: of other weights than {Path(weights).name}; {REMEDY}")
     if not tensors.is_file() or content.get("head") != sha256(tensors):
         raise BadInput(f"{tensors}: is not what {note.name} says; {REMEDY}")
-    state = {key: value.float() for key, value in weights_of(tensors).items()}
-    network = ErrorNet(state["layers.0.weight"].shape[1] // 8)
-    network.load_state_dict(state)
-    return Head(network.eval(), content["factors"])
+    try:  # whose weights are trusted may say how wrong they are; it is tensors alone
+        state = {key: value.float() for key, value in read(tensors).items()}
+        network = ErrorNet(state["layers.0.weight"].shape[1] // FOLD**3)
+        network.load_state_dict(state)
+        factors = {str(contrast): float(factor) for contrast, factor in content["factors"].items()}
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise BadInput(f"{note}: is no head of weights; {REMEDY}") from error
+    return Head(network.eval(), factors)
 
 
 class PredictIntervald(MapTransform):

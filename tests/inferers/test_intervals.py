@@ -2,6 +2,7 @@
 """Intervals: they cover what they say on errors drawn anew, follow the units of a scan, and belong to one file of weights."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -9,14 +10,17 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from scripts import bundle_root
 from scripts.__main__ import main
 from scripts.errors import BadInput
 from scripts.experiments import intervals as module
 from scripts.experiments.intervals import Answer, coverage, fitted, ratios
+from scripts.files import sha256
 from scripts.inferers import PredictIntervald
 from scripts.inferers.intervals import LEVEL, Head, files, read_head, write_head
 from scripts.measurement import BlockAverage
 from scripts.networks.error_net import CALM, ErrorNet
+from scripts.trust import asked_for
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 BLOCKS = BlockAverage((4, 4, 4))
@@ -112,6 +116,22 @@ def test_a_head_belongs_to_its_weights(weights, tmp_path):
     files(weights)[0].write_bytes(b"damaged")
     with pytest.raises(BadInput, match=r"is not what own\.interval\.json says"):
         read_head(weights)
+
+
+def test_what_is_no_head_is_refused_in_a_line(weights):
+    tensors, note = files(weights)
+    content = json.loads(note.read_text())
+    torch.save({"layers.0.weight": torch.ones(2)}, tensors)
+    note.write_text(json.dumps({**content, "head": sha256(tensors)}))
+    with pytest.raises(BadInput, match="is no head of weights"):
+        read_head(weights)
+
+
+def test_heads_that_ship_serve_an_account_that_made_nothing(rng, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with asked_for():
+        for name in ("any", "both", "model"):
+            assert read_head(Path(bundle_root(), "models", f"{name}.pt")) is not None
 
 
 def test_a_run_writes_it_and_an_evaluation_measures_what_it_covers(rng, tmp_path):
