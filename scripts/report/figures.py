@@ -57,6 +57,16 @@ def calibration(predicted: Sequence[float], actual: Sequence[float]) -> str:
     return _svg(figure, salt="calibration")
 
 
+def risk_coverage(kept: Sequence[float], error: Sequence[float]) -> str:
+    """The error of what is left when the most doubtful voxels are left out."""
+    figure = _figure(4.2, 3.4)
+    axes = figure.subplots()
+    axes.plot([100 * share for share in kept], error, "o-", color=COLORS["result"], markersize=4, linewidth=1.6)
+    axes.set(xlabel="voxels that are left (%)", ylabel="error, root mean square", xlim=(0, 104), ylim=(0, 1.08 * max(error)))
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure, salt="risk_coverage")
+
+
 def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="none")
 

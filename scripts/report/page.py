@@ -14,7 +14,7 @@ from ..data.folder import summary
 from ..errors import named
 from ..evaluation.metrics import heading
 from ..measurement import Task
-from .figures import box_plot, calibration, histogram
+from .figures import box_plot, calibration, histogram, risk_coverage
 from .slices import MAPS, Look, Plane, looks, planes
 from .viewer import viewer_parts
 from .volumes import CaseVolumes
@@ -106,7 +106,7 @@ def group_page(
         task=f"{escape(task.title)}, {len(cases)} case{'s' * (len(cases) != 1)}",
         failures=_notes("Failed", [*failed, *not_shown]) + _notes("Doubts", doubted),
         boxes=_boxes(panels) if "mean" in results else f'<p class="hint">{NOT_EVALUATED}</p>',
-        calibration=_calibration(results.get("calibration")),
+        calibration=_calibration(results.get("calibration")) + _risk(results.get("risk_coverage")),
         cases=_case_table(cases, titles, pages) + (f"<p>{escape(summary(files))}.</p>" if files else ""),
         facts=_facts(results, {}),
         script=_asset("rating.js"),
@@ -131,6 +131,18 @@ def _calibration(curve: Mapping[str, Sequence[float]] | None) -> str:
     drawn = f'<div role="img" aria-label="Calibration">{calibration(curve["predicted"], curve["actual"])}</div>'
     chart = f'<figure class="chart">{drawn}<figcaption>{said}</figcaption></figure>'
     return f"<section><h2>Is the uncertainty right?</h2>{chart}</section>"
+
+
+def _risk(curve: Mapping[str, Sequence[float]] | None) -> str:
+    if curve is None:
+        return ""
+    said = (
+        "On the right the error of all voxels of the heads; to the left of it, of those that are left when the most doubtful "
+        "ones, by the interval, are left out (the truth spans 0 to 1). The steeper, the better it knows where it is wrong."
+    )
+    drawn = f'<div role="img" aria-label="Risk and coverage">{risk_coverage(curve["kept"], curve["error"])}</div>'
+    chart = f'<figure class="chart">{drawn}<figcaption>{said}</figcaption></figure>'
+    return f"<section><h2>Does it know where it is wrong?</h2>{chart}</section>"
 
 
 def _fill(template: str, **parts: str) -> str:
@@ -160,7 +172,7 @@ def _caption(volumes: Mapping[str, Any]) -> str:
     if "uncertainty" in volumes:
         said.append(
             "The uncertainty is how far samples scatter (their standard deviation), bright where they disagree; where all are "
-            "wrong in the same way it is dark."
+            "wrong in the same way it is dark. It is no error bar: errors are several times as large."
         )
     if "interval" in volumes:
         said.append("The interval is how wrong the result is taken to be: four of five voxels should err by less.")

@@ -179,6 +179,14 @@ def test_the_calibration_of_the_uncertainty_is_drawn(run):
     assert "Is the uncertainty right?" in pages(run, max_cases=1)[0]
 
 
+def test_it_is_drawn_whether_the_interval_knows_where_a_result_is_wrong(run):
+    assert "Does it know" not in pages(run, max_cases=1)[0]
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["risk_coverage"] = {"kept": [0.5, 1.0], "error": [0.01, 0.03]}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    assert 'aria-label="Risk and coverage"><svg' in pages(run, max_cases=1)[0]
+
+
 def test_a_run_without_a_truth_is_met_by_no_warning(run):
     system = {"conditions": ["t1"], "target": "t1", "block": [1, 1, 1]}
     (run / "out" / "results.json").unlink()
