@@ -130,7 +130,7 @@ def test_what_is_no_head_is_refused_in_a_line(weights):
 def test_heads_that_ship_serve_an_account_that_made_nothing(rng, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with asked_for():
-        for name in ("any", "both", "model"):
+        for name in ("any", "both", "model", "thick_slice"):
             assert read_head(Path(bundle_root(), "models", f"{name}.pt")) is not None
 
 
