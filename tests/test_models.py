@@ -69,7 +69,8 @@ def test_the_list_says_of_each_what_a_user_asks(home, capsys):
         assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
         assert not entry["broken"]
     assert "misses tumours" in listed["translation"]["caveat"]
-    assert listed["model"]["beside"] == ["what they saw", "ranges of integers"] and listed["segmentation"]["beside"] == []
+    assert listed["model"]["beside"] == ["what they saw", "ranges of integers", "interval"]
+    assert listed["segmentation"]["beside"] == []
     assert main(["models"]) == 0
     said = capsys.readouterr().out
     assert all(entry["sha256"][:12] in said and entry["use"] in said for entry in listed.values())

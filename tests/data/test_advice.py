@@ -129,7 +129,11 @@ def test_the_doctor_and_the_loader_say_the_same(scan, task, tmp_path, rng, capsy
 def test_the_doctor_asks_by_default_what_restore_asks_by_default(tmp_path, rng, capsys):
     nib.save(nib.Nifti1Image(rng.random((20, 18, 24), dtype=np.float32), np.eye(4)), tmp_path / "a_t1.nii.gz")
     assert main(["doctor", str(tmp_path)]) == 1
-    assert "would become 0.25 x 0.25 x 0.25 mm; it is fine already" in capsys.readouterr().err
+    line = "its voxels of 1 x 1 x 1 mm are fine already"
+    assert line in capsys.readouterr().err
+    assert main(["restore", str(tmp_path), "-o", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert line in said.out + said.err
 
 
 def test_advice_is_given_without_torch():

@@ -100,7 +100,7 @@ def test_sources_are_recorded_for_the_owner_alone_and_found_again(tmp_path, stud
     cases = find_cases(tmp_path / "in", ["t1"], identifiers=tmp_path / "out" / FILE)
     engine = SimpleNamespace(
         data_loader=SimpleNamespace(dataset=SimpleNamespace(data=cases)), done=["study-001"], seconds={"study-001": 1.0},
-        doubts={}, failures={}, state=SimpleNamespace(device=torch.device("cpu")),
+        doubts={}, weights={}, failures={}, state=SimpleNamespace(device=torch.device("cpu")),
     )  # fmt: skip
     RunRecord(tmp_path / "out" / "run.json", {}).write(engine)
     assert not [word for word in IDS if word in (tmp_path / "out" / "run.json").read_text()]

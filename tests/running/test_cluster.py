@@ -98,7 +98,15 @@ def test_a_worker_that_is_killed_loses_nothing_and_repeats_nothing(folder, resto
     assert [line["case"] for line in lines(folder / "out")][len(noted) :] == ["z"]
 
 
-def test_ctrl_c_ends_the_workers_and_leaves_a_record_of_what_is_done(folder, restore, capsys):
+@pytest.fixture
+def interruptible():
+    """A shell that starts tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_the_workers_and_leaves_a_record_of_what_is_done(folder, restore, capsys, interruptible):
     when_lines(folder / "out", 1, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert restore("out", "--cluster", "local") == 130
     said = capsys.readouterr()
