@@ -128,9 +128,7 @@ def _calibration(curve: Mapping[str, Sequence[float]] | None) -> str:
         "Voxels in ten bins of rising uncertainty. On the grey line the error is as large as the uncertainty says; above it "
         "the uncertainty says too little, below it too much."
     )
-    drawn = f'<div role="img" aria-label="Calibration">{calibration(curve["predicted"], curve["actual"])}</div>'
-    chart = f'<figure class="chart">{drawn}<figcaption>{said}</figcaption></figure>'
-    return f"<section><h2>Is the uncertainty right?</h2>{chart}</section>"
+    return _chart("Is the uncertainty right?", "Calibration", calibration(curve["predicted"], curve["actual"]), said)
 
 
 def _risk(curve: Mapping[str, Sequence[float]] | None) -> str:
@@ -140,9 +138,13 @@ def _risk(curve: Mapping[str, Sequence[float]] | None) -> str:
         "On the right the error of all voxels of the heads; to the left of it, of those that are left when the most doubtful "
         "ones, by the interval, are left out (the truth spans 0 to 1). The steeper, the better it knows where it is wrong."
     )
-    drawn = f'<div role="img" aria-label="Risk and coverage">{risk_coverage(curve["kept"], curve["error"])}</div>'
+    return _chart("Does it know where it is wrong?", "Risk and coverage", risk_coverage(curve["kept"], curve["error"]), said)
+
+
+def _chart(title: str, name: str, drawing: str, said: str) -> str:
+    drawn = f'<div role="img" aria-label="{name}">{drawing}</div>'
     chart = f'<figure class="chart">{drawn}<figcaption>{said}</figcaption></figure>'
-    return f"<section><h2>Does it know where it is wrong?</h2>{chart}</section>"
+    return f"<section><h2>{title}</h2>{chart}</section>"
 
 
 def _fill(template: str, **parts: str) -> str:
