@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -119,7 +120,7 @@ class Engine:
         return _core().compile_model(model, "CPU", options).create_infer_request()
 
     def _exported(self, inputs: list[Tensor]) -> Path:
-        openvino = importlib.import_module("openvino")
+        openvino = _openvino()
         if self._path is None:
             self._path = cache_folder() / self._key(len(inputs), openvino.__version__) / "network.xml"
         if not self._path.is_file():
@@ -150,7 +151,17 @@ class Engine:
 @cache
 def _core() -> Any:
     """OpenVINO's, one for the process: with a second one, after the first is gone, it crashed."""
-    return importlib.import_module("openvino").Core()
+    return _openvino().Core()
+
+
+def _openvino() -> Any:
+    """The package without its telemetry.
+
+    It would report every import and conversion to Google Analytics, and number this account in `~/intel`; each report forks
+    the process, which takes long, and has ended in a deadlock.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # to import it fails: OpenVINO has a stub for that
+    return importlib.import_module("openvino")
 
 
 def filled_up(x: Tensor, fold: int) -> Tensor:

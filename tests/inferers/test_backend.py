@@ -11,10 +11,10 @@ from scripts.errors import BadInput
 from scripts.inferers import FusedScoreInferer, backend, precision
 from scripts.inferers.precision import has_bfloat16
 from scripts.networks import ScoreFusion
-from scripts.networks.engine import named_unets
+from scripts.networks.engine import has_openvino, named_unets
 from scripts.networks.quantization import attach_ranges, observed
 
-pytest.importorskip("openvino")
+pytestmark = pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
 DIFFUSION = Diffusion(NoiseSchedule(kind="cosine"))
 
 

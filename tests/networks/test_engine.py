@@ -7,7 +7,7 @@ import torch
 from scripts.networks import ModalityFusion, ScoreFusion, VolumeDenoiser, engine
 from scripts.networks.quantization import observed, quantized
 
-pytest.importorskip("openvino")
+pytestmark = pytest.mark.skipif(not engine.has_openvino(), reason="OpenVINO is not installed")
 
 
 @pytest.fixture(autouse=True)
