@@ -85,6 +85,13 @@ def content_box(volume: Tensor, multiple: Sequence[int]) -> list[slice]:
     return [_span(content.movedim(axis, 0).flatten(1).any(dim=1), multiple[axis]) for axis in range(3)]
 
 
+def crop_box(image: Tensor) -> tuple[slice, slice, slice]:
+    """Where a crop (C, h, w, d) lies in the volume that it was cut from; all of it where nothing was cut."""
+    start = getattr(image, "meta", {}).get("crop_start", (0, 0, 0))
+    h, w, d = (slice(int(at), int(at) + side) for at, side in zip(start, image.shape[1:], strict=True))
+    return h, w, d
+
+
 def restore_grid(pred: Tensor, reference: MetaTensor, *, fill: float) -> MetaTensor:
     """One prediction (C, H, W, D) of the crop `reference` on the source's axes; see `RestoreGridd`."""
     padded = list(map(int, reference.meta.get("padded_shape", reference.shape[1:])))  # whatever a DataLoader made of them

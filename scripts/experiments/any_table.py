@@ -14,6 +14,7 @@ import torch
 from monai.transforms.compose import Compose
 
 from ..data.cases import find_cases
+from ..data.grid import crop_box
 from ..evaluation.metrics import psnr
 from ..files import write_json
 from ..inferers.devices import device_name
@@ -53,8 +54,7 @@ class System:
         image, truth = data["image"], np.asarray(data["label"][0])
         result = np.full(truth.shape, float(image.meta.get("background", image[0].min())), dtype=np.float32)
         part = self.inferer(image[None], self.network)[0, 0].numpy()
-        start = [int(at) for at in image.meta.get("crop_start", (0, 0, 0))]
-        result[tuple(slice(at, at + side) for at, side in zip(start, part.shape, strict=True))] = part
+        result[crop_box(image)] = part
         low, high = truth.min(), truth.max()
         return psnr((result - low) / (high - low), (truth - low) / (high - low))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.cases import ERROR
+from ..data.grid import crop_box
 from ..errors import BadInput
 from ..evaluation.metrics import psnr
 from ..inferers import FusedScoreInferer
@@ -66,13 +67,13 @@ def _inferer(workflow: Any, options: dict[str, Any], **more: Any) -> FusedScoreI
 
 
 def _volumes(workflow: Any, options: dict[str, Any], most: int | None) -> list[tuple[Tensor, Tensor]]:
-    """Inputs (1, C, H, W, D) and truths (1, H, W, D) of a split."""
+    """Inputs (1, C, H, W, D) and their truths (H, W, D), of a split."""
     dataset = load_config(workflow, {**options, "max_cases": most}).get_parsed_content("dataset")
     cases = [dataset[index] for index in range(len(dataset))]
     for case in cases:
         if ERROR in case:
             raise BadInput(f"case {case['case']}: {case[ERROR]}")
-    return [(case["image"][None], case["label"].as_tensor()) for case in cases]
+    return [(case["image"][None], case["label"].as_tensor()[0][crop_box(case["image"])]) for case in cases]
 
 
 @torch.no_grad()
@@ -88,10 +89,9 @@ def _observed(workflow: Any, options: dict[str, Any], network: nn.Module, images
 def _quality(inferer: FusedScoreInferer, network: nn.Module, volumes: Sequence[tuple[Tensor, Tensor]]) -> float:
     """Mean PSNR, on the scale of the truth, over the part that was computed."""
     values = []
-    for image, label in volumes:
-        low, high = label.min(), label.max()
+    for image, truth in volumes:
+        low, high = truth.min(), truth.max()
         pred = inferer(image, network)[0, 0]
-        truth = label[0][tuple(slice(0, side) for side in pred.shape)]
         values.append(psnr(*(((volume - low) / (high - low)).numpy() for volume in (pred, truth))))
     return float(np.mean(values))
 

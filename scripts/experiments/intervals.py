@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.cases import ERROR
+from ..data.grid import crop_box
 from ..errors import BadInput
 from ..inferers.intervals import LEVEL, Head, write_head
 from ..measurement.channels import normalized_input
@@ -98,9 +99,7 @@ def answers(task: str, options: Mapping[str, Any], ways: Sequence[Mapping[str, A
 def _compared(case: Mapping[str, Any], inferer: Any, network: Any) -> Answer:
     image, truth = case["image"], case["label"].as_tensor()[None]
     result = inferer(image[None], network, case=str(case["case"])).as_subclass(Tensor)
-    start = [int(at) for at in image.meta.get("crop_start", (0, 0, 0))]
-    h, w, d = (slice(at, at + side) for at, side in zip(start, result.shape[2:], strict=True))
-    truth = truth[:, :, h, w, d]
+    truth = truth[:, :, *crop_box(image)]
     operator = inferer.measured_by(image)
     x, mask, scale = normalized_input(image.as_tensor()[None], operator)
     first = scale.of_channel(0)
