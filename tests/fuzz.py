@@ -24,10 +24,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "data" / "dicom")]
 
-from dicom_series import random_affine, random_voxels, write_series
+from dicom_series import compress, random_affine, random_voxels, write_enhanced, write_series
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from scripts.data.dicom import find
 from scripts.data.dicom.read import read_series
@@ -37,6 +39,8 @@ from scripts.errors import BadInput
 SECONDS, MEMORY = 10, 4 << 30  # of one file; of the whole process, in bytes of addresses
 HEADER = 400  # bytes in which most of what steers a reader stands
 EXTREME = (0, 1, 0x7F, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
+SYNTAXES = {"implicit": ImplicitVRLittleEndian, "deflated": DeflatedExplicitVRLittleEndian}
+META_START = 144  # of what follows the length of the file meta information
 FLOATS = (np.nan, np.inf, -np.inf, 0.0, -1.0, 1e30, 1e-30)
 
 
@@ -99,6 +103,7 @@ class Nifti:
             content = mutated(content, rng)
         path = self.folder / name
         path.write_bytes(content)
+        self.changed = {path}
         return path
 
     @staticmethod
@@ -107,38 +112,64 @@ class Nifti:
 
 
 class Dicom:
-    """A series of which one file changes."""
+    """A study as plain files, with implicit types, deflated, compressed or in one file, of which one file or several change."""
 
     def __init__(self, folder):
-        self.folder = folder / "series"
         rng = np.random.default_rng(0)
-        write_series(self.folder, random_voxels(rng), random_affine(rng))
-        self.files = {path: path.read_bytes() for path in sorted(self.folder.rglob("*.dcm"))}
+        self.studies = []
+        for name in ("plain", "implicit", "deflated", "RLELossless", "JPEG2000Lossless", "JPEGLSLossless", "enhanced"):
+            study = folder / name
+            if name == "enhanced":
+                write_enhanced(study / "0001.dcm", random_voxels(rng, (12, 10, 4)), random_affine(rng))
+            else:
+                files = write_series(study, random_voxels(rng, (12, 10, 4)), random_affine(rng))
+                for path in files if name not in ("plain", "implicit", "deflated") else ():
+                    compress(path, name)
+                for path in files if name in SYNTAXES else ():
+                    dataset = pydicom.dcmread(path)
+                    dataset.file_meta.TransferSyntaxUID = SYNTAXES[name]
+                    dataset.save_as(path, implicit_vr=name == "implicit", little_endian=True)
+            self.read(study, strict=True)
+            self.studies.append({path: path.read_bytes() for path in sorted(study.rglob("*.dcm"))})
+        self.changed = {}
 
     def write(self, rng):
-        for path, content in self.files.items():
-            if not path.is_file() or path.stat().st_size != len(content) or path == getattr(self, "changed", None):
-                path.write_bytes(content)
-        self.changed = sorted(self.files)[int(rng.integers(len(self.files)))]
-        content = self.files[self.changed]
-        head = 0 if rng.random() < 0.2 else 132
-        self.changed.write_bytes(content[:head] + mutated(content[head:], rng))
-        return self.folder
+        for path, content in self.changed.items():
+            path.write_bytes(content)
+        files = self.studies[int(rng.integers(len(self.studies)))]
+        count = 1 if rng.random() < 0.3 else int(rng.integers(1, len(files) + 1))
+        self.changed = {path: files[path] for path in rng.permutation(sorted(files))[:count]}
+        for path, content in self.changed.items():
+            path.write_bytes(self._mutated(content, rng, deflated=path.parent.name == "deflated"))
+        return path.parent
 
     @staticmethod
-    def read(folder):
-        for series in find.find_series(folder).series:
+    def _mutated(content, rng, *, deflated):
+        """With the file meta information, preamble included, in a fifth of the draws; a deflated one also within."""
+        start = META_START + int.from_bytes(content[META_START - 4 : META_START], "little")
+        if deflated and rng.random() < 0.7:
+            inside = mutated(zlib.decompress(content[start:], -zlib.MAX_WBITS), rng)
+            return content[:start] + zlib_packed(inside, rng, window=-zlib.MAX_WBITS)
+        head = 0 if rng.random() < 0.2 else start
+        return content[:head] + mutated(content[head:], rng)
+
+    @staticmethod
+    def read(folder, *, strict=False):
+        """All series; strict: there is one, and it can be read."""
+        series = find.find_series(folder).series
+        assert series or not strict
+        for one in series:
             try:
-                read_series(series)
+                read_series(one)
             except BadInput as error:
-                assert "\n" not in str(error)
+                assert "\n" not in str(error) and not strict
 
 
-def zlib_packed(content, rng):
-    """gzip, now and then of a bomb."""
+def zlib_packed(content, rng, *, window=31):
+    """gzip or what zlib calls another window, now and then of a bomb."""
     if rng.random() < 0.01:
-        content = content[:352] + b"\0" * (64 << 20)
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+        content = content[:352] + b"\0" * (80 << 20)
+    packer = zlib.compressobj(9 if len(content) < 1 << 20 else 1, zlib.DEFLATED, window)
     return packer.compress(content) + packer.flush()
 
 
@@ -178,8 +209,11 @@ def main():
     faults, start, said = Counter(), time.monotonic(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         kind = {"nifti": Nifti, "dicom": Dicom}[given.kind](Path(folder))
-        for number in range(given.count):
+        number = files = 0
+        while files < given.count:
+            number += 1
             path = kind.write(np.random.default_rng((given.seed, number)))
+            files += len(kind.changed)
             if fault := fault_of(kind, path):
                 faults[fault.split(":")[0]] += 1
                 given.keep.mkdir(exist_ok=True)
@@ -188,9 +222,16 @@ def main():
                 print(f"{kept}: {fault}", flush=True)
             if time.monotonic() - said > 10:
                 said = time.monotonic()
-                print(f"{number + 1} of {given.count}, {sum(faults.values())} faults", flush=True)
+                print(f"{files} of {given.count}, {sum(faults.values())} faults", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    facts = {"kind": given.kind, "files": given.count, "seed": given.seed, "faults": dict(faults), "peak_gb": round(peak, 2)}
+    facts = {
+        "kind": given.kind,
+        "files": files,
+        "read": number,
+        "seed": given.seed,
+        "faults": dict(faults),
+        "peak_gb": round(peak, 2),
+    }
     print(json.dumps({**facts, "seconds": round(time.monotonic() - start)}))
     return bool(faults)
 
