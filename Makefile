@@ -4,7 +4,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p --version >/dev
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-dicom test test-integrations coverage soak fuzz lint lock sbom audit clean
+SOAK := soak-runs soak-training soak-workers soak-words soak-cases soak-lines
+.PHONY: demo demo-dicom test test-integrations coverage soak $(SOAK) fuzz lint lock sbom audit clean
 
 # A fine T1w volume of a whole head; without one, the brain alone.
 HEAD ?= $(wildcard ../shared/data/whole_head/sub-09*.nii.gz)
@@ -26,19 +27,27 @@ test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 	$(VENV)-deploy/bin/python -m pytest -n 0 tests/integrations/test_deploy.py
 	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
 
-# At length what tests do for moments: kills of runs and workers, mutated files, words in every text of DICOM, thousands of cases;
-# and whether tests notice broken lines.
-soak: $(VENV)/.dev fuzz
-	$(BIN)/python tests/mutations.py
-	KILLS=50 $(BIN)/python -m pytest -n 0 tests/running/test_ledger.py
-	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 tests/data/dicom/test_canary.py
-	KILLS=200 $(BIN)/python -m pytest -n 0 tests/training/test_checkpoint_kills.py
-	KILLS=10 $(BIN)/python -m pytest -n 0 tests/running/test_cluster.py -k killed
+# At length what tests do for moments, two at once: kills of runs, of training and of workers, mutated files, words in every text
+# of DICOM, thousands of cases; and whether tests notice broken lines.
+soak: $(VENV)/.dev
+	$(MAKE) --jobs=2 --output-sync=target $(SOAK) fuzz-dicom fuzz-nifti
+soak-runs:
+	KILLS=50 $(BIN)/python -m pytest -n 0 --timeout 0 tests/running/test_ledger.py -k killed
+soak-training:
+	KILLS=200 $(BIN)/python -m pytest -n 0 --timeout 0 tests/training/test_checkpoint_kills.py
+soak-workers:
+	KILLS=10 $(BIN)/python -m pytest -n 0 --timeout 0 tests/running/test_cluster.py -k killed
+soak-words:
+	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/data/dicom/test_canary.py
+soak-cases:
 	$(BIN)/python tests/many_cases.py 2000
+soak-lines:
+	$(BIN)/python tests/mutations.py
 
 fuzz: $(VENV)/.dev
-	$(BIN)/python tests/fuzz.py nifti 100000
-	$(BIN)/python tests/fuzz.py dicom 100000
+	$(MAKE) --jobs=2 --output-sync=target fuzz-dicom fuzz-nifti
+fuzz-%:
+	$(BIN)/python tests/fuzz.py $* 100000
 
 # Lines of scripts/ that tests run, also in processes of their own; integrations run in environments of their own.
 coverage: $(VENV)/.dev
