@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..measurement import AsScanned, Degradation, Task
 from ..measurement.planes import PLANES
-from ..running.record import RunRecord, doubts_of
+from ..running.record import RunRecord, facts_of
 from .features import Features
 from .frechet import FeatureDistances
 from .metrics import METRICS, REGIONS, measurement_error, slice_consistency, tumour_metrics
@@ -96,7 +96,7 @@ class Results(RunRecord):
         mean = _mean(list(self.cases.values()))
         logger.info(f"mean of {len(self.cases)}: {_told(mean)}")
         measured = {"n": len(self.cases), "mean": mean, "mmd": self.mmd.result(), **self.distances.result()}
-        cases = {case: {**metrics, **doubts_of(engine, case)} for case, metrics in self.cases.items()}
+        cases = {case: {**facts_of(engine, case), **metrics} for case, metrics in self.cases.items()}
         return {**super().content(engine), **measured, "calibration": self._calibration(), **self._risk(), "cases": cases}
 
     def _calibration(self) -> dict[str, list[float]] | None:

@@ -53,6 +53,16 @@ def test_a_run_of_task_any_gives_the_specialists_bytes_and_says_so(all_is_alike,
     assert [line["weights"] for line in lines if "case" in line] == ["model.pt"]
 
 
+def test_an_evaluation_says_of_every_case_whose_weights_answered(all_is_alike, rng, tmp_path):
+    (data := tmp_path / "data").mkdir()
+    nib.save(nib.Nifti1Image(rng.uniform(100, 900, (24, 24, 24)).astype(np.float32), np.eye(4)), data / "a_t1.nii.gz")
+    (data / "splits.csv").write_text("case,split\na,val\n")
+    chosen = ["--task", "any", "--set", "simulated=[4, 4, 4]", "--set", "conditions=[t1]", "--set", "target=t1"]
+    assert main(["evaluate", str(data), "-o", str(tmp_path / "out"), *chosen, "--set", "precision=float32"]) == 0
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert record["cases"]["a"]["weights"] == "model.pt" and np.isfinite(record["cases"]["a"]["psnr"])
+
+
 def test_without_specialists_the_weights_for_all_answer(all_is_alike, rng, tmp_path):
     file = scan(rng, tmp_path)
     settings = ["--set", "specialists=null", "--set", "precision=float32"]
