@@ -201,7 +201,8 @@ def test_the_model_gives_the_finer_grid_to_the_node_and_keeps_the_measurement(ex
     coarse = np.zeros((12, 10, 11))
     coarse[3:9, 3:8, 3:9] = rng.uniform(300, 900, (6, 5, 6))
     source, result = Node(coarse.T, OBLIQUE), Node()
-    model_of(extension, place).runInference(source, result)
+    # as the extension's worker calls it (inference_worker.py, 03f9f45)
+    model_of(extension, place).runInference(inputVolume=source, inputMask=None, outputVolume=result, showAllFiles=True)
     blocks = result.array.T.reshape(12, 4, 10, 4, 11, 4).mean(axis=(1, 3, 5))
     np.testing.assert_allclose(blocks, coarse, atol=0.5)  # of 900; single precision
     corner = result.affine @ [-0.5, -0.5, -0.5, 1]
