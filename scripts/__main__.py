@@ -124,6 +124,9 @@ GROUPS = {
             arg("--sha256", dest="checksum", required=True, metavar="SUM", help="as the author published it"),
             arg("--name", metavar="NAME", help="default: the file's"),
             arg("--task", metavar="NAME", help="that they were trained for (default: super_resolution)"))),
+        "models remove": Command(
+            "remove weights that were added, by name", "models:remove",
+            (arg("name", metavar="NAME", help="as score-fusion models lists it"),)),
         "cite": Command("print how to cite the method and this software, as BibTeX", "citation:cite", ()),
         "report": Command(
             "a page for every case of a run and one for all, to look at offline", "report:report",
@@ -306,10 +309,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"score-fusion {bundle_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", help="one of those below")
     parsers: dict[str, argparse.ArgumentParser] = {}
+    among = {"": commands}  # by the words above
     for name, command in COMMANDS.items():
-        *above, last = name.split()
-        among = parsers[above[0]].add_subparsers(metavar=f"[{last}]", dest="part", help=command.about) if above else commands
-        parsers[name] = among.add_parser(last, description=command.about, argument_default=argparse.SUPPRESS)
+        above, _, last = name.rpartition(" ")
+        if above not in among:
+            parts = [other.rpartition(" ")[2] for other in COMMANDS if other.startswith(f"{above} ")]
+            among[above] = parsers[above].add_subparsers(metavar=f"[{'|'.join(parts)}]", dest="part", help="see its --help")
+        parsers[name] = among[above].add_parser(last, description=command.about, argument_default=argparse.SUPPRESS)
         for names, given in command.arguments:
             add_argument(parsers[name], *names, **given)
     return parser

@@ -132,6 +132,28 @@ def add(source: str, checksum: str, *, name: str | None = None, task: str = "sup
     print(f"{file}: added; next: score-fusion restore IN -o OUT --model {name}")
 
 
+def remove(name: str) -> None:
+    """Remove weights that this user added, with what was made beside them; what ships stays.
+
+    Raises BadInput for a name that was not added, and where a file cannot be removed.
+    """
+    *_, folder = places = folders()
+    sums, facts = (listed_sums(folder), _facts(folder)) if len(places) > 1 else ({}, {})
+    file = folder / f"{name}.pt"
+    if sums.pop(f"{name}.pt", None) is None:
+        fact = "ships, and stays" if name in known() else "no such model was added"
+        raise BadInput(f"{name}: {fact}; you may remove {', '.join(Path(one).stem for one in sums) or 'none'}")
+    write_json(folder / CHECKSUMS, sums)  # first: from now on nobody knows or trusts them
+    write_json(folder / FACTS, {one: fact for one, fact in facts.items() if one != name})
+    beside = [file.with_suffix(ending) for ending in (*BESIDE, ".interval.pt")]
+    try:
+        for one in (file, *(path for path in beside if path.name not in sums)):
+            one.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(f"{error.filename}: known no more, but cannot be removed ({error.strerror}); remove it") from error
+    print(f"{file}: removed")
+
+
 def _check(name: str, total: str, task: str, folder: Path) -> None:
     """Raise BadInput for what cannot be added, before anything is fetched."""
     if not NAME.fullmatch(name):
@@ -142,8 +164,8 @@ def _check(name: str, total: str, task: str, folder: Path) -> None:
         raise BadInput(f"no task '{task}'; choose one of {', '.join(tasks)}")
     model = known().get(name)
     if model is not None and (model.file.parent != folder or model.sha256 != total):
-        remedy = "give another --name" if model.file.parent != folder else f"give another --name, or remove {model.file} first"
-        raise BadInput(f"{name}: other weights have this name; {remedy}")
+        remedy = f", or score-fusion models remove {name}" if model.file.parent == folder else ""
+        raise BadInput(f"{name}: other weights have this name; give another --name{remedy}")
 
 
 def _fetched(source: str, part: Path) -> str:

@@ -15,7 +15,7 @@ from scripts import bundle_root
 from scripts.__main__ import main
 from scripts.bundle import task_configs
 from scripts.errors import BadInput
-from scripts.models import add, folders, known, with_weights
+from scripts.models import add, folders, known, remove, with_weights
 from scripts.trust import asked_for, check_weights
 
 ROOT = Path(bundle_root())
@@ -130,12 +130,39 @@ def test_a_name_keeps_its_weights_and_may_be_added_again(home, theirs, rng):
     add(str(file), total)
     before = (home / "theirs.pt").read_bytes()
     file.write_bytes(content := rng.bytes(100))
-    with pytest.raises(BadInput, match=r"theirs: other weights have this name; .* or remove"):
+    with pytest.raises(BadInput, match=r"theirs: other weights have this name; .* models remove theirs"):
         add(str(file), hashlib.sha256(content).hexdigest())
     assert (home / "theirs.pt").read_bytes() == before
-    (home / "theirs.pt").unlink()
+    remove("theirs")
     add(str(file), hashlib.sha256(content).hexdigest())
     assert known()["theirs"].sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_removed_weights_are_gone_with_what_lies_beside_them_and_trusted_no_more(home, theirs, tmp_path, capsys):
+    file, total = theirs
+    for name in ("mine", "other"):
+        add(str(file), total, name=name)
+        for ending in (".seen.json", ".int8.json", ".interval.json", ".interval.pt"):
+            (home / f"{name}{ending}").write_text("{}")
+    others = sorted(path.name for path in home.iterdir() if not path.name.startswith("mine"))
+    assert main(["models", "remove", "mine"]) == 0
+    assert capsys.readouterr().out.endswith(f"{home / 'mine.pt'}: removed\n")
+    assert sorted(path.name for path in home.iterdir()) == others
+    assert "mine" not in known() and known()["other"].content()["task"] == "super_resolution"
+    assert main(["models", "remove", "other"]) == 0
+    with asked_for(), pytest.raises(BadInput, match="neither ship nor"):
+        check_weights(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("any", "any: ships, and stays"), ("unknown", "unknown: no such model was added"), ("../theirs", "no such model")],
+)
+def test_only_what_was_added_is_removed(name, line, home, theirs):
+    add(*map(str, theirs))
+    with pytest.raises(BadInput, match=f"{line}.*; you may remove theirs$"):
+        remove(name)
+    assert theirs[0].is_file() and "theirs" in known() and "any" in known()
 
 
 def test_names_choose_what_ships_with_its_task():
