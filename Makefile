@@ -1,5 +1,5 @@
 # make demo: see a brain restored.  make demo-dicom: from DICOM to DICOM.  make test: lint, types and tests.
-# Each makes .venv with what it needs; make test-integrations makes two more.
+# Each makes .venv with what it needs; make test-integrations makes three more, the last as images do, for a moment.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,7 @@ test: lint
 test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 	$(VENV)-deploy/bin/python -m pytest -n 0 tests/integrations/test_deploy.py
 	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
+	INSTALL_IMAGE=1 $(BIN)/python -m pytest -n 0 tests/integrations/test_containers.py
 
 # At length what tests do for moments, two at once: kills of runs, of training and of workers, mutated files, words in every text
 # of DICOM, thousands of cases; and whether tests notice broken lines.
