@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from monai.bundle import ConfigParser
+from monai.data.meta_tensor import MetaTensor
 
 from ..data.advice import default_task
 from ..data.cases import ERROR
@@ -19,7 +20,7 @@ from ..files import temporary_folder
 from .workflow import config_files, load_config, task_config
 
 logger = logging.getLogger(__name__)
-Image = str | Path | nib.spatialimages.SpatialImage | npt.NDArray[Any]
+Image = str | Path | nib.spatialimages.SpatialImage | MetaTensor | npt.NDArray[Any]
 
 
 class Steps:
@@ -50,9 +51,9 @@ def restore_image(
 ) -> nib.Nifti1Image:
     """Restore one volume and return it; nothing is left on disk.
 
-    image: a path, a nibabel image, or an array (H, W, D) with its affine (4, 4), voxels to mm in RAS; several for a task of
-    several conditions, in their order. task: as configs/task_NAME.yaml, by default `default_task`; options: ids of the
-    configs, such as steps=2.
+    image: a path, a nibabel image, a MetaTensor (1, H, W, D) or (H, W, D), or an array (H, W, D) with its affine (4, 4), voxels
+    to mm in RAS; several for a task of several conditions, in their order. affine: of arrays alone. task: as
+    configs/task_NAME.yaml, by default `default_task`; options: ids of the configs, such as steps=2.
     Raises BadInput for what cannot be used.
     """
     task = task or default_task(options.get("ckpt_path"))
@@ -70,11 +71,26 @@ def restore_image(
 
 
 def _on_disk(image: Image, affine: npt.ArrayLike | None, path: Path) -> str:
+    """The path of an image, written to `path` unless it is a file."""
+    knows = isinstance(image, str | Path | nib.spatialimages.SpatialImage | MetaTensor)
+    if knows and affine is not None:
+        raise BadInput("an affine was given beside an image that has its own; leave it out, or give the voxels as an array")
+    if not knows and affine is None:
+        raise BadInput("an array needs its affine, 4x4, voxels to mm; without it nobody knows the size of its voxels")
     if isinstance(image, str | Path):
         return str(image)
+    if isinstance(image, MetaTensor):
+        affine, image = image.affine.numpy(), _without_channel(image)
     if not isinstance(image, nib.spatialimages.SpatialImage):
-        if affine is None:
-            raise BadInput("an array needs its affine, 4x4, voxels to mm; without it nobody knows the size of its voxels")
         image = nib.Nifti1Image(np.asarray(image, dtype=np.float32), np.asarray(affine, dtype=np.float64))
     nib.save(image, path)
     return str(path)
+
+
+def _without_channel(volume: MetaTensor) -> npt.NDArray[Any]:
+    """Voxels (H, W, D) of a MetaTensor with or without a channel."""
+    if volume.ndim == 3:
+        return volume.numpy(force=True)
+    if volume.ndim != 4 or len(volume) != 1:
+        raise BadInput(f"a MetaTensor of {'x'.join(map(str, volume.shape))} is not one volume; give (1, H, W, D) or (H, W, D)")
+    return volume[0].numpy(force=True)
