@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 SOAK := soak-runs soak-training soak-workers soak-words soak-cases soak-lines
-.PHONY: demo demo-dicom test test-integrations coverage soak $(SOAK) fuzz lint lock sbom audit clean
+.PHONY: demo demo-dicom pictures test test-integrations coverage soak $(SOAK) fuzz lint lock sbom audit clean
 
 # A fine T1w volume of a whole head; without one, the brain alone.
 HEAD ?= $(wildcard ../shared/data/whole_head/sub-09*.nii.gz)
@@ -19,6 +19,12 @@ DICOM ?= ../shared/data/dicom/glioma_ge_study
 demo-dicom: $(VENV)/.run
 	$(BIN)/python -m scripts demo_dicom --study $(DICOM) --output demo/dicom
 
+# The front page's picture, of a subject that no weights were trained on.
+BRAIN ?= ../shared/data/t1/sub-05_t1.nii.gz
+pictures: $(VENV)/.run
+	$(BIN)/python -m scripts demo --brain $(BRAIN) --output demo/pictures
+	cp demo/pictures/close_up.webp docs/figures/close_up.webp
+
 test: lint
 	$(BIN)/python -m pytest
 
@@ -26,7 +32,7 @@ test: lint
 test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 	$(VENV)-deploy/bin/python -m pytest -n 0 tests/integrations/test_deploy.py
 	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
-	INSTALL_IMAGE=1 $(BIN)/python -m pytest -n 0 tests/integrations/test_containers.py
+	INSTALL_IMAGE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/integrations/test_containers.py
 
 # At length what tests do for moments, two at once: kills of runs, of training and of workers, mutated files, words in every text
 # of DICOM, thousands of cases; and whether tests notice broken lines.

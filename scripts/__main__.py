@@ -139,6 +139,7 @@ GROUPS = {
         "demo": Command(
             "restore a low-resolution copy of the MNI152 brain", "demos.demo:demo",
             (arg("--output", default="demo", help="folder for volumes and picture (default: demo)"),
+            arg("--brain", metavar="FILE", help="a fine T1w volume of a brain, in place of MNI152"),
             arg("--head", metavar="FILE", help="a fine volume of a whole head, of which thick slices are restored, too"))),
         "demo_dicom": Command(
             "from a DICOM study, or one made of the MNI152 brain, to a derived series", "demos.demo_dicom:demo_dicom",

@@ -19,7 +19,7 @@ from ..evaluation.metrics import psnr, ssim
 from ..files import write_json
 from ..measurement import AsScanned, BlockAverage
 from ..measurement.degradations import cubic
-from ..report.planes_figure import planes_figure
+from ..report.planes_figure import close_up_figure, planes_figure
 from ..report.slices import Volume
 from ..running.workflow import run_workflow
 
@@ -28,22 +28,23 @@ THICK = 4  # voxels of a whole head in a slice
 NOT_FOR_DIAGNOSIS = "Synthetic, not for diagnosis."
 
 
-def demo(output: str, *, head: str | None = None) -> None:
+def demo(output: str, *, brain: str | None = None, head: str | None = None) -> None:
     """Restore the MNI152 T1 that nilearn ships from its 4x4x4 block averages, and thick slices of a whole head.
 
-    head: a fine volume of a whole head, which is measured here; without it only the brain is shown. Leaves in `output`:
-    `low_resolution/` (input), `restored/` (result and interval), `truth.nii.gz` and `demo.png`; of the head `head/` and
-    `head.png`.
+    brain: a fine T1w volume in place of MNI152; head: a fine volume of a whole head, which is measured here; without it only
+    the brain is shown. Leaves in `output`: `low_resolution/` (input), `restored/` (result and interval), `truth.nii.gz`,
+    `demo.png` (three planes and maps) and `close_up.webp`; of the head `head/` and `head.png`.
     Prints PSNR and SSIM of interpolation and of the result, on the scale and grid of the truth.
     """
     check_output_dir(output)
     folder = Path(output)
-    truth, coarse = _write_input(folder)
+    name = "brain" if brain else "mni152"
+    truth, coarse, spacing = _write_input(folder, name, brain)
     start = time.monotonic()
     paths: dict[str, Any] = {"dataset_dir": folder / "low_resolution", "output_dir": folder / "restored"}
     run_workflow("inference", ["task_any"], run_id="inference", **paths)
     seconds = time.monotonic() - start
-    result, interval = (folder / "restored" / "mni152" / f"mni152_{name}.nii.gz" for name in ("pred", "interval"))
+    result, interval = (folder / "restored" / name / f"{name}_{what}.nii.gz" for what in ("pred", "interval"))
     pred = read_volume(result)[0].numpy()
     measured = torch.as_tensor(coarse)
     between = {
@@ -52,12 +53,15 @@ def demo(output: str, *, head: str | None = None) -> None:
     }
     blocks = BlockAverage(FACTORS).repeat(measured).numpy()
     names_of = _measured({"input": blocks, **between, "restored": pred}, truth)
-    print(f"in {seconds:.0f} s; look at {folder / 'demo.png'}")
+    print(f"in {seconds:.0f} s; look at {folder / 'demo.png'} and {folder / 'close_up.webp'}")
     shown = {names_of["input"]: blocks, names_of["cubic"]: between["cubic"], names_of["restored"]: pred, "truth": truth}
     extra = {"error\nof the truth's range": pred - truth}
     if interval.is_file():  # where a head for it lies beside the weights
-        extra["interval\n80 % of errors are smaller"] = read_volume(interval)[0].numpy()
-    planes_figure({**shown, **extra}, folder / "demo.png", f"MNI152 T1, 4 mm to 1 mm. {NOT_FOR_DIAGNOSIS}")
+        extra["interval, of that range\n80 % of errors are smaller"] = read_volume(interval)[0].numpy()
+    sides = spacing[0] * FACTORS[0], spacing[0]
+    title = f"{'T1w brain' if brain else 'MNI152 T1'}, voxels of {sides[0]:.2g} mm to {sides[1]:.2g} mm. {NOT_FOR_DIAGNOSIS}"
+    planes_figure({**shown, **extra}, folder / "demo.png", title, spacing=spacing)
+    close_up_figure(shown, folder / "close_up.webp", title, spacing=spacing)
     if head:
         _whole_head(Path(head), folder)
 
@@ -113,14 +117,15 @@ def _measured(volumes: Mapping[str, Volume], truth: Volume) -> dict[str, str]:
     return named
 
 
-def _write_input(folder: Path) -> tuple[Volume, Volume]:
-    """Truth (H, W, D) in [0, 1] and its measurement, both also written as NIfTI."""
+def _write_input(folder: Path, name: str, source: str | None) -> tuple[Volume, Volume, list[float]]:
+    """Truth (H, W, D) in [0, 1] and its measurement, both also written as NIfTI; mm of the truth's voxels."""
     from nilearn.datasets import load_mni152_template  # here, because it takes seconds to import
 
     folder.mkdir(parents=True, exist_ok=True)
     template = folder / "truth.nii.gz"
-    nib.save(load_mni152_template(resolution=1), template)
-    volume = read_volume(template)
+    if source is None:
+        nib.save(load_mni152_template(resolution=1), template)
+    volume = read_volume(source or template)
     truth = pad_to_multiple(volume.as_tensor(), FACTORS)
     truth = (truth - truth.min()) / (truth.max() - truth.min())
     coarse = BlockAverage(FACTORS).measure(truth)
@@ -128,5 +133,5 @@ def _write_input(folder: Path) -> tuple[Volume, Volume]:
     centre[:3, 3] = (np.array(FACTORS) - 1) / 2
     affine = volume.affine.numpy()
     write_volume(make_volume(truth, affine, {}), template)
-    write_volume(make_volume(coarse, affine @ centre, {}), folder / "low_resolution" / "mni152_t1.nii.gz")
-    return truth[0].numpy(), coarse[0].numpy()
+    write_volume(make_volume(coarse, affine @ centre, {}), folder / "low_resolution" / f"{name}_t1.nii.gz")
+    return truth[0].numpy(), coarse[0].numpy(), np.linalg.norm(affine[:3, :3], axis=0).tolist()

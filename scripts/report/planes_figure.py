@@ -12,13 +12,19 @@ from .slices import Volume
 
 SIGNED = {"error"}
 WIDTH, MARGIN = 3.0, 3  # inches of a column, and voxels around the head
+CLOSE_UP_WIDTH, SIDE, BAR = 3.6, 60.0, 20.0  # inches of a column, mm of a side of what is enlarged, and of the scale's bar
+CLOSE_UP_AT = (
+    0.3,
+    0.3,
+)  # its middle, as shares of the head from its left and its back: cortex, wherever a result is good or bad
+QUALITY = 88  # of WebP
 MAPS = {"uncertainty": "magma", "interval": "magma", "error": "RdBu_r"}
 
 
 def planes_figure(
     volumes: Mapping[str, Volume], path: Path, title: str = "", *, spacing: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> None:  # fmt: skip
-    """Three planes (rows) of several volumes (columns) as a PNG.
+    """Three planes (rows) of several volumes (columns) as a PNG or, by the name's ending, a WebP.
 
     volumes: name -> (H, W, D) in RAS, cut to the head; what a name says after a line break stands below it. spacing: of their
     voxels, in mm. The left of a picture is the patient's, as in the reports. Images share the grey scale of "truth", or of the
@@ -57,7 +63,46 @@ def planes_figure(
             bar = figure.colorbar(shown, ax=grid[-1, column], orientation="horizontal", shrink=0.8)
             bar.ax.tick_params(colors="w", labelsize=7)
     figure.suptitle(title, color="w", fontsize=10)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, pil_kwargs={"quality": QUALITY})
+
+
+def close_up_figure(volumes: Mapping[str, Volume], path: Path, title: str = "", *, spacing: Sequence[float]) -> None:
+    """The middle axial slice of several volumes (columns), and below it 60 mm of it enlarged, the same place in every head.
+
+    volumes, spacing: as in `planes_figure`, images alone. path: of a PNG or, far smaller, a WebP.
+    """
+    reference = volumes.get("truth", next(iter(volumes.values())))
+    box = _head(reference)
+    middle = int(np.mean(np.nonzero(reference[box].max(axis=(0, 1)) > 0)))
+    slices = {name: volume[box][..., middle].T for name, volume in volumes.items()}
+    low, high = _limits("", [], reference)
+    height, width = next(iter(slices.values())).shape
+    mm = width * spacing[0], height * spacing[1]
+    corner = [min(max(share * side - SIDE / 2, 0), max(side - SIDE, 0)) for share, side in zip(CLOSE_UP_AT, mm, strict=True)]
+    ends = [min(start + SIDE, side) for start, side in zip(corner, mm, strict=True)]
+    heights = [mm[1] / mm[0], (ends[1] - corner[1]) / (ends[0] - corner[0])]
+    size = (CLOSE_UP_WIDTH * len(slices), CLOSE_UP_WIDTH * sum(heights) + 0.9)
+    figure = Figure(figsize=size, facecolor="black", layout="constrained")
+    grid = figure.subplots(2, len(slices), squeeze=False, height_ratios=heights)
+    for (whole, part), (name, slice_) in zip(grid.T, slices.items(), strict=True):
+        for axes in (whole, part):
+            axes.imshow(slice_, origin="lower", cmap="gray", vmin=low, vmax=high, extent=(0, mm[0], 0, mm[1]))
+            axes.set_axis_off()
+        whole.set_title(name, color="w", fontsize=13)
+        whole.plot(*_frame(corner, ends), color="#e0a030", linewidth=1)
+        for x, side in ((0.02, "L"), (0.94, "R")):
+            whole.text(x, 0.02, side, color="w", fontsize=12, transform=whole.transAxes)
+        part.set(xlim=(corner[0], ends[0]), ylim=(corner[1], ends[1]))
+        part.plot((corner[0] + 2, corner[0] + 2 + BAR), (corner[1] + 2,) * 2, color="w", linewidth=3)
+        part.text(corner[0] + 2, corner[1] + 3.5, f"{BAR:.0f} mm", color="w", fontsize=12)
+    figure.suptitle(title, color="w", fontsize=11)
+    figure.savefig(path, dpi=110, pil_kwargs={"quality": QUALITY})
+
+
+def _frame(corner: Sequence[float], ends: Sequence[float]) -> tuple[list[float], list[float]]:
+    """x and y of a rectangle's outline."""
+    (left, bottom), (right, top) = corner, ends
+    return [left, right, right, left, left], [bottom, bottom, top, top, bottom]
 
 
 def _kind(name: str) -> str:

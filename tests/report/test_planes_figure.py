@@ -2,8 +2,9 @@
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from PIL import Image
 
-from scripts.report.planes_figure import planes_figure
+from scripts.report.planes_figure import close_up_figure, planes_figure
 
 SIDES = (24, 28, 32)  # left-right, back-front, feet-head
 
@@ -99,3 +100,42 @@ def test_thick_voxels_are_drawn_thick(tmp_path, head):
         return np.ptp(rows) / np.ptp(columns)  # of the sagittal panel, with its letters
 
     assert height((1, 1, 2)) > 1.3 * height((1, 1, 1))
+
+
+SPACING = (5.0, 5.0, 5.0)  # mm: a head of 120 x 140 mm, of which 60 are enlarged
+
+
+def halves_changed(tmp_path, head, place):
+    """Whether a bright spot changes the upper row of pictures, and the lower."""
+    marked = head.copy()
+    marked[place] = 0.6
+    drawn = []
+    for volume in (head, marked):
+        close_up_figure({"truth": head, "other": volume}, tmp_path / "close_up.png", spacing=SPACING)
+        drawn.append(imread(tmp_path / "close_up.png")[..., :3])
+    changed = np.abs(drawn[1] - drawn[0]).max(axis=2) > 0.05
+    assert not changed[:, : changed.shape[1] // 2].any()
+    below = int(len(changed) * 0.56)  # 140 / 120 of a column's width, then 1, and some for names
+    return changed[:below].sum(), changed[below:].sum()
+
+
+def test_the_left_back_of_the_middle_axial_slice_is_enlarged(tmp_path, head):
+    above, below = halves_changed(tmp_path, head, (slice(6, 8), slice(7, 9), slice(14, 18)))
+    assert below == pytest.approx(above * (120 / 60) ** 2, rel=0.15)  # areas: the head's width is a column's, then 60 mm are
+
+
+@pytest.mark.parametrize(
+    ("place", "seen"),
+    [((slice(17, 19), slice(20, 22), slice(14, 18)), True), ((slice(6, 8), slice(7, 9), slice(24, 28)), False)],
+    ids=["right front", "another slice"],
+)
+def test_what_lies_elsewhere_is_not(place, seen, tmp_path, head):
+    above, below = halves_changed(tmp_path, head, place)
+    assert bool(above) is seen and not below
+
+
+def test_a_close_up_is_written_as_its_name_ends(tmp_path, head):
+    for ending, kind in (("webp", "WEBP"), ("png", "PNG")):
+        close_up_figure({"truth": head}, tmp_path / f"close_up.{ending}", spacing=SPACING)
+        with Image.open(tmp_path / f"close_up.{ending}") as picture:
+            assert picture.format == kind
