@@ -78,3 +78,15 @@ def test_one_version_stands_everywhere():
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == version
     released = re.findall(r"^## \[(\d[\d.]*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert released[0] == version
+
+
+def test_the_comparison_has_23_rows_and_a_source_in_every_cell():
+    text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    header, _, *rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 23
+    sources = set(re.findall(r"^\[(\w+)\]: https://\S+$", text, re.MULTILINE))
+    named = {name for row in rows for cell in row for name in re.findall(r"\]\[(\w+)\]", cell)}
+    assert named == sources
+    for title, *cells in rows:
+        assert title.strip() and len(cells) == len(header) - 1
+        assert [cell for cell in cells if not re.search(r"\]\(\S+\)|\]\[\w+\]", cell)] == [], title
