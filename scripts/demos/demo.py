@@ -55,9 +55,9 @@ def demo(output: str, *, brain: str | None = None, head: str | None = None) -> N
     names_of = _measured({"input": blocks, **between, "restored": pred}, truth)
     print(f"in {seconds:.0f} s; look at {folder / 'demo.png'} and {folder / 'close_up.webp'}")
     shown = {names_of["input"]: blocks, names_of["cubic"]: between["cubic"], names_of["restored"]: pred, "truth": truth}
-    extra = {"error\nof the truth's range": pred - truth}
+    extra = {"error": pred - truth}
     if interval.is_file():  # where a head for it lies beside the weights
-        extra["interval, of that range\n80 % of errors are smaller"] = read_volume(interval)[0].numpy()
+        extra["interval\n80 % of errors are smaller"] = read_volume(interval)[0].numpy()
     sides = spacing[0] * FACTORS[0], spacing[0]
     title = f"{'T1w brain' if brain else 'MNI152 T1'}, voxels of {sides[0]:.2g} mm to {sides[1]:.2g} mm. {NOT_FOR_DIAGNOSIS}"
     planes_figure({**shown, **extra}, folder / "demo.png", title, spacing=spacing)

@@ -17,7 +17,7 @@ CLOSE_UP_AT = (
     0.3,
     0.3,
 )  # its middle, as shares of the head from its left and its back: cortex, wherever a result is good or bad
-QUALITY = 88  # of WebP
+QUALITY = 80  # of WebP
 MAPS = {"uncertainty": "magma", "interval": "magma", "error": "RdBu_r"}
 
 
@@ -62,6 +62,7 @@ def planes_figure(
         if kind in MAPS:
             bar = figure.colorbar(shown, ax=grid[-1, column], orientation="horizontal", shrink=0.8)
             bar.ax.tick_params(colors="w", labelsize=7)
+            bar.set_label("share of the range", color="w", fontsize=8)
     figure.suptitle(title, color="w", fontsize=10)
     figure.savefig(path, dpi=110, pil_kwargs={"quality": QUALITY})
 
