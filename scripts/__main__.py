@@ -187,7 +187,7 @@ GROUPS = {
     "Train and compare": {
         "train": Command(
             "train a plane, or the fusion of planes that are there", "running.commands:train",
-            (DATA, OUTPUT, arg("--plane", metavar="NAME", help="axial, coronal or sagittal (default: the fusion)"),
+            (DATA, OUTPUT, arg("--plane", metavar="NAME", help="axial, coronal, ...; of loops x-y, x-t, y-t or space-time (default: the fusion)"),
             arg("--planes", dest="plane_weights", metavar="FILE", help="{plane} in place of a plane's name"),
             arg("--device", metavar="NAME", help="default: a GPU where there is one"), *CONFIG)),
         "export": Command(

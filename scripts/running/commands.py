@@ -10,6 +10,7 @@ import yaml
 from ..data.advice import SUPER_RESOLUTION, default_task
 from ..errors import BadInput
 from ..logs import say
+from ..measurement.planes import SPACE_TIME
 
 
 def restore(
@@ -38,8 +39,13 @@ def evaluate(dataset_dir: str, output: str, **options: Any) -> None:
 
 
 def train(dataset_dir: str, output: str, *, plane: str | None = None, **options: Any) -> None:
-    """Train the denoiser of a plane, or without one the fusion of planes that are there; goes on where it stopped."""
+    """Train the denoiser of a plane, or without one the fusion of planes that are there; goes on where it stopped.
+
+    plane: or space-time, the member that sees a loop whole.
+    """
     cut = {} if plane is None else {"plane": plane}
+    if plane == SPACE_TIME:
+        options["overlays"] = ["network_space_time", *options.get("overlays", [])]
     workflow = "train_3d" if plane is None else "train_2d"
     options.setdefault("cache_dir", str(Path(output, "cache")))
     _run(workflow, "training", dataset_dir=dataset_dir, ckpt_dir=output, **cut, **options)

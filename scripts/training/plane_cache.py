@@ -146,7 +146,7 @@ class PlaneCache:
 
     @torch.no_grad()
     def _computed(self, index: int, member: Member) -> dict[str, Tensor]:
-        volume = VolumePatch()(**self.dataset.volumes[index], rng=np.random.default_rng())
+        volume = VolumePatch(degradation=self.dataset.patch.degradation)(**self.dataset.volumes[index], rng=np.random.default_rng())
         x = volume["image"][None].to(self._device())
         caught: list[list[Tensor]] = [[] for _ in member.alignments]
 
