@@ -187,7 +187,8 @@ GROUPS = {
     "Train and compare": {
         "train": Command(
             "train a plane, or the fusion of planes that are there", "running.commands:train",
-            (DATA, OUTPUT, arg("--plane", metavar="NAME", help="axial, coronal, ...; of loops x-y, x-t, y-t or space-time (default: the fusion)"),
+            (DATA, OUTPUT,
+            arg("--plane", metavar="NAME", help="axial, coronal, sagittal, x-y, x-t, y-t, space-time (default: the fusion)"),
             arg("--planes", dest="plane_weights", metavar="FILE", help="{plane} in place of a plane's name"),
             arg("--device", metavar="NAME", help="default: a GPU where there is one"), *CONFIG)),
         "export": Command(
@@ -238,6 +239,9 @@ GROUPS = {
             (arg("output", metavar="JSON", help="file to write"),
             arg("--of", dest="folders", nargs=4, action="append", required=True, metavar=("KIND", "DIR", "MODALITY", "TIMES"),
                 help="volume, slices (sharp within alone) or labels; may be repeated"))),
+        "loops": Command(
+            "each slice of a cine as a volume (x, y, t), to train on and evaluate (docs/cine.md)", "data.cine.loops:loops",
+            (arg("source", help="cine: 4D NIfTI, DICOM or video"), OUTPUT)),
         "sigma_data": Command(
             "measure the scale of a new task's residual", "experiments.sigma_data:sigma_data",
             (DATA, arg("--task", metavar="NAME", required=True, help="of configs/task_NAME.yaml, or a file"),

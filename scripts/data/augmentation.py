@@ -32,7 +32,7 @@ class Augmentation(NamedTuple):
     degradation: Degradation | None = None
 
     def mirrored(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
-        """Whole volumes (C, H, W, D), left and right along H or turned, of which places are taken afterwards; and whether so."""
+        """Whole volumes (C, H, W, D), left and right along H or turned, of which places are taken later; and whether so."""
         if self.turn > 0 and rng.random() < self.turn:
             image, label = self._turned((image, label), rng)
             return image, label, True

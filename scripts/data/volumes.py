@@ -16,6 +16,7 @@ from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
+from ..errors import BadInput
 from ..measurement.as_scanned import AsScanned, meta_of
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
@@ -229,7 +230,7 @@ def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = 1) -> T
 def _padded_beside_circle(voxels: Tensor, factors: Sequence[int]) -> Tensor:
     """As `pad_to_multiple`, but for the last axis, which closes in a circle. Raises BadInput where blocks do not fit on it."""
     if (frames := voxels.shape[-1]) % factors[-1]:
-        raise BadInput(f"{frames} frames of a period are no multiple of {factors[-1]}; give --periodic False, or another --block")
+        raise BadInput(f"{frames} frames of a period are no multiple of {factors[-1]}; add --set periodic=False")
     padded = pad_to_multiple(voxels, [*factors[:2], 1], SMALLEST_GRID)
     return padded[..., :frames]
 

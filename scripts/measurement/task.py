@@ -24,7 +24,7 @@ class Task:
     conditions: modalities that are given, or, where several scans are one measurement, perhaps their names, one file each;
     target: the modality that is wanted; degradation: what the target was measured by, None when nothing of it was, which blocks
     of 1x1x1 say too; title: one line for people, by default from the others. blocks: voxels averaged along (H, W, D), of every
-    scan; scanned: the settings of `AsScanned`, where each scan has its own; axes: names of those of the volumes, x y z or x y t.
+    scan; scanned: the settings of `AsScanned`, where each scan has its own; axes: their names, x y z or x y t.
 
     >>> Task(["t1"], "t1", BlockAverage((1, 1, 4))).title
     'thick slice 1x1x4 of t1'

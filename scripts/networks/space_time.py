@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A member that sees a loop (x, y, t) whole: convolutions in space and in time in turn."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,7 +71,7 @@ class SpaceTimeUNet(nn.Module):
         self.fold, folds = size.fold, size.fold**2
         self.embed = GammaEmbedding(size.width, 4 * size.width)
         widths = [size.width * multiplier for multiplier in size.multipliers]
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         self.first = in_space(channels_in * folds, widths[0])
         down = [SpaceTimeLevel(in_space(fine, coarse, stride=2), (coarse, 0, coarse), size) for fine, coarse in steps]
         self.encoder = nn.ModuleList([SpaceTimeLevel(nn.Identity(), (widths[0], 0, widths[0]), size), *down])
@@ -128,6 +130,7 @@ class SpaceTimeMember(nn.Module):
     def __init__(self, conditions: int, size: str) -> None:
         super().__init__()
         self.plane, self.axis, self.group = SPACE_TIME, NO_AXIS + 2, 1
+        self.conditions = conditions
         self.register_buffer("plane_axis", torch.tensor(NO_AXIS))
         self.denoiser = SpaceTimeDenoiser(conditions, size)
         self.alignments = nn.ModuleList([])

@@ -2,6 +2,7 @@
 """The main commands: thin calls of the bundle's workflows, as `python -m monai.bundle run` makes them too."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def restore(
     """Translate a file, a folder or a zip, NIfTI or DICOM, into a folder; the rest as for `_run`.
 
     task: by default any, but of weights of one's own super_resolution, for which `train` trains by default; cluster, workers:
-    as `Cluster` has them.
+    as `Cluster` has them. Of a task of loops the source is a cine (`restore_cine`).
     """
     if cluster is not None:
         from .cluster import Cluster
@@ -28,7 +29,13 @@ def restore(
     elif workers is not None:
         raise BadInput(f"--workers {workers}: are of a cluster; add --cluster local")
     task = task or default_task(options.get("ckpt_path"))
-    _run("inference", "inference", task=task, dataset_dir=source, output_dir=output, **options)
+    from .cine import of_loops, restore_cine  # here: they take a moment to import
+
+    run = partial(_run, "inference", "inference", task=task, output_dir=output, **options)
+    if of_loops(task):
+        restore_cine(source, output, run, periodic=options.get("periodic"))
+    else:
+        run(dataset_dir=source)
     say(f"results: {output}; next: score-fusion report {output}")
 
 

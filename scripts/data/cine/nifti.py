@@ -30,9 +30,9 @@ def read_cine(path: str | Path) -> Cine:
 
 def write_cine(cine: Cine, like: Cine, path: str | Path) -> None:
     """A 4D NIfTI in float32, whole or not at all."""
-    image: Any = nib.Nifti1Image(cine.voxels, cine.affine)  # type: ignore[attr-defined]
+    image: Any = nib.Nifti1Image(cine.voxels, cine.affine)
     step = float(np.diff(cine.frame_times).mean()) if len(cine.frame_times) > 1 else 0.0
     image.header.set_zooms((*image.header.get_zooms()[:3], step * 1000))
     image.header.set_xyzt_units("mm", "msec")
     with whole(Path(path)) as part:
-        nib.save(image, part)  # type: ignore[attr-defined]
+        nib.save(image, part)
