@@ -159,6 +159,12 @@ GROUPS = {
             "a picture of what several systems made of one case", "report.side_by_side:side_by_side",
             (arg("run_dirs", nargs="+", metavar="RUN", help="folders of evaluate on the same data"),
             arg("--case", help="default: the first that all of them have"), PICTURE)),
+        "cine_table": Command(
+            "loops by every method side by side: errors in space and time, and a picture of each",
+            "experiments.cine_table:cine_table",
+            (DATA, OUTPUT, arg("--task", metavar="NAME", help="default: cine_super_resolution"), SPLIT,
+            arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
+            arg("--planes-weights", metavar="FILE", help="a fusion of the planes alone"), *TRUST)),
         "floors": Command(
             "measure what a network must beat: interpolation, matched histograms, boosted trees", "experiments.floors:floors",
             (DATA, OUTPUT, arg("--task", metavar="NAME", help="as for restore"), SPLIT, MASK, CASES, SETTINGS, *TRUST)),
