@@ -65,7 +65,7 @@ def cine_table(
     degradation, planes, weights = (config.get_parsed_content(key) for key in ("degradation", "planes", "ckpt_path"))
     conditions = config.get_parsed_content("conditions")
     cases = find_cases(dataset_dir, conditions, target=conditions[0], split=split)
-    load = LoadVolumesd(degradation=degradation, simulate=True)
+    load: Any = LoadVolumesd(degradation=degradation, simulate=True)
     loops = [_measured(load(case)) for case in cases]
     said = {"cubic": [degradation.interpolate(loop.image[None])[0, 0].numpy() for loop in loops]}
     for method in methods(str(weights), planes, planes_weights):
@@ -79,7 +79,7 @@ def cine_table(
     print(table(rows))
 
 
-def _measured(data: Mapping[str, Any]) -> Measured:
+def _measured(data: Mapping[Any, Any]) -> Measured:
     image, label = (torch.as_tensor(data[key]).as_subclass(torch.Tensor) for key in ("image", "label"))
     return Measured(str(data["case"]), image, label[0].numpy())
 
