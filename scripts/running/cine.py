@@ -11,6 +11,7 @@ from ..data.cine import Cine, read_cine, write_cine
 from ..data.cine.loops import joined, loop_names, write_loops
 from ..data.folder import is_dicom
 from ..data.formats import suffix
+from ..data.provenance import Provenance
 from ..files import remove
 from ..logs import say
 from ..measurement.task import LOOP
@@ -26,11 +27,14 @@ def of_loops(task: str) -> bool:
     return tuple(content.get("axes", ())) == LOOP
 
 
-def restore_cine(source: str, output: str, run: Callable[..., None], *, periodic: bool | None = None) -> None:
+def restore_cine(
+    source: str, output: str, run: Callable[..., None], provenance: Callable[[], Provenance], *, periodic: bool | None = None
+) -> None:  # fmt: skip
     """Restore every slice of a cine, and write the whole in kind beside them.
 
-    run: restores a folder of loops, told `dataset_dir` and `periodic`; periodic: whether they close in a circle, by default as
-    the cine says. Raises BadInput for what is no cine, and whatever `run` raises; then no cine is written.
+    run: restores a folder of loops, told `dataset_dir` and `periodic`; provenance: what the results are by; periodic: whether
+    loops close in a circle, by default as the cine says. Raises BadInput for what is no cine, and whatever `run` raises; then
+    no cine is written.
     """
     cine, name = read_cine(source), _name(Path(source))
     for doubt in cine.doubts:
@@ -41,7 +45,7 @@ def restore_cine(source: str, output: str, run: Callable[..., None], *, periodic
     remove(folder)  # a slice more, perhaps
     write_loops(cine, folder, name)
     run(dataset_dir=str(folder), periodic=cine.gated if periodic is None else periodic)
-    write_cine(_joined(cine, Path(output), name), cine, result)
+    write_cine(_joined(cine, Path(output), name), cine, result, provenance=provenance())
     say(f"cine: {result}")
 
 

@@ -31,9 +31,10 @@ def restore(
     task = task or default_task(options.get("ckpt_path"))
     from .cine import of_loops, restore_cine  # here: they take a moment to import
 
-    run = partial(_run, "inference", "inference", task=task, output_dir=output, **options)
+    options |= {"task": task, "output_dir": output}
+    run = partial(_run, "inference", "inference", **options)
     if of_loops(task):
-        restore_cine(source, output, run, periodic=options.get("periodic"))
+        restore_cine(source, output, run, partial(_provenance, **options), periodic=options.get("periodic"))
     else:
         run(dataset_dir=source)
     say(f"results: {output}; next: score-fusion report {output}")
@@ -59,18 +60,34 @@ def train(dataset_dir: str, output: str, *, plane: str | None = None, **options:
     say(f"weights: {Path(output, 'latest.pt')}; next: score-fusion export {Path(output, 'latest.pt')} my_{plane or 'model'}.pt")
 
 
-def _run(
-    workflow: str, run_id: str, *, task: str = SUPER_RESOLUTION, contrast: str | None = None, overlays: Sequence[str] = (),
-    settings: Sequence[str] = (), **options: Any,
-) -> None:  # fmt: skip
+def _run(workflow: str, run_id: str, **options: Any) -> None:
+    """options: as `_overlays_and_ids` has them."""
+    from .workflow import run_workflow  # here: it takes seconds to import
+
+    overlays, ids = _overlays_and_ids(**options)
+    run_workflow(workflow, overlays, run_id=run_id, **ids)
+
+
+def _provenance(*, change: Any = None, **options: Any) -> Any:
+    """What `inference.yaml` says of its results with these options. change: of the run, which says nothing of them."""
+    from .workflow import config_files, load_config
+
+    overlays, ids = _overlays_and_ids(**options)
+    return load_config(config_files("inference", overlays), ids, logs=False).get_parsed_content("provenance")
+
+
+def _overlays_and_ids(
+    *, task: str = SUPER_RESOLUTION, contrast: str | None = None, overlays: Sequence[str] = (), settings: Sequence[str] = (),
+    **options: Any,
+) -> tuple[list[str | Path], dict[str, Any]]:  # fmt: skip
     """task: NAME of configs/task_NAME.yaml, or a file; contrast: condition and target of one of a single contrast; overlays:
     further config files; settings: KEY=VALUE, ids of the configs, and so are options.
     """
+    from .workflow import task_config
+
     if contrast is not None:
         options = {"conditions": [contrast], "target": contrast, **options}
-    from .workflow import run_workflow, task_config  # here: they take seconds to import
-
-    run_workflow(workflow, [task_config(task), *overlays], run_id=run_id, **{**options, **dict(map(setting, settings))})
+    return [task_config(task), *overlays], {**options, **dict(map(setting, settings))}
 
 
 def setting(text: str) -> tuple[str, Any]:

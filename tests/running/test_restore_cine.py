@@ -73,7 +73,7 @@ def test_time_is_a_circle_where_the_cine_says_so_or_the_user_does(gated, asked, 
             twice = np.asarray(image.dataobj).repeat(2, axis=-1)
             nib.save(nib.Nifti1Image(twice, image.affine), tmp_path / "out" / name / f"{name}_pred.nii.gz")
 
-    restoring.restore_cine(str(source), str(tmp_path / "out"), run, periodic=asked)
+    restoring.restore_cine(str(source), str(tmp_path / "out"), run, lambda: None, periodic=asked)
     assert told == {"periodic": wanted}
     after = read_cine(tmp_path / "out" / "heart_pred.nii.gz")
     assert np.array_equal(after.voxels, cine.voxels.repeat(2, axis=-1))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import BadInput
 from ...files import whole
+from ..provenance import Provenance
 from .cine import Cine
 
 SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's codes of time: second, millisecond, microsecond
@@ -28,7 +29,7 @@ def read_cine(path: str | Path) -> Cine:
     return Cine(voxels, np.asarray(image.affine, dtype=np.float64), times, True, Path(path))
 
 
-def write_cine(cine: Cine, like: Cine, path: str | Path) -> None:
+def write_cine(cine: Cine, like: Cine, path: str | Path, *, provenance: Provenance | None = None) -> None:
     """A 4D NIfTI in float32, whole or not at all."""
     image: Any = nib.Nifti1Image(cine.voxels, cine.affine)
     step = float(np.diff(cine.frame_times).mean()) if len(cine.frame_times) > 1 else 0.0
