@@ -6,7 +6,13 @@ from torch import Tensor
 
 from ..measurement.degradations import Degradation
 
-BEYOND = 4  # frames that networks see past each end
+BEYOND = 4  # frames that networks see past each end, at least
+
+
+def beyond(frames: int, block: int, least: int) -> int:
+    """Frames past each end of a loop, in whole blocks, so that there are `least` in all."""
+    wanted = max(BEYOND, -(-(least - frames) // 2))
+    return -(-wanted // block) * block
 
 
 class Circle:
@@ -21,8 +27,7 @@ class Circle:
         measured = measurement.measure(inputs[:, :1].double())
         steps = (measured - measured.roll(1, -1)).square().mean(dim=(1, 2, 3))  # to a frame from the one before it
         self.first = [block * int(frame) for frame in steps.argmin(dim=1)]
-        beyond = max(BEYOND, -(-(least - self.frames) // 2))
-        self.beyond = -(-beyond // block) * block
+        self.beyond = beyond(self.frames, block, least)
 
     def opened(self, volumes: Tensor) -> Tensor:
         """(B, C, X, Y, T) -> (B, C, X, Y, beyond + T + beyond)."""

@@ -2,7 +2,7 @@
 """Volume in, volume out."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -17,7 +17,7 @@ from ..errors import BadInput
 from ..measurement import AsScanned, Degradation
 from ..measurement.channels import inside, normalized_input
 from .backend import Ask, Backend
-from .circle import Circle
+from .circle import Circle, beyond
 from .ladder import climb_down
 from .memory import keep_freed_memory
 from .precision import autocast
@@ -123,6 +123,13 @@ class FusedScoreInferer(Inferer):
         finally:
             if inputs.device.type != "cpu":
                 network.to(inputs.device)
+
+    def seen(self, sides: Sequence[int]) -> list[int]:
+        """Sides of what networks see of volumes (H, W, D)."""
+        height, width, depth = sides
+        if not getattr(self.degradation, "periodic", False):
+            return [height, width, depth]
+        return [height, width, depth + 2 * beyond(depth, self.degradation.factors[-1], SMALLEST)]  # type: ignore[union-attr]
 
     @staticmethod
     def _combined(drawn: list[Tensor]) -> Tensor:

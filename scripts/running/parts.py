@@ -38,7 +38,8 @@ def parts_of(network: nn.Module, inferer: Any, shape: Sequence[int]) -> list[Par
     calls = inferer.calls()
     if not isinstance(network, ScoreFusion):
         return [Part("evaluation", network, calls.total())]
-    batch, conditions, *sides = shape
+    batch, conditions, *given = shape
+    sides = inferer.seen(given)
     size, seen = size_named(network.size), conditions + POSITION_CHANNELS
     parts = []
     for index, member in enumerate(network.members):

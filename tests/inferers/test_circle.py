@@ -61,18 +61,28 @@ def test_a_short_loop_keeps_its_measurement(block, rng, awaken):
 
 
 def test_every_loop_of_a_batch_is_opened_where_it_moves_least(rng):
-    still = torch.from_numpy(rng.uniform(size=(1, 8, 8, 1)).astype("float32")).expand(1, 8, 8, 12).clone()
-    for frame in range(5):  # from frame 4 to frame 5 nothing changes, and nowhere else
-        still[..., frame] += frame
-    moving = torch.stack([still, still.roll(3, -1)]) + torch.linspace(0, 1e-3, 12)
-    moving[:, :, :, :, 6:] += torch.arange(1.0, 7.0)
-    circle = Circle(moving, BlockAverage((2, 2, 1), periodic=True), 17)
-    opened = circle.opened(moving)
-    assert opened.shape[-1] == 20  # 17 at least, whole frames on both sides
-    assert torch.equal(circle.closed(opened), moving)
-    assert torch.equal(opened[..., :4], opened[..., 12:16])
+    """Twelve frames that change by one, but for once, from the fifth to the sixth; a second loop begins three frames earlier."""
+    bright = torch.arange(12.0) - torch.tensor([0.0] * 5 + [0.9] * 7)
+    texture = torch.from_numpy(rng.uniform(size=(1, 8, 8, 1)).astype("float32"))
+    loops = torch.stack([texture + bright, texture + bright.roll(3)])
+    circle = Circle(loops, BlockAverage((2, 2, 1), periodic=True), 17)
+    opened = circle.opened(loops)
+    assert opened.shape[-1] == 20  # 17 at least, as many on both sides
+    assert torch.equal(opened[0], opened[1])
+    torch.testing.assert_close(opened[0, ..., 4], loops[0, ..., 5])
+    assert torch.equal(opened[..., :8], opened[..., 12:])
+    assert torch.equal(circle.closed(opened), loops)
 
 
 def test_frames_that_do_not_fill_the_circle_are_refused(rng):
     with pytest.raises((BadInput, ValueError), match="not a multiple"):
         restored(loop(11, rng), BlockAverage((1, 1, 2), periodic=True), torch.nn.Identity())
+
+
+@pytest.mark.parametrize(("frames", "block"), [(20, (4, 4, 1)), (12, (1, 1, 2)), (5, (2, 2, 1)), (6, (1, 1, 3))])
+def test_who_counts_what_networks_see_counts_the_opened_loop(frames, block, rng):
+    degradation = BlockAverage(block, periodic=True)
+    sides = [20, 20, frames]
+    opened = Circle(loop(frames, rng), degradation, 17).opened(loop(frames, rng))
+    assert FusedScoreInferer(Diffusion(), degradation=degradation).seen(sides) == list(opened.shape[2:])
+    assert FusedScoreInferer(Diffusion(), degradation=BlockAverage(block)).seen(sides) == sides
