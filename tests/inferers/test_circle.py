@@ -61,7 +61,7 @@ def test_a_short_loop_keeps_its_measurement(block, rng, awaken):
 
 
 def test_every_loop_of_a_batch_is_opened_where_it_moves_least(rng):
-    """Twelve frames that change by one, but for once, from the fifth to the sixth; a second loop begins three frames earlier."""
+    """Twelve frames that change by one, but for the sixth, which is like the fifth; a second loop begins elsewhere."""
     bright = torch.arange(12.0) - torch.tensor([0.0] * 5 + [0.9] * 7)
     texture = torch.from_numpy(rng.uniform(size=(1, 8, 8, 1)).astype("float32"))
     loops = torch.stack([texture + bright, texture + bright.roll(3)])
