@@ -15,7 +15,7 @@ from ..doubts import by
 Times = npt.NDArray[np.float64]
 
 SMALLEST_SIDE = 5  # of a frame, in pixels
-MOST_VOXELS = 1 << 28  # of all frames of all slices: 1 GiB as float32
+MOST_VOXELS = 1 << 27  # of all frames of all slices: 0.5 GiB as float32
 LEAST_S, MOST_S = 5e-4, 1.5  # between frames: 2000 a second; slower than any film of something that moves
 UNEVEN = 0.1  # of the usual time between two frames
 ROUNDED = 0.51  # of the clock's step: what a time that was rounded to it can be off

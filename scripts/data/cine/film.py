@@ -33,9 +33,9 @@ RATES = ("CineRate", "RecommendedDisplayFrameRate")  # frames a second
 
 def is_film(path: Path) -> bool:
     """Whether a DICOM file holds several frames of a film."""
-    with opened(path) as stream:
+    with _readable(path), opened(path) as stream:
         header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["SOPClassUID", "NumberOfFrames"])
-    return header.get("SOPClassUID") in FILMS and int(header.get("NumberOfFrames") or 1) > 1
+        return header.get("SOPClassUID") in FILMS and int(header.get("NumberOfFrames") or 1) > 1
 
 
 def read_film(path: Path, file: Path) -> Cine:

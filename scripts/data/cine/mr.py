@@ -2,6 +2,7 @@
 """Cine MR from DICOM: every slice a loop, ordered by when its frames were taken, classic or enhanced."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
@@ -48,9 +49,9 @@ CLOCKS: dict[str, Callable[[Any], float]] = {
     "FrameReferenceDateTime": _milliseconds, "FrameAcquisitionDateTime": _milliseconds,
     "AcquisitionDateTime": _milliseconds, "AcquisitionTime": _milliseconds,
 }  # fmt: skip
-POSITION, RESOLUTION = "TemporalPositionIdentifier", "TemporalResolution"  # the last resort: number times ms
+TEMPORAL = "temporal position"  # the last resort: number times ms
+COUNTS = (POSITION := "TemporalPositionIdentifier", RESOLUTION := "TemporalResolution", IMAGES := "CardiacNumberOfImages")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-ASKED = (*CLOCKS, *INTERVALS, POSITION, RESOLUTION, "CardiacNumberOfImages", "SOPClassUID", *GROUPS)
 
 Told = dict[str, float]  # of an image, by keyword: what it says of time
 
@@ -109,7 +110,7 @@ def loops_of(path: Path, headers: Sequence[Header]) -> Loops:
     _check_clock(name, ordered, times)
     first = next(one for one in headers if one.slices)
     series = _series(first.series, ordered)
-    interval = float(np.median([told[one.file, one.frame].get("interval", 0.0) for one in slices]))
+    interval = float(np.median([_interval(told[one.file, one.frame]) for one in slices]))
     shared = dict.fromkeys(line for one in headers for line in one.series.doubts)
     return Loops(series, times, clock, interval, (*shared, *_count_doubts(slices, times, told)))
 
@@ -136,7 +137,7 @@ def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 def _clock(name: str, stack: Sequence[Sequence[Slice]], told: dict[tuple[str, int], Told]) -> str:
     """The surest clock that every image has and that goes on within a slice."""
-    for clock in (*CLOCKS, POSITION):
+    for clock in (*CLOCKS, TEMPORAL):
         known = [[told[one.file, one.frame].get(clock) for one in images] for images in stack]
         if all(None not in times and len(set(times)) > 1 for times in known):
             return clock
@@ -177,7 +178,7 @@ def _count_doubts(slices: Sequence[Slice], times: Times, told: dict[tuple[str, i
         doubts.append(f"may lack slices or frames: it has {len(slices)} images, but {slices[0].images} by ImagesInAcquisition")
     if np.ptp(steps) > APART * np.median(steps):
         doubts.append(f"has slices whose frames last {steps.min():.3g} to {steps.max():.3g} ms; they are taken as simultaneous")
-    most = max(one.get("CardiacNumberOfImages", 0.0) for one in told.values())
+    most = max(one.get(IMAGES, 0.0) for one in told.values())
     if most > times.shape[1]:
         doubts.append(f"may lack frames: it has {times.shape[1]} a slice, but {most:g} by CardiacNumberOfImages")
     return doubts
@@ -197,13 +198,17 @@ def _gating(loops: Loops, times: Times, voxels: Any) -> tuple[bool, list[str]]:
     return False, [f"covers {step * len(times):.0f} of the {loops.interval:.0f} ms of a heartbeat, so time does not wrap"]
 
 
+def _interval(told: Told) -> float:
+    return next((told[key] for key in INTERVALS if key in told), 0.0)
+
+
 def _told(slices: Iterable[Slice]) -> dict[tuple[str, int], Told]:
     """By file and frame, what headers say of time."""
     told: dict[tuple[str, int], Told] = {}
     for file in dict.fromkeys(one.file for one in slices):
         try:
             with opened(Path(file)) as stream:
-                asked: list[Any] = [*ASKED]
+                asked: list[Any] = [*CLOCKS, *INTERVALS, *COUNTS, *GROUPS]
                 dataset = with_syntax(pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=asked))
             groups = dataset.get("PerFrameFunctionalGroupsSequence")
             for number, group in enumerate(groups or [dataset], start=1):
@@ -215,11 +220,13 @@ def _told(slices: Iterable[Slice]) -> dict[tuple[str, int], Told]:
 
 
 def _of_image(group: Any, dataset: Any) -> Told:
-    values = {key: value_of(group, dataset, key) for key in ASKED if key not in (*GROUPS, "SOPClassUID")}
-    known = {key: value for key, value in values.items() if value not in (None, "")}
-    told = {key: clock(known[key]) for key, clock in CLOCKS.items() if key in known}
-    if POSITION in known and known.get(RESOLUTION):
-        told[POSITION] = float(known[POSITION]) * float(known[RESOLUTION])
-    if "CardiacNumberOfImages" in known:
-        told["CardiacNumberOfImages"] = float(known["CardiacNumberOfImages"])
-    return told | {"interval": next((float(known[key]) for key in INTERVALS if key in known), 0.0)}
+    """Clocks that cannot be read are none, so that another may count."""
+    raw = {key: value_of(group, dataset, key) for key in (*CLOCKS, *INTERVALS, *COUNTS)}
+    known = {key: value for key, value in raw.items() if value not in (None, "")}
+    told = {}
+    for key, value in known.items():
+        with suppress(TypeError, ValueError):
+            told[key] = CLOCKS.get(key, float)(value)
+    if POSITION in told and RESOLUTION in told:
+        told[TEMPORAL] = told[POSITION] * told[RESOLUTION]
+    return told

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -41,7 +41,7 @@ CONTAINERS = {
     ".avi": Container("avi", "ffv1", "gray", "bgr0"),
     ".gif": Container("gif", "gif", "gray", "pal8", clock=1e-2),
 }  # fmt: skip
-LARGEST_FRAME = 1 << 25  # pixels
+LARGEST_FRAME = 1 << 24  # pixels
 MOST_SHOWN = 256  # colours of a GIF's frame
 GIF_END = b";"
 
@@ -69,18 +69,22 @@ def write_video(cine: Cine, like: Cine, path: Path, provenance: "Provenance | No
         positions = np.interp(cine.frame_times, like.frame_times, np.arange(len(like.frame_times)))
         pictures = coloured(lights, (picture for _, picture in frames_of(like.source)), [float(one) for one in positions])
     step = float(cine.frame_times[-1] - cine.frame_times[0]) / (len(cine.frame_times) - 1)
-    encode(pictures, step, path)
+    with whole(path) as part, part.open("wb") as file:
+        encode(pictures, step, file, suffix=path.suffix)
 
 
-def encode(pictures: Iterable[Picture], step: float, path: Path) -> None:
-    """Pictures (H, W) or (H, W, 3) as a video of one picture in `step` s. Raises BadInput when it cannot be written."""
-    av, container = _av(), _container(path)
+def encode(pictures: Iterable[Picture], step: float, file: BinaryIO, *, suffix: str, crf: int | None = None) -> None:
+    """Pictures (H, W) or (H, W, 3) as a video of one picture in `step` s; suffix: as of `CONTAINERS`; crf: of H.264, for files
+    smaller than results are.
+    """
+    container = CONTAINERS[suffix.lower()]
+    options = container.options | ({"crf": str(crf)} if crf is not None and container.options else {})
     rate = Fraction(1 / step).limit_denominator(1001)
-    with whole(path) as part, _usable(path), av.open(str(part), "w", format=container.format) as output:
+    with _av().open(file, "w", format=container.format) as output:
         stream: Any = None
         for number, picture in enumerate(pictures):
             if stream is None:
-                stream = output.add_stream(container.codec, rate=rate, options=dict(container.options))
+                stream = output.add_stream(container.codec, rate=rate, options=options)
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = _pixel_format(container, picture)
             frame = _frame(picture, stream.pix_fmt)
@@ -107,7 +111,7 @@ def frames_of(path: Path, doubts: list[str] | None = None) -> Iterator[tuple[flo
                 raise BadInput(f"{path}: frame {count + 1} {fact}; copy or export it again")
             if (count := count + 1) * frame.height * frame.width > MOST_VOXELS:
                 raise BadInput(f"{path}: holds more than the {MOST_VOXELS:.2g} pixels that are worked on; cut it")
-            yield float(frame.time), frame.to_ndarray(format="rgb24")
+            yield float(frame.time), _converted(frame, "rgb24").to_ndarray()
         if stream.frames and count != stream.frames:
             raise BadInput(f"{path}: ends after {count} of {stream.frames} frames; copy it again")
     if path.suffix.lower() == ".gif" and not _ends_well(path):
@@ -158,7 +162,14 @@ def _frame(picture: Picture, pixels: str) -> Any:
         if pixels == "gray":
             return video_frame.from_ndarray(picture, format="gray")
         picture = np.repeat(picture[..., None], 3, axis=-1)
-    return video_frame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
+    return _converted(video_frame.from_ndarray(picture, format="rgb24"), pixels)
+
+
+def _converted(frame: Any, pixels: str) -> Any:
+    """Into other pixels, rounded: FFmpeg truncates otherwise, and everything becomes half a grey darker."""
+    from av.video.reformatter import Interpolation as To
+
+    return frame.reformat(format=pixels, interpolation=To.BICUBIC | To.ACCURATE_RND | To.FULL_CHR_H_INT | To.FULL_CHR_H_INP)
 
 
 def _container(path: Path) -> Container:

@@ -19,6 +19,7 @@ FRAME_TIME = 0x00181063
 # What a calibrated region of an ultrasound image says, all of it numbers; in pixels, and lengths of a pixel.
 REGION = ("RegionSpatialFormat", "RegionDataType", "RegionFlags", "PhysicalUnitsXDirection", "PhysicalUnitsYDirection")
 PIXELS = {"X": ("RegionLocationMinX0", "RegionLocationMaxX1"), "Y": ("RegionLocationMinY0", "RegionLocationMaxY1")}
+IDENTITY = {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "US"}  # which captures have to say
 IN_SPACE = ("PatientPosition", "PositionReferenceIndicator", "FrameOfReferenceUID")  # a film has no place there
 
 
@@ -39,10 +40,12 @@ def write_film(cine: Cine, like: Cine, folder: Path, made: tuple[Path, Provenanc
             dataset.pop(keyword, None)
     update(dataset, derivation(source, provenance, finer=cine.voxels.shape[:2] != like.voxels.shape[:2]))
     update(dataset, _pixel_tags(cine, bits, colour=colour))
+    if colour:
+        del dataset.PresentationLUTShape
     if before.SOPClassUID in ULTRASOUND:
         _add_regions(dataset, before, cine)
     else:
-        dataset.ConversionType = "WSD"
+        update(dataset, {"ConversionType": "WSD", **({} if colour else IDENTITY)})
     dataset.PixelData = _pixels(cine, like, file, bits, colour=colour)
     folder.mkdir()
     dataset.save_as(folder / "0001.dcm", enforce_file_format=True)

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A beating phantom, and files of it as scanners and cameras write them."""
 
-import sys
-from pathlib import Path
+from dataclasses import replace
 
+import dicom_series
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "dicom"))
-import dicom_series
 
 from scripts.data import Provenance
 from scripts.measurement import BlockAverage, Task
@@ -94,8 +91,6 @@ def write_film(path, frames, **tags):
 
 def finer(cine, space=2, time=1):
     """A result: every voxel repeated, every frame too, on the grid and at the times that follow from that."""
-    from dataclasses import replace
-
     voxels = np.repeat(np.repeat(np.repeat(cine.voxels, space, 0), space, 1), time, 3)
     affine = cine.affine @ np.diag([1 / space, 1 / space, 1, 1])
     affine[:3, 3] -= (cine.affine[:3, 0] + cine.affine[:3, 1]) * (1 - 1 / space) / 2
