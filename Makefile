@@ -39,6 +39,7 @@ soak: $(VENV)/.dev fuzz
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py nifti 100000
 	$(BIN)/python tests/fuzz.py dicom 20000
+	$(BIN)/python tests/fuzz.py cine 20000
 
 # Lines of scripts/ that tests run, also in processes of their own; integrations run in environments of their own.
 coverage: $(VENV)/.dev

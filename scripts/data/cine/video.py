@@ -106,6 +106,8 @@ def frames_of(path: Path, doubts: list[str] | None = None) -> Iterator[tuple[flo
         for frame in opened.decode(stream):
             if (frame.height, frame.width) != size:
                 raise BadInput(f"{path}: changes the size of its frames from {size[1]}x{size[0]}; export it again")
+            if frame.rotation:
+                raise BadInput(f"{path}: is turned by {frame.rotation % 360} degrees by its header alone; save it turned")
             if frame.is_corrupt or frame.time is None:
                 fact = "is damaged" if frame.is_corrupt else "does not say when it is shown"
                 raise BadInput(f"{path}: frame {count + 1} {fact}; copy or export it again")
@@ -129,6 +131,8 @@ def _stream(path: Path, opened: Any, doubts: list[str]) -> Any:
         doubts.append(f"holds {len(opened.streams.video)} films; the first is read")
     if opened.streams.audio:
         doubts.append("has sound, which a result is without")
+    if (aspect := float(stream.sample_aspect_ratio or 1)) != 1:
+        doubts.append(f"has pixels that are {aspect:.3g} times as wide as high; those of a result say that they are square")
     if (bits := max(one.bits for one in stream.format.components)) > 8:
         doubts.append(f"has {bits} bits a colour, of which 8 are read")
     stream.codec_context.options = {"err_detect": "explode"}

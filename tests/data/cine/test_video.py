@@ -4,6 +4,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -182,6 +183,27 @@ def test_frames_of_uneven_times_are_refused(frames, tmp_path):
     durations = [40, 40, 40, 70, 40, 40, 60, 40, 40]
     few[0].save(tmp_path / "a.gif", save_all=True, append_images=few[1:], duration=durations)
     refused(tmp_path / "a.gif", "its frame times vary by more than 10%|lacks 1 frame")
+
+
+def test_a_film_that_its_header_turns_is_refused(frames, tmp_path):
+    path = save(tmp_path / "a.mp4", frames)
+    content = bytearray(path.read_bytes())
+    place = content.find(b"tkhd") + 44  # its matrix, of 16.16 numbers and, last in each row, 2.30
+    turned = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    content[place : place + 36] = np.array(turned, dtype=">i4").tobytes()
+    path.write_bytes(content)
+    refused(path, "is turned by (90|270) degrees by its header alone; save it turned")
+
+
+def test_pixels_that_are_not_square_are_told(frames, tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as output:
+        film = output.add_stream("libx264", rate=25)
+        film.height, film.width = frames[0].shape
+        film.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for picture in [*frames, None]:
+            frame = None if picture is None else av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
+            output.mux(film.encode(frame))
+    assert "has pixels that are 1.33 times as wide as high" in read_cine(tmp_path / "a.mp4").doubts[0]
 
 
 def test_a_black_film_and_one_frame_for_ever_are_told(frames, tmp_path):
