@@ -21,6 +21,7 @@ orientations: Any = nib.orientations  # has no types
 
 HEIGHTS = (256, 224, 192, 160, 128, 96, 64)  # of a panel in pixels, tried in turn
 MOST_BYTES = 1_000_000
+SLACK = 1.2  # times the height that ought to be small enough
 SHOWN = (0.005, 0.995)  # shares of voxels below black and below white
 GREYS = 64  # that a GIF tells apart: half the size of 256, and no step is seen
 CRF = 18  # of H.264: no loss is seen
@@ -38,12 +39,16 @@ def write_preview(panels: Mapping[str, Cine], path: Path, *, index: int = 0) -> 
     finest = max(panels.values(), key=lambda cine: len(cine.frame_times))
     times = finest.frame_times
     step = float(times[-1] - times[0]) / (len(times) - 1)
+    enough = float(HEIGHTS[0])
     for height in HEIGHTS:
+        if height > enough:
+            continue
         frames = list(_frames(panels, times, index, height))
         if len(content := _content(frames, step, path)) < MOST_BYTES:
             with whole(path) as part:
                 part.write_bytes(content)
             return
+        enough = SLACK * height * (MOST_BYTES / len(content)) ** 0.5  # bytes go with pixels, roughly
     raise BadInput(f"{path}: {len(times)} frames do not fit in {MOST_BYTES / 1e6:g} MB; cut the loops shorter")
 
 
