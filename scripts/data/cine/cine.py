@@ -19,7 +19,7 @@ MOST_VOXELS = 1 << 27  # of all frames of all slices: 0.5 GiB as float32
 LEAST_S, MOST_S = 5e-4, 1.5  # between frames: 2000 a second; slower than any film of something that moves
 UNEVEN = 0.1  # of the usual time between two frames
 ROUNDED = 0.51  # of the clock's step: what a time that was rounded to it can be off
-CLOSED, FEWEST_TO_CLOSE = 1.5, 8  # times the usual step from frame to frame; frames of a loop that can tell
+CLOSED, FEWEST_TO_CLOSE = 1.5, 4  # times the usual step from frame to frame; half a beat has the sum of its steps
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ def write_nifti(cine: Cine, like: Cine, path: Path, provenance: "Provenance | No
     """4D, float32, mm and s, with the form codes of the source."""
     from ..write import REMEDY, placed_image  # here: it brings PyTorch
 
-    opened, _ = _opened(like.source)
-    image = placed_image(cine.voxels, cine.affine, opened.codes)
+    codes = _opened(like.source)[0].codes if like.source.is_file() else (1, 1)
+    image = placed_image(cine.voxels, cine.affine, codes)
     image.header.set_xyzt_units("mm", "sec")
     step = (cine.frame_times[-1] - cine.frame_times[0]) / (len(cine.frame_times) - 1)
     image.header.set_zooms((*image.header.get_zooms()[:3], step))
