@@ -9,9 +9,11 @@ import yaml
 
 from ..data.cine import Cine, read_cine, write_cine
 from ..data.cine.loops import joined, loop_names, write_loops
+from ..data.cine.preview import write_preview
 from ..data.folder import is_dicom
 from ..data.formats import suffix
 from ..data.provenance import Provenance
+from ..errors import BadInput
 from ..files import remove
 from ..logs import say
 from ..measurement.task import LOOP
@@ -39,14 +41,22 @@ def restore_cine(
     cine, name = read_cine(source), _name(Path(source))
     for doubt in cine.doubts:
         logger.warning(f"{source}: {doubt}")
-    result = Path(output, f"{name}_pred{_ending(Path(source))}")
-    remove(result)  # of an earlier run: it would stand beside other loops
+    result, preview = (Path(output, f"{name}_{what}") for what in (f"pred{_ending(Path(source))}", "preview.gif"))
+    for earlier in (result, preview):
+        remove(earlier)  # it would stand beside other loops
     folder = Path(output, INPUT, name)
     remove(folder)  # a slice more, perhaps
     write_loops(cine, folder, name)
     run(dataset_dir=str(folder), periodic=cine.gated if periodic is None else periodic)
-    write_cine(_joined(cine, Path(output), name), cine, result, provenance=provenance())
+    whole = _joined(cine, Path(output), name)
+    write_cine(whole, cine, result, provenance=provenance())
     say(f"cine: {result}")
+    try:
+        write_preview({"input": cine, "result": whole}, preview, index=cine.voxels.shape[2] // 2)
+    except BadInput as error:  # of many frames
+        logger.warning(f"no preview: {error}")
+    else:
+        say(f"preview: {preview}")
 
 
 def _joined(cine: Cine, output: Path, name: str) -> Cine:

@@ -6,6 +6,7 @@ import cine_files
 import dicom_series
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 
 from scripts.__main__ import main
@@ -77,6 +78,8 @@ def test_a_loop_is_answered_in_kind_four_times_as_fine(kind, command, tmp_path, 
     assert result.shape == (4 * SHAPE[0], 4 * SHAPE[1], SHAPE[3])
     measured = read_cine(source).voxels[:, :, 0]
     coarse = result.reshape(SHAPE[0], 4, SHAPE[1], 4, -1).mean(axis=(1, 3))
+    with Image.open(out / "heart_preview.gif") as preview:
+        assert preview.n_frames == SHAPE[3]
     assert np.corrcoef(coarse.ravel(), measured.ravel())[0, 1] > 0.9  # other units, 256 colours; but its own pixels and frames
 
 

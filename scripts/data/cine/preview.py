@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from ..data.cine import Cine
-from ..data.cine.video import encode
-from ..data.provenance import NOT_FOR_DIAGNOSIS
-from ..errors import BadInput
-from ..files import whole
+from ...errors import BadInput
+from ...files import whole
+from ..provenance import NOT_FOR_DIAGNOSIS
+from .cine import Cine
+from .video import encode
 
 orientations: Any = nib.orientations  # has no types
 
@@ -75,6 +75,7 @@ def _frames(panels: Mapping[str, Cine], times: Sequence[float] | Any, index: int
     """Whole pictures, even sides, as films want them."""
     last = [*panels.values()][-1]
     low, high = np.quantile(last.voxels[:, :, index], SHOWN)
+    turns = _turns(next(iter(panels.values())))  # of all: a finer video has another affine than none
     size = {label: _size(cine, height) for label, cine in panels.items()}
     width = sum(side[0] + GAP for side in size.values()) - GAP
     font = ImageFont.load_default(TEXT)
@@ -82,26 +83,27 @@ def _frames(panels: Mapping[str, Cine], times: Sequence[float] | Any, index: int
         picture = Image.new("L", (width + width % 2, height + 2 * STRIP))
         draw, left = ImageDraw.Draw(picture), 0
         for label, cine in panels.items():
-            picture.paste(_panel(cine, time, index, (low, high)).resize(size[label], Image.Resampling.NEAREST), (left, STRIP))
+            panel = Image.fromarray(np.ascontiguousarray(_panel(cine, time, index, (low, high))[turns].T))
+            picture.paste(panel.resize(size[label], Image.Resampling.NEAREST), (left, STRIP))
             draw.text((left + size[label][0] // 2, STRIP // 2), label, 255, font, anchor="mm")
             left += size[label][0] + GAP
         draw.text((width // 2, height + STRIP * 3 // 2), CAPTION, 160, font, anchor="mm")
         yield picture
 
 
-def _panel(cine: Cine, time: float, index: int, window: tuple[float, float]) -> Image.Image:
-    """The frame that is shown at a time, as its viewers hold it."""
+def _panel(cine: Cine, time: float, index: int, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """(X, Y) of the frame that is shown at a time."""
     frame = max(int(np.searchsorted(cine.frame_times, time + 1e-6, side="right")) - 1, 0)
     grey = (cine.voxels[:, :, index, frame] - window[0]) / max(window[1] - window[0], 1e-6) * 255
-    return Image.fromarray(np.ascontiguousarray(_upright(cine, grey).T).clip(0, 255).astype(np.uint8))
+    return grey.clip(0, 255).astype(np.uint8)
 
 
-def _upright(cine: Cine, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(X, Y) with axes that point left, back or to the feet; a video is upright as it is."""
-    if np.array_equal(cine.affine[:3, :3], np.eye(3)):
-        return image
+def _turns(cine: Cine) -> tuple[slice, ...]:
+    """What makes x point left and y to the back, or to the feet; a video is upright as it is."""
+    if np.array_equal(cine.affine, np.eye(4)):
+        return slice(None), slice(None)
     ends = orientations.aff2axcodes(cine.affine)[:2]
-    return image[tuple(slice(None, None, -1 if end in FLIPPED else 1) for end in ends)]
+    return tuple(slice(None, None, -1 if end in FLIPPED else 1) for end in ends)
 
 
 def _size(cine: Cine, height: int) -> tuple[int, int]:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from scripts.data.cine import Cine
+from scripts.data.cine.preview import GAP, HEIGHTS, MOST_BYTES, STRIP, write_preview
 from scripts.errors import BadInput
-from scripts.report.preview import GAP, HEIGHTS, MOST_BYTES, STRIP, write_preview
 
 SHAPE = (48, 40, 2, 8)
 
@@ -99,6 +99,10 @@ def test_a_scan_is_turned_upright_and_a_video_is_left_as_it_is(cine, tmp_path):
     video = replace(cine, affine=np.eye(4))
     write_preview({"x": video}, tmp_path / "c.gif")
     (panel,), _ = panels_of(tmp_path / "c.gif", 1)
+    finer = replace(video, affine=np.diag([0.5, 0.5, 1, 1]), voxels=video.voxels.repeat(2, 0).repeat(2, 1))
+    write_preview({"x": video, "y": finer}, tmp_path / "d.gif")
+    (left, right), _ = panels_of(tmp_path / "d.gif", 2)
+    assert np.abs(left[0][:, :300].astype(float) - right[0][:, :300]).mean() < 8
     assert (
         np.abs(panel[0][:, : round(256 * 1.2)].astype(float) - shown(video, 0, panel.shape[1])[0][:, : panel.shape[2]]).mean()
         < 8
