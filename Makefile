@@ -31,7 +31,7 @@ test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 soak: $(VENV)/.dev fuzz
 	$(BIN)/python tests/mutations.py
 	KILLS=50 $(BIN)/python -m pytest -n 0 tests/running/test_ledger.py
-	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 tests/data/dicom/test_canary.py
+	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 tests/data/dicom/test_canary.py tests/data/cine -k "canary or gets_out"
 	KILLS=200 $(BIN)/python -m pytest -n 0 tests/training/test_checkpoint_kills.py
 	KILLS=10 $(BIN)/python -m pytest -n 0 tests/running/test_cluster.py -k killed
 	$(BIN)/python tests/many_cases.py 2000

@@ -8,7 +8,7 @@ from pathlib import Path
 import canary
 import numpy as np
 import pytest
-from cine_files import beating, finer, provenance, write_film
+from cine_files import beating, canary_share, finer, provenance, write_film
 from PIL import Image
 from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
@@ -178,7 +178,9 @@ def test_a_compressed_film_that_is_cut_short_is_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of pydicom, which writes what it is told
 def test_no_text_of_a_film_gets_out_but_whose_it_is(frames, tmp_path, rng):
     path = write_film(tmp_path / "a.dcm", in_colour(frames))
-    canary.plant(path, share=0.05, rng=rng, BurnedInAnnotation="NO", PhotometricInterpretation="RGB", SyntheticData="NO")
+    canary.plant(
+        path, share=canary_share(0.05), rng=rng, BurnedInAnnotation="NO", PhotometricInterpretation="RGB", SyntheticData="NO"
+    )
     cine = read_cine(path)
     assert not canary.found_in(" ".join(cine.doubts))
     write_cine(replace(cine), cine, tmp_path / "out", provenance=provenance(tmp_path))

@@ -10,7 +10,7 @@ import dicom_series
 import numpy as np
 import pytest
 import SimpleITK
-from cine_files import STEP_MS, beating, finer, provenance, trigger_times, write_classic, write_enhanced
+from cine_files import STEP_MS, beating, canary_share, finer, provenance, trigger_times, write_classic, write_enhanced
 from highdicom import imread
 from pydicom import dcmread
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
@@ -295,7 +295,9 @@ def test_nothing_is_left_where_a_source_is_gone(film, affine, tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of pydicom, which writes what it is told
 def test_no_text_of_a_cine_gets_out_but_whose_it_is(kind, film, affine, tmp_path, rng):
     for path in WRITE[kind](tmp_path / "in", film, affine):
-        canary.plant(path, share=0.02, rng=rng, SeriesDescription="cine", BodyPartExamined="HEART", BurnedInAnnotation="NO")
+        canary.plant(
+            path, share=canary_share(0.02), rng=rng, SeriesDescription="cine", BodyPartExamined="HEART", BurnedInAnnotation="NO"
+        )
     cine = read_cine(tmp_path / "in")
     assert not canary.found_in(" ".join(cine.doubts))
     write_cine(replace(cine), cine, tmp_path / "out", provenance=provenance(tmp_path))
