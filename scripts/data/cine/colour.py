@@ -25,7 +25,7 @@ def is_grey(picture: Picture) -> bool:
     return picture.ndim == 2 or bool((picture == picture[..., :1]).all())
 
 
-def coloured(
+def recolour(
     lights: Iterable[npt.NDArray[np.float32]], pictures: Iterable[Picture], positions: Sequence[float]
 ) -> Iterator[Picture]:
     """Frames (H, W, 3) of these luminances (H, W), with the colours of a film.

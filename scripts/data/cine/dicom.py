@@ -18,8 +18,8 @@ def read_dicom(path: Path) -> Cine:
 
     A file that cannot be read may be a frame, so it is refused by name.
     """
-    found = find(path)
-    return film.read_film(path, found) if isinstance(found, Path) else mr.read_mr(path, found)
+    loop = find(path)
+    return film.read_film(path, loop) if isinstance(loop, Path) else mr.read_mr(path, loop)
 
 
 def write_dicom(cine: Cine, like: Cine, path: Path, provenance: Provenance | None = None) -> None:
@@ -30,12 +30,12 @@ def write_dicom(cine: Cine, like: Cine, path: Path, provenance: Provenance | Non
 
     if provenance is None:
         raise ValueError("a DICOM result says what made it: give its provenance")
-    found = find(like.source)
+    loop = find(like.source)
     with whole(path) as part:
-        if isinstance(found, Path):
-            write_film(cine, like, part, (found, provenance))
+        if isinstance(loop, Path):
+            write_film(cine, like, part, (loop, provenance))
         else:
-            write_mr(cine, like, part, (mr.loops_of(like.source, found), provenance))
+            write_mr(cine, like, part, (mr.loops_of(loop), provenance))
 
 
 def find(path: Path) -> Path | Sequence[Header]:

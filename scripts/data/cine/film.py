@@ -92,8 +92,8 @@ def _readable(file: Path) -> Iterator[None]:
     except BadInput:
         raise
     except Exception as error:
-        told = error.strerror if isinstance(error, OSError) else str(error)
-        reason = without_values(((told or "").splitlines() or [""])[0])[:120]
+        text = error.strerror if isinstance(error, OSError) else str(error)
+        reason = without_values(((text or "").splitlines() or [""])[0])[:120]
         raise BadInput(f"{file.name}: cannot be read ({type(error).__name__}: {reason}); export it again") from error
 
 

@@ -53,7 +53,7 @@ TEMPORAL = "temporal position"  # the last resort: number times ms
 COUNTS = (POSITION := "TemporalPositionIdentifier", RESOLUTION := "TemporalResolution", IMAGES := "CardiacNumberOfImages")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
-Told = dict[str, float]  # of an image, by keyword: what it says of time
+Marks = dict[str, float]  # of an image, by keyword: what it says of time
 
 
 class Loops(NamedTuple):
@@ -77,7 +77,7 @@ def is_loop(headers: Sequence[Header]) -> bool:
 
 def read_mr(path: Path, headers: Sequence[Header]) -> Cine:
     """The loop of a series. Raises BadInput unless every slice has all of its frames, at even times."""
-    loops = loops_of(path, headers)
+    loops = loops_of(headers)
     name, shape = str(loops.series), (*loops.series.shape[:2], *loops.times.shape)
     check_shape(name, shape)
     times = np.median(loops.times - loops.times[:, :1], axis=0) / 1000
@@ -87,7 +87,7 @@ def read_mr(path: Path, headers: Sequence[Header]) -> Cine:
     return Cine(voxels, affine_of(loops.series), times, gated, path, tuple(f"{name} {line}" for line in doubts))
 
 
-def loops_of(path: Path, headers: Sequence[Header]) -> Loops:
+def loops_of(headers: Sequence[Header]) -> Loops:
     """Images of a series as loops. Raises BadInput, naming the series, for what cannot be told apart or is missing."""
     name = str(headers[0].series)
     for one in headers:
@@ -103,16 +103,16 @@ def loops_of(path: Path, headers: Sequence[Header]) -> Loops:
         short = counts.index(min(counts))
         fact = f"slice {short + 1} of {len(stack)} has {counts[short]} frames, others {max(counts)}"
         raise BadInput(f"{name} lacks frames: {fact}; send the whole series again")
-    told = _told(slices)
-    clock = _clock(name, stack, told)
-    ordered = [sorted(images, key=lambda one: told[one.file, one.frame][clock]) for images in stack]
-    times = np.array([[told[one.file, one.frame][clock] for one in images] for images in ordered])
+    marks = _marks(slices)
+    clock = _clock(name, stack, marks)
+    ordered = [sorted(images, key=lambda one: marks[one.file, one.frame][clock]) for images in stack]
+    times = np.array([[marks[one.file, one.frame][clock] for one in images] for images in ordered])
     _check_clock(name, ordered, times)
     first = next(one for one in headers if one.slices)
     series = _series(first.series, ordered)
-    interval = float(np.median([_interval(told[one.file, one.frame]) for one in slices]))
+    interval = float(np.median([_interval(marks[one.file, one.frame]) for one in slices]))
     shared = dict.fromkeys(line for one in headers for line in one.series.doubts)
-    return Loops(series, times, clock, interval, (*shared, *_count_doubts(slices, times, told)))
+    return Loops(series, times, clock, interval, (*shared, *_count_doubts(slices, times, marks)))
 
 
 def _refuse_mixtures(name: str, slices: Sequence[Slice]) -> None:
@@ -135,10 +135,10 @@ def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:
     return stack
 
 
-def _clock(name: str, stack: Sequence[Sequence[Slice]], told: dict[tuple[str, int], Told]) -> str:
+def _clock(name: str, stack: Sequence[Sequence[Slice]], marks: dict[tuple[str, int], Marks]) -> str:
     """The surest clock that every image has and that goes on within a slice."""
     for clock in (*CLOCKS, TEMPORAL):
-        known = [[told[one.file, one.frame].get(clock) for one in images] for images in stack]
+        known = [[marks[one.file, one.frame].get(clock) for one in images] for images in stack]
         if all(None not in times and len(set(times)) > 1 for times in known):
             return clock
     raise BadInput(
@@ -172,13 +172,13 @@ def _series(first: DicomSeries, ordered: Sequence[Sequence[Slice]]) -> DicomSeri
     return replace(series, files=files, frames=frames, spacing=(*series.spacing[:2], across), problem="", exclusion="")
 
 
-def _count_doubts(slices: Sequence[Slice], times: Times, told: dict[tuple[str, int], Told]) -> list[str]:
+def _count_doubts(slices: Sequence[Slice], times: Times, marks: dict[tuple[str, int], Marks]) -> list[str]:
     doubts, steps = [], np.median(np.diff(times, axis=1), axis=1)
     if slices[0].images > len(slices):
         doubts.append(f"may lack slices or frames: it has {len(slices)} images, but {slices[0].images} by ImagesInAcquisition")
     if np.ptp(steps) > APART * np.median(steps):
         doubts.append(f"has slices whose frames last {steps.min():.3g} to {steps.max():.3g} ms; they are taken as simultaneous")
-    most = max(one.get(IMAGES, 0.0) for one in told.values())
+    most = max(one.get(IMAGES, 0.0) for one in marks.values())
     if most > times.shape[1]:
         doubts.append(f"may lack frames: it has {times.shape[1]} a slice, but {most:g} by CardiacNumberOfImages")
     return doubts
@@ -198,13 +198,13 @@ def _gating(loops: Loops, times: Times, voxels: Any) -> tuple[bool, list[str]]:
     return False, [f"covers {step * len(times):.0f} of the {loops.interval:.0f} ms of a heartbeat, so time does not wrap"]
 
 
-def _interval(told: Told) -> float:
-    return next((told[key] for key in INTERVALS if key in told), 0.0)
+def _interval(marks: Marks) -> float:
+    return next((marks[key] for key in INTERVALS if key in marks), 0.0)
 
 
-def _told(slices: Iterable[Slice]) -> dict[tuple[str, int], Told]:
+def _marks(slices: Iterable[Slice]) -> dict[tuple[str, int], Marks]:
     """By file and frame, what headers say of time."""
-    told: dict[tuple[str, int], Told] = {}
+    marks: dict[tuple[str, int], Marks] = {}
     for file in dict.fromkeys(one.file for one in slices):
         try:
             with opened(Path(file)) as stream:
@@ -212,21 +212,21 @@ def _told(slices: Iterable[Slice]) -> dict[tuple[str, int], Told]:
                 dataset = with_syntax(pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=asked))
             groups = dataset.get("PerFrameFunctionalGroupsSequence")
             for number, group in enumerate(groups or [dataset], start=1):
-                told[file, number if groups else 0] = _of_image(group, dataset)
+                marks[file, number if groups else 0] = _of_image(group, dataset)
         except Exception as error:  # values that break the standard fail in many ways
             fact = f"its times cannot be read ({without_values(one_line(error))[:120]})"
             raise BadInput(f"{Path(file).name}: {fact}; export it again") from error
-    return told
+    return marks
 
 
-def _of_image(group: Any, dataset: Any) -> Told:
+def _of_image(group: Any, dataset: Any) -> Marks:
     """Clocks that cannot be read are none, so that another may count."""
     raw = {key: value_of(group, dataset, key) for key in (*CLOCKS, *INTERVALS, *COUNTS)}
     known = {key: value for key, value in raw.items() if value not in (None, "")}
-    told = {}
+    marks = {}
     for key, value in known.items():
         with suppress(TypeError, ValueError):
-            told[key] = CLOCKS.get(key, float)(value)
-    if POSITION in told and RESOLUTION in told:
-        told[TEMPORAL] = told[POSITION] * told[RESOLUTION]
-    return told
+            marks[key] = CLOCKS.get(key, float)(value)
+    if POSITION in marks and RESOLUTION in marks:
+        marks[TEMPORAL] = marks[POSITION] * marks[RESOLUTION]
+    return marks

@@ -119,14 +119,14 @@ def _refuse_other_axes(path: Path, header: Any, sidecar: Mapping[str, Any], fram
     suffix = next((what for word, what in NOT_TIME.items() if stem(path).split("_")[-1].lower() == word.lower()), "")
     field = next((key for key in FIELDS if isinstance(sidecar.get(key), list) and len(sidecar[key]) == frames), "")
     unit, intent = int(header["xyzt_units"]) & 56, int(header["intent_code"])
-    told = (
+    signs = (
         (beside, f"diffusion directions ({stem(path)}{beside} lies beside it)"),
         (suffix, f"{suffix} (its name ends in _{stem(path).split('_')[-1]})"),
         (field, f"{FIELDS.get(field, '')} ({field} in its JSON)"),
         (unit in SPECTRAL, f"a spectrum in {SPECTRAL.get(unit, '')} (xyzt_units)"),
         (intent not in (NO_INTENT, TIME_SERIES), f"no time (its intent_code is {intent})"),
     )
-    if why := next((what for said, what in told if said), ""):
+    if why := next((what for said, what in signs if said), ""):
         raise BadInput(f"{path}: its fourth axis is {why}, and a cine needs time there; give a film of something that moves")
 
 

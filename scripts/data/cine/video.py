@@ -14,7 +14,7 @@ from PIL import Image
 from ...errors import BadInput
 from ...files import whole
 from .cine import MOST_VOXELS, Cine, check_shape, check_times, check_voxels
-from .colour import Picture, coloured, is_grey, luminance, to_bytes
+from .colour import Picture, is_grey, luminance, recolour, to_bytes
 from .kinds import Kind
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def write_video(cine: Cine, like: Cine, path: Path, provenance: "Provenance | No
     pictures: Iterable[Picture] = map(to_bytes, lights)
     if not all(is_grey(picture) for _, picture in frames_of(like.source)):
         positions = np.interp(cine.frame_times, like.frame_times, np.arange(len(like.frame_times)))
-        pictures = coloured(lights, (picture for _, picture in frames_of(like.source)), [float(one) for one in positions])
+        pictures = recolour(lights, (picture for _, picture in frames_of(like.source)), [float(one) for one in positions])
     step = float(cine.frame_times[-1] - cine.frame_times[0]) / (len(cine.frame_times) - 1)
     with whole(path) as part, part.open("wb") as file:
         encode(pictures, step, file, suffix=path.suffix)

@@ -12,7 +12,7 @@ from ..dicom.write_header import derivation, header, tags, update
 from ..dicom.write_pixels import decimal
 from ..provenance import Provenance
 from .cine import Cine
-from .colour import coloured, to_bytes
+from .colour import recolour, to_bytes
 from .film import COLOURS, ULTRASOUND, header_of, pictures
 
 FRAME_TIME = 0x00181063
@@ -23,9 +23,9 @@ IDENTITY = {"RescaleSlope": 1, "RescaleIntercept": 0, "RescaleType": "US"}  # wh
 IN_SPACE = ("PatientPosition", "PositionReferenceIndicator", "FrameOfReferenceUID")  # a film has no place there
 
 
-def write_film(cine: Cine, like: Cine, folder: Path, made: tuple[Path, Provenance]) -> None:
-    """Write `folder/0001.dcm`: colours of the source with the luminance of the result; made: file and what made the result."""
-    file, provenance = made
+def write_film(cine: Cine, like: Cine, folder: Path, origin: tuple[Path, Provenance]) -> None:
+    """Write `folder/0001.dcm`: the source in the luminance of the result; origin: file, and what made the result."""
+    file, provenance = origin
     before, source = header_of(file), read_source([str(file)])
     colour = before.PhotometricInterpretation in COLOURS
     bits = 8 if colour else int(before.BitsStored)
@@ -79,7 +79,7 @@ def _pixels(cine: Cine, like: Cine, file: Path, bits: int, *, colour: bool) -> b
     lights = [cine.voxels[:, :, 0, k].T for k in range(cine.voxels.shape[3])]
     if colour:
         positions = np.interp(cine.frame_times, like.frame_times, np.arange(len(like.frame_times)))
-        frames = [picture.tobytes() for picture in coloured(lights, pictures(file), [float(one) for one in positions])]
+        frames = [picture.tobytes() for picture in recolour(lights, pictures(file), [float(one) for one in positions])]
     elif bits <= 8:
         frames = [to_bytes(light).clip(0, (1 << bits) - 1).tobytes() for light in lights]
     else:

@@ -41,9 +41,9 @@ class _Stack(NamedTuple):
     clock: str
 
 
-def write_mr(cine: Cine, like: Cine, folder: Path, made: tuple[Loops, Provenance]) -> None:
-    """Write `folder/0001.dcm` on; made: what the source is and what made the result of it."""
-    loops, provenance = made
+def write_mr(cine: Cine, like: Cine, folder: Path, origin: tuple[Loops, Provenance]) -> None:
+    """Write `folder/0001.dcm` on; origin: what the source is and what made the result of it."""
+    loops, provenance = origin
     source = read_source(loops.series.files)
     stack = _stack(cine, like, loops, source)
     if source.first.SOPClassUID == MRImageStorage:

@@ -4,7 +4,7 @@
 import numpy as np
 from PIL import Image
 
-from scripts.data.cine.colour import coloured, is_grey, luminance, to_bytes
+from scripts.data.cine.colour import is_grey, luminance, recolour, to_bytes
 
 
 def draw(rng, shape=(12, 16)):
@@ -22,13 +22,13 @@ def test_luminance_is_that_of_pillow(rng):
 
 def test_the_same_luminance_gives_the_same_film(rng):
     film = [draw(rng) for _ in range(4)]
-    for before, after in zip(film, coloured(map(luminance, film), film, range(4)), strict=True):
+    for before, after in zip(film, recolour(map(luminance, film), film, range(4)), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
 def test_what_is_brighter_keeps_its_colours(rng):
     film = [draw(rng) // 2 + 40]
-    (brighter,) = coloured([luminance(film[0]) + 20], film, [0])
+    (brighter,) = recolour([luminance(film[0]) + 20], film, [0])
     np.testing.assert_array_equal(brighter, film[0] + 20)
 
 
@@ -36,14 +36,14 @@ def test_colours_lie_where_they_were_on_a_finer_grid():
     halves = np.zeros((8, 8, 3), dtype=np.uint8)
     halves[:, :4, 0], halves[:, 4:, 2] = 200, 200
     light = np.repeat(np.repeat(luminance(halves), 4, 0), 4, 1)
-    (finer,) = coloured([light], [halves], [0])
+    (finer,) = recolour([light], [halves], [0])
     assert (finer[:, :12] == halves[0, 0]).all() and (finer[:, 20:] == halves[0, -1]).all()
 
 
 def test_colours_between_two_frames_are_in_proportion_and_stay_after_the_last():
     red, blue = (np.full((6, 6, 3), colour, dtype=np.uint8) for colour in ((120, 80, 80), (80, 80, 120)))
     grey = np.full((6, 6), 100, dtype=np.float32)
-    film = list(coloured([grey] * 5, [red, blue], [0, 0.25, 0.5, 1, 1]))
+    film = list(recolour([grey] * 5, [red, blue], [0, 0.25, 0.5, 1, 1]))
     red_less_blue = [int(frame[0, 0, 0]) - int(frame[0, 0, 2]) for frame in film]
     assert red_less_blue == [40, 20, 0, -40, -40]
 
