@@ -319,3 +319,15 @@ def test_a_real_slice_of_a_heart_comes_back_with_its_trigger_times(tmp_path):
     written = [dcmread(path) for path in sorted((tmp_path / "out").iterdir())]
     assert [float(image.TriggerTime) for image in written] == [float(image.TriggerTime) for image in images]
     np.testing.assert_allclose(written[0].ImagePositionPatient, images[0].ImagePositionPatient, atol=ROUNDED_MM)
+
+
+@needs_scans
+def test_a_real_slice_lies_where_the_converter_of_its_stack_puts_it():
+    """Its folder and the NIfTI file of all slices are of one scan, converted by others."""
+    one, stack = read_cine(SCANS / "cine" / "dicom_one_slice"), read_cine(SCANS / "cine" / "short_axis_cine.nii.gz")
+    (k,) = [k for k in range(stack.voxels.shape[2]) if np.array_equal(one.voxels[:, :, 0], stack.voxels[:, :, k])]
+    corners = np.array([[0, 0, 0, 1], [255, 0, 0, 1], [0, 255, 0, 1]]).T
+    np.testing.assert_allclose(
+        (one.affine @ corners)[:3], (stack.affine @ np.add(corners, [[0], [0], [k], [0]]))[:3], atol=0.02
+    )
+    np.testing.assert_allclose(one.frame_times, stack.frame_times, atol=1e-3)  # trigger times are whole milliseconds
