@@ -37,7 +37,7 @@ test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 # At length what tests do for moments, two at once: kills of runs, of training and of workers, mutated files, words in every text
 # of DICOM, thousands of cases; and whether tests notice broken lines.
 soak: $(VENV)/.dev
-	$(MAKE) --jobs=2 --output-sync=target $(SOAK) fuzz-dicom fuzz-nifti
+	$(MAKE) --jobs=2 --output-sync=target $(SOAK) fuzz-dicom fuzz-nifti fuzz-cine
 soak-runs:
 	KILLS=50 $(BIN)/python -m pytest -n 0 --timeout 0 tests/running/test_ledger.py -k killed
 soak-training:
@@ -45,16 +45,18 @@ soak-training:
 soak-workers:
 	KILLS=10 $(BIN)/python -m pytest -n 0 --timeout 0 tests/running/test_cluster.py -k killed
 soak-words:
-	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/data/dicom/test_canary.py
+	CANARY_SHARE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/data/dicom/test_canary.py tests/data/cine -k "canary or gets_out"
 soak-cases:
 	$(BIN)/python tests/many_cases.py 2000
 soak-lines:
 	$(BIN)/python tests/mutations.py
 
 fuzz: $(VENV)/.dev
-	$(MAKE) --jobs=2 --output-sync=target fuzz-dicom fuzz-nifti
+	$(MAKE) --jobs=2 --output-sync=target fuzz-dicom fuzz-nifti fuzz-cine
+fuzz-cine: FILES := 20000
+fuzz-%: FILES := 100000
 fuzz-%:
-	$(BIN)/python tests/fuzz.py $* 100000
+	$(BIN)/python tests/fuzz.py $* $(FILES)
 
 # Lines of scripts/ that tests run, also in processes of their own; integrations run in environments of their own.
 coverage: $(VENV)/.dev

@@ -163,6 +163,12 @@ GROUPS = {
             "a picture of what several systems made of one case", "report.side_by_side:side_by_side",
             (arg("run_dirs", nargs="+", metavar="RUN", help="folders of evaluate on the same data"),
             arg("--case", help="default: the first that all of them have"), PICTURE)),
+        "cine_table": Command(
+            "loops by every method side by side: errors in space and time, and a picture of each",
+            "experiments.cine_table:cine_table",
+            (DATA, OUTPUT, arg("--task", metavar="NAME", help="default: cine_super_resolution"), SPLIT,
+            arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
+            arg("--planes-weights", metavar="FILE", help="a fusion of the planes alone"), *TRUST)),
         "floors": Command(
             "measure what a network must beat: interpolation, matched histograms, boosted trees", "experiments.floors:floors",
             (DATA, OUTPUT, arg("--task", metavar="NAME", help="as for restore"), SPLIT, MASK, CASES, SETTINGS, *TRUST)),
@@ -191,7 +197,8 @@ GROUPS = {
     "Train and compare": {
         "train": Command(
             "train a plane, or the fusion of planes that are there", "running.commands:train",
-            (DATA, OUTPUT, arg("--plane", metavar="NAME", help="axial, coronal or sagittal (default: the fusion)"),
+            (DATA, OUTPUT,
+            arg("--plane", metavar="NAME", help="axial, coronal, sagittal, x-y, x-t, y-t, space-time (default: the fusion)"),
             arg("--planes", dest="plane_weights", metavar="FILE", help="{plane} in place of a plane's name"),
             arg("--device", metavar="NAME", help="default: a GPU where there is one"), *CONFIG)),
         "export": Command(
@@ -242,6 +249,9 @@ GROUPS = {
             (arg("output", metavar="JSON", help="file to write"),
             arg("--of", dest="folders", nargs=4, action="append", required=True, metavar=("KIND", "DIR", "MODALITY", "TIMES"),
                 help="volume, slices (sharp within alone) or labels; may be repeated"))),
+        "loops": Command(
+            "each slice of a cine as a volume (x, y, t), to train on and evaluate (docs/cine.md)", "data.cine.loops:loops",
+            (arg("source", help="cine: 4D NIfTI, DICOM or video"), OUTPUT)),
         "sigma_data": Command(
             "measure the scale of a new task's residual", "experiments.sigma_data:sigma_data",
             (DATA, arg("--task", metavar="NAME", required=True, help="of configs/task_NAME.yaml, or a file"),

@@ -26,11 +26,14 @@ import nibabel as nib
 import numpy as np
 import pydicom
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "data" / "dicom")]
+sys.path[:0] = [str(Path(__file__).parents[1]), *(str(Path(__file__).parent / "data" / room) for room in ("dicom", "cine"))]
 
+import cine_files
 from dicom_series import compress, random_affine, random_voxels, write_enhanced, write_series
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from scripts.data.cine import read_cine
+from scripts.data.cine.video import encode
 from scripts.data.dicom import find
 from scripts.data.dicom.read import read_series
 from scripts.data.read import read_source
@@ -165,12 +168,53 @@ class Dicom:
                 assert "\n" not in str(error) and not strict
 
 
+def loops(folder):
+    """Small cines of every kind that one file holds."""
+    beating = cine_files.beating((24, 16, 1, 8), np.random.default_rng(0))
+    frames = np.ascontiguousarray((beating[:, :, 0] // 4).transpose(2, 1, 0).astype(np.uint8))
+    colours = np.stack([frames, frames // 2, 255 - frames], axis=-1)
+    for suffix in (".mp4", ".avi", ".gif"):
+        with (folder / f"a{suffix}").open("wb") as file:
+            encode(colours, 0.04, file, suffix=suffix)
+    cine_files.write_film(folder / "b.dcm", frames)
+    cine_files.write_enhanced(folder / "c.dcm", beating, np.diag([2.0, 2, 8, 1]))
+    image = nib.Nifti1Image(beating.astype(np.int16), np.eye(4))
+    image.header["pixdim"][4], image.header["xyzt_units"] = 32, 18
+    nib.save(image, folder / "d.nii.gz")
+    return sorted(folder.iterdir())
+
+
+class Cine:
+    """One loop in one file, of any kind."""
+
+    def __init__(self, folder):
+        (folder / "seeds").mkdir()
+        self.seeds = {path.name: path.read_bytes() for path in loops(folder / "seeds")}
+        self.folder = folder
+
+    def write(self, rng):
+        name = str(rng.choice(sorted(self.seeds)))
+        content = self.seeds[name]
+        head = 132 if name.endswith(".dcm") else 0
+        path = self.folder / name
+        path.write_bytes(content[:head] + mutated(content[head:], rng))
+        self.changed = {path}
+        return path
+
+    @staticmethod
+    def read(path):
+        read_cine(path)
+
+
 def zlib_packed(content, rng, *, window=31):
     """gzip or what zlib calls another window, now and then of a bomb."""
     if rng.random() < 0.01:
         content = content[:352] + b"\0" * (80 << 20)
     packer = zlib.compressobj(9 if len(content) < 1 << 20 else 1, zlib.DEFLATED, window)
     return packer.compress(content) + packer.flush()
+
+
+KINDS = {"nifti": Nifti, "dicom": Dicom, "cine": Cine}
 
 
 def fault_of(kind, path):
@@ -182,7 +226,7 @@ def fault_of(kind, path):
         outcome = ""
     except BadInput as error:
         line = str(error)
-        outcome = "" if "\n" not in line and path.name in line else f"line: {line[:200]!r}"
+        outcome = "" if "\n" not in line and (path.name in line or line.startswith("series ")) else f"line: {line[:200]!r}"
     except BaseException as error:
         outcome = f"{type(error).__name__}: {str(error)[:200]}"
     finally:
@@ -196,7 +240,7 @@ def alarm(number, frame):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["nifti", "dicom"])
+    parser.add_argument("kind", choices=sorted(KINDS))
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=Path("fuzz"))
@@ -208,7 +252,7 @@ def main():
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries print
     faults, start, said = Counter(), time.monotonic(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        kind = {"nifti": Nifti, "dicom": Dicom}[given.kind](Path(folder))
+        kind = KINDS[given.kind](Path(folder))
         number = files = 0
         while files < given.count:
             number += 1

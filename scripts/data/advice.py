@@ -24,6 +24,7 @@ orientations: Any = nib.orientations  # has no types
 THICKER = 1.5  # times the other spacings, from which on the largest is that of thick slices
 FINEST, USUAL = 0.45, 0.2  # shares of the trained voxel: a finer result is refused, one further off is doubted
 LARGEST_SIDE = 640  # voxels of a fine grid; more would ask for terabytes
+FRAME_AXES, LARGEST_FRAME = 2, 1600  # where two axes alone are refined, as those of a video's frames
 FACTOR, SUPER_RESOLUTION, THICK_SLICE = 4, "super_resolution", "super_resolution_thick_slice"  # what ships, for T1w
 ANY = "any"  # contrast and thickness
 SLICES = ("sagittal", "coronal", "axial")  # by the RAS axis that they are thick along
@@ -224,8 +225,8 @@ def _check_sizes(name: str, coarse: Grid, fine: Grid, trained_mm: float) -> None
     if refined and min(refined) < FINEST * trained_mm:
         fact = f"its voxels of {_mm(coarse.spacing)} would become {_mm(fine.spacing)}"
         raise BadInput(f"{name}: {fact}; {fitting_task(coarse.spacing, trained_mm)}")
-    if max(fine.shape) > LARGEST_SIDE:
-        fact = f"its {by(coarse.shape)} voxels would become {by(fine.shape)}, but {LARGEST_SIDE} a side are the most"
+    if max(fine.shape) > (largest := LARGEST_FRAME if len(refined) == FRAME_AXES else LARGEST_SIDE):
+        fact = f"its {by(coarse.shape)} voxels would become {by(fine.shape)}, but {largest} a side are the most"
         raise BadInput(f"{name}: {fact}; crop it, or give larger voxels or a smaller --block")
 
 

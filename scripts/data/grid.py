@@ -26,7 +26,7 @@ class CropToContentd(MapTransform):
     """Crop all keys to where any channel of the first one is not background, plus a voxel, in whole multiples.
 
     keys: volumes (C, H, W, D) of one grid. degradation: what the first was measured by; the box starts and ends on
-    multiples of its factors (from the origin, so that blocks stay whole), and has at least 32 voxels a side, as far as the
+    multiples of its `cells` (from the origin, so that blocks stay whole), and has at least 32 voxels a side, as far as the
     volume reaches.
     The affine follows; meta gets `crop_start`, `padded_shape` (three ints each) and `background` (a float,
     of the first channel) for `RestoreGridd`.
@@ -43,7 +43,7 @@ class CropToContentd(MapTransform):
         """Crop every key by the box of the first."""
         d = dict(data)
         first = d[self.keys[0]]
-        box = content_box(first, (1, 1, 1) if self.degradation is None else self.degradation.of(first).factors)
+        box = content_box(first, (1, 1, 1) if self.degradation is None else self.degradation.of(first).cells(first.shape[1:]))
         for key in self.key_iterator(d):
             d[key] = _crop(d[key], box)
         return d

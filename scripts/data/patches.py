@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from ..measurement.as_scanned import AsScanned
-from ..measurement.channels import conditions_and_mask, coordinates
+from ..measurement.channels import conditions_and_mask, positions
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import intensity_range
 from ..measurement.planes import axis_of
@@ -68,6 +68,11 @@ def _start(full: Sequence[int], size: Sequence[int], block: Sequence[int], rng: 
     ]
 
 
+def _of_all(degradation: Degradation | AsScanned | None) -> Degradation | None:
+    """The operator that all volumes share, if they do."""
+    return degradation if isinstance(degradation, Degradation) else None
+
+
 def _foreground(mask: Tensor) -> float:
     """Share of voxels above background in a +-1 mask."""
     return float((mask > 0).float().mean())
@@ -80,15 +85,16 @@ class VolumePatch:
     U-Net can tell it only from the phase of its own strides. foreground: share of voxels above background that is wanted,
     because background teaches nothing; the last of `TRIES` boxes is taken as it is.
 
-    The network input is conditions, coordinates over the full volume, mask: (C + 4, h, w, d). `start` is the box's corner,
-    `mirrored` whether the volume was.
+    The network input is conditions, `positions` in the full volume, mask: (C + 4, h, w, d). `start` is the box's corner,
+    `mirrored` whether the volume was. degradation: what positions are of.
     """
 
     def __init__(
         self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1), *, foreground: float = 0.0,
-        augmentation: Augmentation = NONE,
+        augmentation: Augmentation = NONE, degradation: Degradation | AsScanned | None = None,
     ) -> None:  # fmt: skip
         self.size, self.block, self.foreground, self.augmentation = size, block, foreground, augmentation
+        self.degradation = _of_all(degradation)
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Cut at a uniformly drawn place."""
@@ -102,7 +108,7 @@ class VolumePatch:
             if _foreground(part[-1]) >= self.foreground:
                 break
         conditions = self.augmentation.varied(part[:-1], rng)
-        x = torch.cat([conditions, coordinates(full, start, size), part[-1:]])
+        x = torch.cat([conditions, positions(full, self.degradation, start, size), part[-1:]])
         place = {"start": torch.tensor(start), "mirrored": torch.tensor(mirrored)}
         return {**filled({"image": x, "label": label[box], "base": conditions[:1]}, self.size), **place}
 
@@ -110,15 +116,15 @@ class VolumePatch:
 class SlicePatch:
     """A slice of one plane with its `slab - 1` neighbours' conditions, cut to `size` in-plane (None: whole slices).
 
-    The network input is `slab` groups of conditions from the lowest slice up, then coordinates and mask of the centre.
-    Beyond the ends the last slice repeats, as at inference. block, foreground: as for `VolumePatch`.
+    The network input is `slab` groups of conditions from the lowest slice up, then positions and mask of the centre.
+    Beyond the ends the last slice repeats, as at inference. block, foreground, degradation: as for `VolumePatch`.
     """
 
     def __init__(
         self, plane: str, size: Sequence[int] | None = None, slab: int = 1, *, block: Sequence[int] = (1, 1, 1),
-        foreground: float = 0.0, augmentation: Augmentation = NONE,
+        foreground: float = 0.0, augmentation: Augmentation = NONE, degradation: Degradation | AsScanned | None = None,
     ) -> None:  # fmt: skip
-        self.augmentation = augmentation
+        self.augmentation, self.degradation = augmentation, _of_all(degradation)
         self.axis, self.size, self.reach, self.foreground = axis_of(plane), size, slab // 2, foreground
         self.block = [factor for axis, factor in enumerate(block) if axis != self.axis]
 
@@ -142,11 +148,11 @@ class SlicePatch:
         return filled({"image": x, "label": truth[index][box], "base": conditions[self.reach, :1]}, self.size)
 
     def _place(self, full: list[int], index: int, start: list[int], size: list[int]) -> Tensor:
-        """Coordinates of the cut slice, (3, h, w)."""
+        """Positions of the cut slice, (3, h, w)."""
         first, extent = list(start), list(size)
         first.insert(self.axis, index)
         extent.insert(self.axis, 1)
-        return coordinates(full, first, extent).squeeze(self.axis + 1)
+        return positions(full, self.degradation, first, extent).squeeze(self.axis + 1)
 
 
 class PatchDataset(Dataset[dict[str, Any]]):

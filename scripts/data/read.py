@@ -71,7 +71,8 @@ def checked_header(file: Path) -> Opened:
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if len(shape) != 3:
-        raise BadInput(f"{file}: is {by(shape)} and so not a 3D volume; give one volume a file")
+        remedy = "give one volume a file, or of a loop in time --task cine_super_resolution"
+        raise BadInput(f"{file}: is {by(shape)} and so not a 3D volume; {remedy}")
     if min(shape) < SMALLEST_SIDE:
         raise BadInput(f"{file}: is {by(shape)}, but a volume needs at least {SMALLEST_SIDE} voxels a side")
     if opened.dtype.kind not in "biuf":

@@ -16,6 +16,7 @@ from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
+from ..errors import BadInput
 from ..measurement.as_scanned import AsScanned, meta_of
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
@@ -126,7 +127,10 @@ class LoadVolumesd(MapTransform):
         factors: Sequence[int] = (1, 1, 1) if self.degradation is None else self.degradation.factors
         if isinstance(self.degradation, AsScanned) and self.simulate:
             factors = self.degradation.simulated_blocks
-        channels = [pad_to_multiple(volume.as_tensor(), factors, SMALLEST_GRID) for volume in volumes]
+        if isinstance(self.degradation, Degradation) and self.degradation.periodic:
+            channels = [_padded_beside_circle(volume.as_tensor(), factors) for volume in volumes]
+        else:
+            channels = [pad_to_multiple(volume.as_tensor(), factors, SMALLEST_GRID) for volume in volumes]
         meta = {**volumes[0].meta, **_dicom_files(volumes)}
         if self.degradation is not None and degrade:
             channels[:1], more = self._measured(channels[: self._scans])
@@ -221,6 +225,14 @@ def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = 1) -> T
         margins.append(wanted + -wanted % factor - side)
     pads = [pad for margin in reversed(margins) for pad in (0, margin)]  # torch counts from the last axis
     return torch.nn.functional.pad(voxels, pads, value=float(voxels.min()))
+
+
+def _padded_beside_circle(voxels: Tensor, factors: Sequence[int]) -> Tensor:
+    """As `pad_to_multiple`, but for the last axis, which closes in a circle. Raises BadInput where blocks do not fit on it."""
+    if (frames := voxels.shape[-1]) % factors[-1]:
+        raise BadInput(f"{frames} frames of a period are no multiple of {factors[-1]}; add --set periodic=False")
+    padded = pad_to_multiple(voxels, [*factors[:2], 1], SMALLEST_GRID)
+    return padded[..., :frames]
 
 
 def _sources(value: Any) -> list[str | DicomSeries]:

@@ -130,12 +130,17 @@ def nifti_image(volume: MetaTensor) -> Any:
     """A volume (C, H, W, D) as a float32 NIfTI image in mm, with the form codes of its source; several channels come last."""
     channels_last = _channels_last(volume)
     voxels = channels_last[..., 0] if channels_last.shape[-1] == 1 else channels_last
-    affine = np.asarray(volume.affine, dtype=np.float64)
+    return placed_image(
+        voxels, np.asarray(volume.affine, dtype=np.float64), json.loads(volume.meta.get("xform_codes", "[1, 1]"))
+    )
+
+
+def placed_image(voxels: npt.NDArray[np.float32], affine: npt.NDArray[np.float64], codes: Sequence[int]) -> Any:
+    """Voxels (H, W, D, ...) as a NIfTI image in mm; codes: of sform and qform, where the latter can say the affine."""
     image = Nifti1Image(np.ascontiguousarray(voxels), affine)
-    sform, qform = json.loads(volume.meta.get("xform_codes", "[1, 1]"))
-    image.set_sform(affine, code=sform)
-    image.set_qform(affine, code=qform)
-    if distance_mm(image.get_qform(), affine, volume.shape[1:]) > FORMS_APART * sides(affine).min():  # it cannot say a shear
+    image.set_sform(affine, code=codes[0])
+    image.set_qform(affine, code=codes[1])
+    if distance_mm(image.get_qform(), affine, voxels.shape[:3]) > FORMS_APART * sides(affine).min():  # it cannot say a shear
         image.set_qform(affine, code=0)
     image.header.set_xyzt_units("mm")
     return image

@@ -2,7 +2,7 @@
 """Volume in, volume out."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -17,6 +17,7 @@ from ..errors import BadInput
 from ..measurement import AsScanned, Degradation
 from ..measurement.channels import inside, normalized_input
 from .backend import Ask, Backend
+from .circle import Circle, beyond
 from .ladder import climb_down
 from .memory import keep_freed_memory
 from .precision import autocast
@@ -93,6 +94,15 @@ class FusedScoreInferer(Inferer):
         first = (self.seed if seed is None else seed) + crc32(case.encode())
         measurement = self.measured_by(inputs)
         inputs = inputs.as_subclass(Tensor)
+        if measurement is None or not measurement.periodic:
+            return self._translated(inputs, network, measurement, first, samples=samples)
+        circle = Circle(inputs, measurement, SMALLEST)
+        return circle.closed(self._translated(circle.opened(inputs), network, measurement, first, samples=samples))
+
+    def _translated(
+        self, inputs: Tensor, network: nn.Module, measurement: Degradation | None, first: int, *, samples: int
+    ) -> Tensor:  # fmt: skip
+        """As the call; first: seed of the first sample."""
         self._check(inputs, measurement)
         evaluations = samples * self._asked().total()
         if samples > 1 and self.gammas[0] == 0 and evaluations == samples:
@@ -113,6 +123,13 @@ class FusedScoreInferer(Inferer):
         finally:
             if inputs.device.type != "cpu":
                 network.to(inputs.device)
+
+    def seen(self, sides: Sequence[int]) -> list[int]:
+        """Sides of what networks see of volumes (H, W, D)."""
+        height, width, depth = sides
+        if not getattr(self.degradation, "periodic", False):
+            return [height, width, depth]
+        return [height, width, depth + 2 * beyond(depth, self.degradation.factors[-1], SMALLEST)]  # type: ignore[union-attr]
 
     @staticmethod
     def _combined(drawn: list[Tensor]) -> Tensor:

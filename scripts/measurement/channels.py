@@ -24,24 +24,32 @@ def coordinates(shape: Sequence[int], start: Sequence[int] | None = None, size: 
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
-def positions(shape: Sequence[int], degradation: Degradation | None) -> Tensor:
-    """Three channels (3, H, W, D) that tell a voxel's place.
+def positions(
+    shape: Sequence[int], degradation: Degradation | None, start: Sequence[int] | None = None, size: Sequence[int] | None = None
+) -> Tensor:
+    """Three channels (3, *size) that tell a voxel's place in a volume (H, W, D), of the patch `size` that begins at `start`.
 
     Coordinates; or, for a degradation whose networks see "slices": the distance to the nearest measured place in `NEAR`
     voxels, and the largest thickness and spacing of any axis in `FAR` voxels.
     """
     if degradation is None or degradation.positions == "coordinates":
-        return coordinates(shape)
-    return between_slices(shape, degradation.slices(shape))
+        return coordinates(shape, start, size)
+    return between_slices(shape, degradation.slices(shape), start, size)
 
 
-def between_slices(shape: Sequence[int], axes: Sequence[Slices | None]) -> Tensor:
+def between_slices(
+    shape: Sequence[int], axes: Sequence[Slices | None], start: Sequence[int] | None = None, size: Sequence[int] | None = None
+) -> Tensor:
     """The channels of `positions` for slices along each axis of (H, W, D)."""
-    squares = [torch.zeros(1) if axis is None else torch.from_numpy(axis.distances()).float() ** 2 for axis in axes]
+    start, size = start or [0] * len(shape), size or shape
+    squares = [
+        torch.zeros(1) if axis is None else torch.from_numpy(axis.distances()[first : first + length]).float() ** 2
+        for axis, first, length in zip(axes, start, size, strict=True)
+    ]
     distance = (squares[0][:, None, None] + squares[1][None, :, None] + squares[2][None, None, :]).sqrt() / NEAR
     sizes = [(axis.thickness, axis.spacing) for axis in axes if axis is not None] or [(1.0, 1.0)]
     thickness, spacing = (torch.tensor(max(size)) / FAR for size in zip(*sizes, strict=True))
-    return torch.stack([channel.expand(*shape) for channel in (distance, thickness, spacing)])
+    return torch.stack([channel.expand(*size) for channel in (distance, thickness, spacing)])
 
 
 def conditions_and_mask(image: Tensor, degradation: Degradation | None) -> tuple[Tensor, Tensor, IntensityRange]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import BadInput
 from .slices import Slices
 
+TAPS = 2  # values on either side that a cubic convolution looks at
 BACKGROUND, BRIGHTEST = -1.0, 1.0  # normalised intensities of the first, and the most that networks may answer
 
 
@@ -26,6 +27,7 @@ class Degradation(ABC):
     smooth: bool  # whether networks see the measurement interpolated; as blocks otherwise
     consistency: bool  # whether results are projected onto the measurement
     positions: str = "coordinates"  # what networks see of a voxel's place: those, or where it lies between "slices"
+    periodic: bool = False  # whether the last axis closes in a circle, as the time of a gated loop does
 
     @abstractmethod
     def measure(self, volume: Tensor) -> Tensor:
@@ -46,6 +48,11 @@ class Degradation(ABC):
     def slices(self, shape: Sequence[int]) -> Sequence[Slices | None]:
         """How each axis of a volume (H, W, D) is sampled, None where it is measured as it is."""
         return [Slices.covering(side // f, f) if f > 1 else None for side, f in zip(shape, self.factors, strict=True)]
+
+    def cells(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Voxels along (H, W, D) that a crop of a volume of a shape keeps together: blocks, and a circle whole."""
+        height, width, depth = self.factors
+        return height, width, shape[-1] if self.periodic else depth
 
     def of(self, volume: Tensor) -> Degradation:
         """The operator of a volume: itself, unless each scan has its own (`AsScanned`)."""
@@ -97,8 +104,8 @@ class BlockAverage(Degradation):
 
     factors: voxels per block along (H, W, D), e.g. (4, 4, 4), or (1, 1, 4) for thick slices.
     smooth: show the measurement to the networks by cubic interpolation with the same block averages: it starts 3 dB
-    nearer to the truth than the blocks of the paper do. consistency: project results onto the measurement. positions: see
-    `Degradation`.
+    nearer to the truth than the blocks of the paper do. consistency: project results onto the measurement. positions, periodic:
+    see `Degradation`.
     Raises ValueError when a side of the volume is not a multiple of its factor.
 
     >>> average = BlockAverage((1, 1, 2))
@@ -107,12 +114,13 @@ class BlockAverage(Degradation):
     """
 
     def __init__(
-        self, factors: Sequence[int], smooth: bool = True, consistency: bool = True, positions: str = "coordinates"
-    ) -> None:
+        self, factors: Sequence[int], smooth: bool = True, consistency: bool = True, positions: str = "coordinates", *,
+        periodic: bool = False,
+    ) -> None:  # fmt: skip
         if len(factors) != 3 or any(int(f) != f or f < 1 for f in factors):
             raise BadInput(f"factors must be three whole numbers of at least 1, not {list(factors)}")
         self.factors = (int(factors[0]), int(factors[1]), int(factors[2]))
-        self.smooth, self.consistency, self.positions = smooth, consistency, positions
+        self.smooth, self.consistency, self.positions, self.periodic = smooth, consistency, positions, periodic
 
     def measure(self, volume: Tensor) -> Tensor:
         height, width, depth = volume.shape[-3:]
@@ -144,8 +152,14 @@ class BlockAverage(Degradation):
     def interpolate(self, measured: Tensor) -> Tensor:
         """Cubic convolution (Keys 1981) along each axis, then projected: the strongest of the classical floors."""
         coarse = self.measure(measured)
-        volume = cubic(coarse, self.factors)
+        volume = self._closed(coarse) if self.periodic else cubic(coarse, self.factors)
         return volume + self.repeat(coarse - self.measure(volume))
+
+    def _closed(self, coarse: Tensor) -> Tensor:
+        """Cubic convolution along a circle: what lies beyond an end is what lies before the other."""
+        count = coarse.shape[-1]
+        around = coarse[..., torch.arange(-TAPS, count + TAPS, device=coarse.device) % count]
+        return cubic(around, self.factors).narrow(-1, TAPS * self.factors[-1], count * self.factors[-1])
 
 
 class ThickScans(Degradation):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .degradations import Degradation
 
 KINDS = ("super-resolution", "thick slice", "slices as scanned", "thick planes", "translation", "both", "unknown task")
+SPACE, LOOP = ("x", "y", "z"), ("x", "y", "t")  # axes of volumes
 Blocks = tuple[tuple[int, int, int], ...]
 
 
@@ -23,7 +24,7 @@ class Task:
     conditions: modalities that are given, or, where several scans are one measurement, perhaps their names, one file each;
     target: the modality that is wanted; degradation: what the target was measured by, None when nothing of it was, which blocks
     of 1x1x1 say too; title: one line for people, by default from the others. blocks: voxels averaged along (H, W, D), of every
-    scan; scanned: the settings of `AsScanned`, where each scan has its own.
+    scan; scanned: the settings of `AsScanned`, where each scan has its own; axes: their names, x y z or x y t.
 
     >>> Task(["t1"], "t1", BlockAverage((1, 1, 4))).title
     'thick slice 1x1x4 of t1'
@@ -33,6 +34,7 @@ class Task:
     target: str
     degradation: Degradation | AsScanned | None = field(compare=False)
     title: str = ""
+    axes: Sequence[str] = SPACE
     blocks: Blocks = field(init=False)
     scanned: Mapping[str, Any] | None = field(init=False)
 
@@ -40,7 +42,7 @@ class Task:
         scans = () if self.degradation is None else tuple(scan.factors for scan in self.degradation.scans)
         blocks = scans if any(factor > 1 for scan in scans for factor in scan) else ()
         kept = self.degradation if blocks or isinstance(self.degradation, AsScanned) else None
-        self._set(conditions=tuple(self.conditions), blocks=blocks, degradation=kept)
+        self._set(conditions=tuple(self.conditions), axes=tuple(self.axes), blocks=blocks, degradation=kept)
         self._set(scanned=kept.content() if isinstance(kept, AsScanned) else None)
         self._set(title=self.title or self._title())
 
@@ -58,23 +60,28 @@ class Task:
         told = next((part for part in parts if isinstance(part, Mapping)), content)
         one = [told["block"]] if told.get("block") else []
         use = {key: told.get(key) is not False for key in ("smooth", "consistency")}
+        measurement: Degradation | AsScanned | None
         if isinstance(scanned := told.get("scanned"), Mapping):
-            own = AsScanned(**{**scanned, **use})
-            return cls(told.get("conditions") or (), told.get("target") or "", own, told.get("title") or "")
-        measurement = _degradation(told.get("blocks", told.get("scans") or one), **use)
-        return cls(told.get("conditions") or (), told.get("target") or "", measurement, told.get("title") or "")
+            measurement = AsScanned(**{**scanned, **use})
+        else:
+            blocks = told.get("blocks", told.get("scans") or one)
+            measurement = _degradation(blocks, **use, periodic=told.get("periodic") is True)
+        given, goal, title = (told.get(key) for key in ("conditions", "target", "title"))
+        return cls(given or (), goal or "", measurement, title or "", told.get("axes") or SPACE)
 
     def content(self) -> dict[str, Any]:
         """All of it as plain values; smooth and consistency are None where nothing was measured."""
         use = {key: getattr(self.degradation, key, None) for key in ("smooth", "consistency")}
         blocks = [list(block) for block in self.blocks]
-        scanned = {} if self.scanned is None else {"scanned": dict(self.scanned)}
+        more: dict[str, Any] = {} if self.scanned is None else {"scanned": dict(self.scanned)}
+        more |= {} if self.axes == SPACE else {"axes": [*self.axes]}
+        more |= {"periodic": True} if getattr(self.degradation, "periodic", False) else {}
         return {
             "title": self.title,
             "conditions": [*self.conditions],
             "target": self.target,
             "blocks": blocks,
-            **scanned,
+            **more,
             **use,
         }
 
@@ -131,9 +138,11 @@ class Task:
         return f"{kind} {size} of {self.target}"
 
 
-def _degradation(blocks: Sequence[Sequence[int]], *, smooth: bool, consistency: bool) -> Degradation | None:
+def _degradation(
+    blocks: Sequence[Sequence[int]], *, smooth: bool, consistency: bool, periodic: bool
+) -> Degradation | None:  # fmt: skip
     from .degradations import BlockAverage, ThickScans  # here: who only tells what was done needs no PyTorch
 
     if len(blocks) > 1:
         return ThickScans(blocks, smooth, consistency)
-    return BlockAverage(blocks[0], smooth, consistency) if blocks else None
+    return BlockAverage(blocks[0], smooth, consistency, periodic=periodic) if blocks else None

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from math import prod
 
+from ..measurement.planes import SPACE_TIME
 from .presets import UNetSize, size_named
 from .score_fusion import ScoreFusion
 
@@ -18,10 +19,16 @@ def predicted_gb(network: ScoreFusion, shape: Sequence[int], slice_batch: int, s
     batch, conditions, *sides = shape
     item = 2 if half else 4
     volumes = 4 * (4 * (conditions + 5) + 2 * len(network.members) + 8)  # float32: inputs, stacks, sampler's state
-    at_once = max(slice_batch, int(network.members[0].group))  # type: ignore[arg-type]
-    planes = item * _plane_channels(network, at_once / (batch * min(sides)))
+    planes = item * _plane_channels(network, _share_at_once(network, batch * min(sides), slice_batch))
     fusion = _fusion_bytes(network, slabs, sides[0], item) if network.fused else 0.0
     return batch * prod(sides) * (volumes + max(planes, fusion)) / 1e9
+
+
+def _share_at_once(network: ScoreFusion, slices: int, slice_batch: int) -> float:
+    """The share of a volume's slices that the hungriest member denoises at once: a member of space and time all."""
+    if any(member.plane == SPACE_TIME for member in network.members):
+        return 1.0
+    return max(slice_batch, int(network.members[0].group)) / slices  # type: ignore[arg-type]
 
 
 def _plane_channels(network: ScoreFusion, share: float) -> float:
@@ -39,7 +46,8 @@ def _feature_channels(network: ScoreFusion) -> float:
     """Channels a voxel of one member's aligned features, all levels together."""
     size = size_named(network.size).fusion
     channels = sum(size.width * multiplier / 8**level for level, multiplier in enumerate(size.multipliers))
-    return channels / size.fold**3 if len(network.members[0].alignments) > 0 else 0.0  # type: ignore[arg-type]
+    aligned = any(len(member.alignments) > 0 for member in network.members)  # type: ignore[arg-type]
+    return channels / size.fold**3 if aligned else 0.0
 
 
 def _fusion_bytes(network: ScoreFusion, slabs: int, length: int, item: int) -> float:

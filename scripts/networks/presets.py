@@ -32,6 +32,7 @@ SIZES = {
     "small": Size(_PALETTE, UNetSize(32, (1, 2, 2, 4), 2, 32, 0, 0.0)),
     "compact": Size(_COMPACT, UNetSize(48, (1, 2), 1, 8, 0, 0.0, fold=2)),
     "compact_small": Size(_COMPACT, UNetSize(24, (1, 2), 1, 8, 0, 0.0, fold=2)),
+    "cine": Size(UNetSize(32, (1, 2), 1, 8, 0, 0.0, fold=2), UNetSize(32, (1, 2), 1, 8, 0, 0.0, fold=2)),
     "tiny": Size(UNetSize(8, (1, 2), 1, 4, 2, 0.0), UNetSize(8, (1, 2), 1, 4, 0, 0.0)),  # for tests and dry runs
 }
 

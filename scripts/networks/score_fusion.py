@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..measurement.planes import axis_of
+from ..measurement.planes import SPACE_TIME, axis_of
 from .blocks import cropped, zeroed
 from .fusion_net import FusionNet
 from .plane_denoiser import PlaneDenoiser
 from .presets import Size, size_named
+from .space_time import SpaceTimeMember
 from .unet import UNet
 
 Said = tuple[Tensor, list[Tensor]]  # an estimate (H, W, D), and the denoiser's decoder maps (S, C, h, w), finest first
@@ -126,10 +127,18 @@ def _alignments(shape: Size) -> list[nn.Module]:
     ]
 
 
+def _member(name: str, conditions: int, size: str, *, slab: int, features: bool) -> nn.Module:
+    """By the name of its plane, or of what sees a loop whole."""
+    if name == SPACE_TIME:
+        return SpaceTimeMember(conditions, size)
+    return Member(name, conditions, size, slab=slab, features=features)
+
+
 class ScoreFusion(nn.Module):
     """Plane denoisers on perpendicular planes, fused by a 3D network (Zhu et al. 2025, Algorithm 1 and 2).
 
-    planes: "axial", "coronal", "sagittal" of RAS volumes, one member each; fusion=False averages the members;
+    planes: "axial", "coronal", "sagittal" of RAS volumes, "x-y", "x-t", "y-t" and "space-time" of loops, one member each;
+    fusion=False averages the members;
     features=True injects the planes' decoder maps into the 3D encoder. With a fusion the planes are frozen (Algorithm 1).
 
     >>> network = ScoreFusion(["coronal", "sagittal"], size="tiny", features=True)
@@ -147,7 +156,7 @@ class ScoreFusion(nn.Module):
         self.slice_batch = 32  # slices denoised at once; memory grows with it, speed hardly beyond this
         self.size = size
         self.members = nn.ModuleList(
-            Member(plane, conditions, size, slab=slab, features=fusion and features) for plane in planes
+            _member(plane, conditions, size, slab=slab, features=fusion and features) for plane in planes
         )
         self.fused = fusion
         self.fusion = FusionNet(conditions, len(planes), size, residual_scale=residual_scale) if fusion else nn.Identity()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..files import sha256, whole, write_json
-from ..measurement.planes import PLANES
+from ..measurement.planes import MEMBERS
 from ..models import CHECKSUMS, listed_sums
 from ..trust import check_weights, note
 from .quantization import attach_ranges, read_ranges
@@ -206,9 +206,9 @@ def export_weights(
 
 def _together(pattern: str) -> dict[str, Tensor]:
     """Planes trained alone as the members of one network that averages them."""
-    files = [file for plane in PLANES if Path(file := pattern.format(plane=plane)).is_file()]
+    files = [file for plane in MEMBERS if Path(file := pattern.format(plane=plane)).is_file()]
     if not files:
-        raise BadInput(f"{pattern}: no such file for any of {', '.join(PLANES)}; train planes first or give another path")
+        raise BadInput(f"{pattern}: no such file for any of {', '.join(MEMBERS)}; train planes first or give another path")
     planes = enumerate(averaged(file) for file in files)
     return {key.replace("members.0.", f"members.{place}.", 1): value for place, plane in planes for key, value in plane.items()}
 

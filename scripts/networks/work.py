@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .presets import UNetSize
+from .space_time import SpaceTimeUNet
 from .unet import UNet
 
 
@@ -17,6 +18,18 @@ def multiplications(size: UNetSize, channels: int, shape: Sequence[int]) -> floa
     weights = _weights(size, channels, len(shape))
     voxels = [prod(-(-side // (size.fold * 2**level)) for side in shape) for level in range(len(weights))]
     return float(sum(count * places for count, places in zip(weights, voxels, strict=True)))
+
+
+def space_time_multiplications(size: UNetSize, channels: int, shape: Sequence[int]) -> float:
+    """Of a `SpaceTimeUNet` for one loop (X, Y, T)."""
+    with torch.device("meta"):
+        network = SpaceTimeUNet(channels, 1, size)
+    counts = [_convolutions(level) for level in network.encoder]
+    for level, decoder in zip(reversed(range(len(counts) - 1)), network.decoder, strict=True):
+        counts[level] += _convolutions(decoder)
+    counts[0] += _convolutions(network.first) + _convolutions(network.last)
+    pixels = [prod(-(-side // (size.fold * 2**level)) for side in shape[:2]) for level in range(len(counts))]
+    return float(shape[2] * sum(count * places for count, places in zip(counts, pixels, strict=True)))
 
 
 @cache

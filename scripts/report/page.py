@@ -14,6 +14,7 @@ from ..data.folder import summary
 from ..errors import named
 from ..evaluation.metrics import heading
 from ..measurement import Task
+from ..measurement.task import SPACE
 from .figures import box_plot, calibration, histogram, risk_coverage
 from .slices import MAPS, Look, Plane, looks, planes
 from .viewer import viewer_parts
@@ -76,7 +77,9 @@ def case_page(page: CasePage) -> str:
         ),
         rating=_rating(page.case, page.digest),
         caption=_caption(volumes),
-        planes="\n".join(_plane(plane, styles, page.case) for plane in planes(volumes, page.shown.affine, styles)),
+        planes="\n".join(
+            _plane(_by_axes(plane, page.task.axes), styles, page.case) for plane in planes(volumes, page.shown.affine, styles)
+        ),
         metrics=_metrics(measured, page),
         histogram=histogram(volumes),
         histogram_caption="Voxels brighter than the background.",
@@ -191,11 +194,24 @@ def _rating(case: str, digest: str) -> str:
     )
 
 
+def _by_axes(plane: Plane, axes: Sequence[str]) -> Plane:
+    """A plane of the body as it is; of a loop by its two axes, its slices counted along the third."""
+    if tuple(axes) == SPACE:
+        return plane
+    name = "-".join(axis for place, axis in enumerate(axes) if place != plane.axis)
+    numbers = [label.partition(",")[0].removeprefix("voxel ") for label in plane.labels]
+    return plane._replace(name=name, labels=[f"{axes[plane.axis]} = {number}" for number in numbers])
+
+
+def _title_of(plane: Plane) -> str:
+    return plane.name.capitalize() if plane.name in SIDES else plane.name
+
+
 def _plane(plane: Plane, styles: Mapping[str, Look], case: str) -> str:
     across, up = (axis for axis in range(3) if axis != plane.axis)
     middle = len(plane.labels) // 2
     parts: dict[str, Any] = {
-        **{"axis": plane.axis, "across": across, "up": up, "name": plane.name, "title": plane.name.capitalize()},
+        **{"axis": plane.axis, "across": across, "up": up, "name": plane.name, "title": _title_of(plane)},
         **{"columns": plane.columns, "column": middle % plane.columns, "row": middle // plane.columns},
         **{"shown": len(plane.sheets), "narrow": math.ceil(len(plane.sheets) / 2)},
         **{"middle": middle, "last": len(plane.labels) - 1, "label": plane.labels[middle]},
@@ -209,7 +225,7 @@ def _view(plane: Plane, name: str, look: Look, case: str) -> str:
     size = f"width: {plane.columns * 100}%; height: {plane.rows * 100}%"
     alt = escape(f"{name.capitalize()} of case {case}, {plane.name} slices")
     picture = f'<img src="{plane.sheets[name]}" alt="{alt}" style="{size}" draggable="false">'
-    sides = "".join(f"<em>{letter}</em>" for letter in SIDES[plane.name])
+    sides = "".join(f"<em>{letter}</em>" for letter in SIDES.get(plane.name, ""))
     view = f'<div class="view" style="aspect-ratio: {plane.aspect:.4f}">{picture}{sides}</div>'
     scale = _scale(look) if name in MAPS else ""
     return f"<figure><figcaption><b>{escape(name)}</b>{scale}</figcaption>{view}</figure>"

@@ -85,8 +85,14 @@ def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], sourc
             check_keys(config, known, name, workflows[-1])
     check_keys(options, known, source, workflows[-1])
     for key, value in options.items():
-        _check_value(key, value, ConfigParser(known).get(key), source)
+        _check_value(key, value, _default(key, known), source)
     check_references(files, options, source)
+
+
+def _default(key: str, known: Mapping[str, Any]) -> Any:
+    """The value of an id, or of the one that it is the same as."""
+    value = ConfigParser(dict(known)).get(key)
+    return known.get(value[1:], value) if isinstance(value, str) and value.startswith("@") else value
 
 
 def config_of(file: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 """The main commands: thin calls of the bundle's workflows, as `python -m monai.bundle run` makes them too."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from ..data.advice import SUPER_RESOLUTION, default_task
 from ..errors import BadInput
 from ..logs import say
+from ..measurement.planes import SPACE_TIME
 
 
 def restore(
@@ -18,7 +20,7 @@ def restore(
     """Translate a file, a folder or a zip, NIfTI or DICOM, into a folder; the rest as for `_run`.
 
     task: by default any, but of weights of one's own super_resolution, for which `train` trains by default; cluster, workers:
-    as `Cluster` has them.
+    as `Cluster` has them. Of a task of loops the source is a cine (`restore_cine`).
     """
     if cluster is not None:
         from .cluster import Cluster
@@ -27,7 +29,14 @@ def restore(
     elif workers is not None:
         raise BadInput(f"--workers {workers}: are of a cluster; add --cluster local")
     task = task or default_task(options.get("ckpt_path"))
-    _run("inference", "inference", task=task, dataset_dir=source, output_dir=output, **options)
+    from .cine import of_loops, restore_cine  # here: they take a moment to import
+
+    options |= {"task": task, "output_dir": output}
+    run = partial(_run, "inference", "inference", **options)
+    if of_loops(task):
+        restore_cine(source, output, run, partial(_provenance, **options), periodic=options.get("periodic"))
+    else:
+        run(dataset_dir=source)
     say(f"results: {output}; next: score-fusion report {output}")
 
 
@@ -38,26 +47,47 @@ def evaluate(dataset_dir: str, output: str, **options: Any) -> None:
 
 
 def train(dataset_dir: str, output: str, *, plane: str | None = None, **options: Any) -> None:
-    """Train the denoiser of a plane, or without one the fusion of planes that are there; goes on where it stopped."""
+    """Train the denoiser of a plane, or without one the fusion of planes that are there; goes on where it stopped.
+
+    plane: or space-time, the member that sees a loop whole.
+    """
     cut = {} if plane is None else {"plane": plane}
+    if plane == SPACE_TIME:
+        options["overlays"] = ["network_space_time", *options.get("overlays", [])]
     workflow = "train_3d" if plane is None else "train_2d"
     options.setdefault("cache_dir", str(Path(output, "cache")))
     _run(workflow, "training", dataset_dir=dataset_dir, ckpt_dir=output, **cut, **options)
     say(f"weights: {Path(output, 'latest.pt')}; next: score-fusion export {Path(output, 'latest.pt')} my_{plane or 'model'}.pt")
 
 
-def _run(
-    workflow: str, run_id: str, *, task: str = SUPER_RESOLUTION, contrast: str | None = None, overlays: Sequence[str] = (),
-    settings: Sequence[str] = (), **options: Any,
-) -> None:  # fmt: skip
+def _run(workflow: str, run_id: str, **options: Any) -> None:
+    """options: as `_overlays_and_ids` has them."""
+    from .workflow import run_workflow  # here: it takes seconds to import
+
+    overlays, ids = _overlays_and_ids(**options)
+    run_workflow(workflow, overlays, run_id=run_id, **ids)
+
+
+def _provenance(*, change: Any = None, **options: Any) -> Any:
+    """What `inference.yaml` says of its results with these options. change: of the run, which says nothing of them."""
+    from .workflow import config_files, load_config
+
+    overlays, ids = _overlays_and_ids(**options)
+    return load_config(config_files("inference", overlays), ids, logs=False).get_parsed_content("provenance")
+
+
+def _overlays_and_ids(
+    *, task: str = SUPER_RESOLUTION, contrast: str | None = None, overlays: Sequence[str] = (), settings: Sequence[str] = (),
+    **options: Any,
+) -> tuple[list[str | Path], dict[str, Any]]:  # fmt: skip
     """task: NAME of configs/task_NAME.yaml, or a file; contrast: condition and target of one of a single contrast; overlays:
     further config files; settings: KEY=VALUE, ids of the configs, and so are options.
     """
+    from .workflow import task_config
+
     if contrast is not None:
         options = {"conditions": [contrast], "target": contrast, **options}
-    from .workflow import run_workflow, task_config  # here: they take seconds to import
-
-    run_workflow(workflow, [task_config(task), *overlays], run_id=run_id, **{**options, **dict(map(setting, settings))})
+    return [task_config(task), *overlays], {**options, **dict(map(setting, settings))}
 
 
 def setting(text: str) -> tuple[str, Any]:

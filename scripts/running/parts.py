@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..inferers.fused_score_inferer import FusedScoreInferer
+from ..measurement.planes import SPACE_TIME
 from ..networks.plane_denoiser import POSITION_CHANNELS
 from ..networks.presets import size_named
 from ..networks.score_fusion import ScoreFusion, filled
-from ..networks.work import multiplications
+from ..networks.work import multiplications, space_time_multiplications
 
 
 class Part(NamedTuple):
@@ -37,10 +38,15 @@ def parts_of(network: nn.Module, inferer: Any, shape: Sequence[int]) -> list[Par
     calls = inferer.calls()
     if not isinstance(network, ScoreFusion):
         return [Part("evaluation", network, calls.total())]
-    batch, conditions, *sides = shape
+    batch, conditions, *given = shape
+    sides = inferer.seen(given)
     size, seen = size_named(network.size), conditions + POSITION_CHANNELS
     parts = []
     for index, member in enumerate(network.members):
+        if member.plane == SPACE_TIME:
+            work = batch * space_time_multiplications(size.plane, seen + 1, sides)
+            parts.append(Part("loop", member, calls[None] + calls[index], 1, work))
+            continue
         axis, denoiser = int(member.axis) - 2, member.get_submodule("denoiser")  # type: ignore[arg-type]
         slices = batch * filled(sides[axis], int(member.group))  # type: ignore[arg-type]
         work = multiplications(size.plane, seen + 1, [side for other, side in enumerate(sides) if other != axis])

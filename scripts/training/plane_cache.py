@@ -94,6 +94,8 @@ class PlaneCache:
         volumes = self.dataset.volumes
         if patch.augmentation.vary and patch.augmentation.measured < len(volumes[0]["image"]) - 1:
             return "conditions vary from draw to draw"
+        if patch.augmentation.turn > 0:
+            return "samples are turned"
         if self.draws < len(volumes):
             return f"{self.draws:.0f} draws at gamma = 0 are fewer than the {len(volumes)} volumes"
         voxels = [math.prod(volumes[index]["label"].shape[1:]) for index in range(len(volumes))]
@@ -146,7 +148,8 @@ class PlaneCache:
 
     @torch.no_grad()
     def _computed(self, index: int, member: Member) -> dict[str, Tensor]:
-        volume = VolumePatch()(**self.dataset.volumes[index], rng=np.random.default_rng())
+        whole = VolumePatch(degradation=getattr(self.dataset.patch, "degradation", None))
+        volume = whole(**self.dataset.volumes[index], rng=np.random.default_rng())
         x = volume["image"][None].to(self._device())
         caught: list[list[Tensor]] = [[] for _ in member.alignments]
 

@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 from scripts import bundle_root
 from scripts.errors import BadInput
 from scripts.measurement import Task
+from scripts.measurement.planes import SPACE_TIME
 from scripts.running.checks import preflight
 from scripts.running.workflow import config_files
 
@@ -83,7 +84,8 @@ FITS = {
     "regions": set(SEGMENTATION),
     "downstream": {"evaluate_downstream"},
 }
-ALONE = {"phase_1": FUSED}  # not as their groups: what this changes, inference of its weights needs, too
+# Not as their groups: what the first changes, inference of its weights needs, too; the second is a plane's training.
+ALONE = {"phase_1": FUSED, "network_space_time": {"train_2d"}}
 FILES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 OVERLAYS = [name for name in FILES if name not in WORKFLOWS]
 PAIRS = [(base, overlay) for overlay in OVERLAYS for base in WORKFLOWS]
@@ -199,7 +201,7 @@ def test_an_overlay_is_taken_exactly_where_it_changes_something(base, overlay):
 
 def test_groups_of_overlays_do_not_undo_each_other():
     """So that every combination is covered by combinations within network and within diffusion."""
-    keys = {name: {key.split("#")[0].lstrip("+") for key in load(name) if key != "_desc_"} for name in OVERLAYS}
+    keys = {name: {key.split("#")[0].lstrip("+") for key in load(name) if key[0] != "_"} for name in OVERLAYS}
     meant = {frozenset(pair) for pair in (("sampler", "method"), ("task", "method"), ("uncertainty", "sampler"),
                                           ("uncertainty", "method"))}  # sampler and steps; sigma_data  # fmt: skip
     # Systems (docs/systems.md) that are one or the other: a bridge has its sampler, a generator no noise, a volume no planes.
@@ -207,7 +209,8 @@ def test_groups_of_overlays_do_not_undo_each_other():
                                            ("regression", "method"), ("regression", "gan"), ("gan", "method"),
                                            ("gan", "multi"), ("network", "ensemble"), ("network", "phase"),
                                            ("combine", "predictions"), ("multi", "scans"), ("regression", "scans"),
-                                           ("gan", "scans"), ("method", "scans"), ("bridge", "scans"))}  # fmt: skip
+                                           ("gan", "scans"), ("method", "scans"), ("bridge", "scans"),
+                                           ("task", "size"), ("network", "scans"), ("network", "gan"))}  # fmt: skip
     for first, second in itertools.combinations(OVERLAYS, 2):
         groups = frozenset({first.split("_")[0], second.split("_")[0]})
         if not set.intersection(*(FITS[name] for name in groups)):
@@ -246,9 +249,9 @@ def test_networks_of_every_combination_build(base, task):
         config = parser(base, task, ensemble, size, phase)
         with torch.device("meta"):  # no memory, whatever the size
             network = config.get_parsed_content("network_def")
-        planes = [config["plane"]] if "plane" in config else config["planes"]
+        planes = [config["plane"]] if "plane" in config else config.get_parsed_content("planes")
         assert [member.plane for member in network.members] == planes
-        assert [member.slab for member in network.members] == [config["slab"]] * len(planes)
+        assert {member.slab for member in network.members if member.plane != SPACE_TIME} == {config["slab"]}
         assert {member.conditions for member in network.members} == {len(config["conditions"])}
         assert bool(network.members[0].alignments) == (base in FUSED and phase != "phase_1")
 

@@ -144,3 +144,14 @@ def test_advice_is_given_without_torch():
         "room.__path__ = ['scripts/data']; import scripts.data.advice; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_frames_of_a_video_may_be_larger_than_planes_of_a_volume():
+    """Two axes alone are refined; the third are few frames."""
+    assert plan("x", [("a", grid(1, 1, 3, shape=(240, 320, 30)))], expect((4, 4, 1), trained_mm=0.0)).grid.shape == (
+        960,
+        1280,
+        30,
+    )
+    with pytest.raises(BadInput, match="would become 1920x2560x30, but 1600 a side are the most"):
+        plan("x", [("a", grid(1, 1, 3, shape=(480, 640, 30)))], expect((4, 4, 1), trained_mm=0.0))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scripts.data import Augmentation, SlicePatch, VolumePatch
+from scripts.measurement import BlockAverage
 from scripts.measurement.channels import coordinates
 
 SHAPE = (12, 16, 20)
@@ -61,3 +62,29 @@ def test_shares_are_shares(case):
     patch = VolumePatch((8, 8, 8), augmentation=Augmentation(mirror=0.3))
     mirrored = np.mean([bool(patch(**case, rng=np.random.default_rng(seed))["mirrored"]) for seed in range(300)])
     assert 0.2 < mirrored < 0.4
+
+
+def test_a_turned_sample_is_one_of_eight_ways_to_lay_its_plane_and_keeps_its_measurement(rng):
+    """On a circle it begins anywhere; blocks stay whole, so that the measurement of the turned is the turned measurement."""
+    degradation = BlockAverage((4, 4, 2), periodic=True)
+    label = torch.from_numpy(rng.uniform(-1, 1, (1, 8, 12, 6))).float()
+    image = torch.cat([degradation(label), torch.ones_like(label)])
+    ways = {
+        (flips, across, first): label.flip(flips).transpose(1, 2) if across else label.flip(flips)
+        for flips in ((), (1,), (2,), (1, 2)) for across in (False, True) for first in (0, 2, 4)
+    }  # fmt: skip
+    ways = {way: volume.roll(way[2], -1) for way, volume in ways.items()}
+    drawn = set()
+    for _ in range(200):
+        sample = VolumePatch(augmentation=Augmentation(turn=1.0, degradation=degradation))(image, label, rng=rng)
+        assert sample["mirrored"]
+        torch.testing.assert_close(degradation(sample["label"]), sample["image"][:1], rtol=0, atol=1e-6)
+        drawn |= {way for way, volume in ways.items() if torch.equal(volume, sample["label"])}
+    assert len(drawn) > 20  # of 24; each is missed by 200 draws with a chance of 2e-4
+
+
+def test_blocks_that_are_no_squares_are_not_laid_across(rng):
+    degradation = BlockAverage((4, 2, 1))
+    label = torch.from_numpy(rng.uniform(-1, 1, (1, 8, 12, 6))).float()
+    patch = VolumePatch(augmentation=Augmentation(turn=1.0, degradation=degradation))
+    assert {tuple(patch(label.repeat(2, 1, 1, 1), label, rng=rng)["label"].shape) for _ in range(20)} == {(1, 8, 12, 6)}

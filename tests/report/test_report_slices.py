@@ -7,6 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from scripts.report import slices
+from scripts.report.page import _by_axes
 from scripts.report.slices import looks, planes
 
 SIDES = (26, 30, 34)  # left-right, back-front, feet-head
@@ -82,3 +83,15 @@ def test_a_page_that_would_be_too_large_shows_fewer_slices(head, monkeypatch):
     before = len(drawn({"result": head})["axial"].labels)
     monkeypatch.setattr(slices, "LARGEST_BYTES", 1)
     assert len(drawn({"result": head})["axial"].labels) < before / 2
+
+
+def test_planes_of_loops_are_named_by_their_axes_and_counted_along_the_third(head):
+    told = {plane.name: plane for plane in planes({"result": head}, np.eye(4), looks({"result": head}))}
+    by_axes = {name: _by_axes(plane, ("x", "y", "t")) for name, plane in told.items()}
+    assert {name: plane.name for name, plane in by_axes.items()} == {"axial": "x-y", "coronal": "x-t", "sagittal": "y-t"}
+    assert {name: plane.labels[1] for name, plane in by_axes.items()} == {
+        "axial": "t = 2",
+        "coronal": "y = 2",
+        "sagittal": "x = 2",
+    }
+    assert _by_axes(told["axial"], ("x", "y", "z")) is told["axial"]

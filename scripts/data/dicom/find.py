@@ -132,10 +132,10 @@ def _volumes(members: Sequence[Header], damage: str, numbers: set[int]) -> Itera
         if not problem:
             problem, counted = count_doubts(volume.slices, numbers, len(slices))
             doubts += counted
-        yield replace(_placed(of_file[volume.slices[0].file], volume), problem=problem, doubts=tuple(doubts))
+        yield replace(placed(of_file[volume.slices[0].file], volume), problem=problem, doubts=tuple(doubts))
 
 
-def _placed(series: DicomSeries, volume: Volume) -> DicomSeries:
+def placed(series: DicomSeries, volume: Volume) -> DicomSeries:
     """What the slices of a volume say over what their file does."""
     first, count = volume.slices[0], len(volume.slices)
     start, step = line_of(volume.slices)

@@ -78,7 +78,7 @@ def volumes(slices: Sequence[Slice]) -> Iterator[Volume]:
     """Slices of a series as volumes of one echo, component, inversion and orientation each."""
     stacks: list[list[Slice]] = []
     for one in slices:
-        stack = next((stack for stack in stacks if _stackable(stack[0], one)), None)
+        stack = next((stack for stack in stacks if stackable(stack[0], one)), None)
         if stack is None:
             stacks.append([one])
         else:
@@ -208,7 +208,7 @@ def _drift(slices: Sequence[Slice]) -> Array:
     return np.asarray(np.linalg.norm(along - np.outer(along @ normal, normal), axis=1))
 
 
-def _stackable(first: Slice, second: Slice) -> bool:
+def stackable(first: Slice, second: Slice) -> bool:
     """Of one orientation, size and pixel size; enhanced images are whole in one file."""
     if first.size != second.size or (first.frame and first.file != second.file):
         return False

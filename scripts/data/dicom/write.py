@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from highdicom import Volume
@@ -13,7 +14,7 @@ from ..provenance import Provenance
 from .whitelist import Source, read_source
 from .write_frames import QUANTITIES, enhanced_mr, parametric_map
 from .write_header import derivation, header, renew, update
-from .write_pixels import SIXTEEN_BITS, Grid, Placed, as_slices, decimal, to_integers, window
+from .write_pixels import SIXTEEN_BITS, Grid, Placed, Stored, as_slices, decimal, to_integers, window
 
 TOLERANCE_MM = 1e-3
 # Nothing was acquired: the parameters of a sequence, which a reader must find, are empty, and the sequence is "research".
@@ -30,7 +31,7 @@ def write_series(volume: Placed, folder: Path, files: Sequence[str], provenance:
     (one file).
     """
     source = read_source(files)
-    grid = _grid(volume, source)
+    grid = grid_of(volume, source)
     if source.first.SOPClassUID == MRImageStorage:
         save_all(_classic_mr(grid, source, provenance), folder)
     else:
@@ -42,12 +43,12 @@ def write_parametric_map(
 ) -> None:  # fmt: skip
     """Write one of `QUANTITIES` as one Parametric Map; the rest as for `write_series`."""
     source = read_source(files)
-    dataset = parametric_map(_grid(volume, source), source, provenance, QUANTITIES[quantity])
+    dataset = parametric_map(grid_of(volume, source), source, provenance, QUANTITIES[quantity])
     dataset.save_as(path, enforce_file_format=True)
 
 
-def _grid(volume: Placed, source: Source) -> Grid:
-    """Slices are as thick as the source's unless they lie at other distances."""
+def grid_of(volume: Placed, source: Source) -> Grid:
+    """Where a result lies. Slices are as thick as the source's unless they lie at other distances."""
     slices, before = as_slices(volume.voxels, volume.affine), volume.source_affine
     same = abs(slices.spacing_between_slices - np.linalg.norm(before[:3, 2])) <= TOLERANCE_MM
     thickness = source.thickness if same and source.thickness else slices.spacing_between_slices
@@ -63,20 +64,29 @@ def _classic_mr(grid: Grid, source: Source, provenance: Provenance) -> Iterator[
 def mr_images(dataset: Dataset, slices: Volume, thickness: float) -> Iterator[Dataset]:
     """Fill one MR Image with a slice after the other, each time under a new SOP instance UID."""
     stored = to_integers(slices.array)
-    update(dataset, {
-        "Rows": stored.integers.shape[1], "Columns": stored.integers.shape[2], **SIXTEEN_BITS,
-        "PixelSpacing": [decimal(spacing) for spacing in slices.pixel_spacing],
-        "SliceThickness": decimal(thickness),
-        "SpacingBetweenSlices": decimal(slices.spacing_between_slices),
-        "ImageOrientationPatient": [decimal(cosine) for cosine in slices.direction_cosines],
-        "RescaleSlope": decimal(stored.slope), "RescaleIntercept": decimal(stored.intercept), "RescaleType": "US",
-        **window(slices.array).tags,
-    })  # fmt: skip
+    update(dataset, {**image_tags(slices, thickness), **pixel_tags(stored), **window(slices.array).tags})
     for number, (pixels, place) in enumerate(zip(stored.integers, slices.get_plane_positions(), strict=True), start=1):
         dataset.InstanceNumber = number
         dataset.ImagePositionPatient = place[0].ImagePositionPatient
         dataset.PixelData = pixels.tobytes()
         yield renew(dataset)
+
+
+def image_tags(slices: Volume, thickness: float) -> dict[str, Any]:
+    """What classic images say of the stack that they lie in; thickness: mm."""
+    return {
+        "Rows": slices.spatial_shape[1], "Columns": slices.spatial_shape[2],
+        "PixelSpacing": [decimal(spacing) for spacing in slices.pixel_spacing],
+        "SliceThickness": decimal(thickness),
+        "SpacingBetweenSlices": decimal(slices.spacing_between_slices),
+        "ImageOrientationPatient": [decimal(cosine) for cosine in slices.direction_cosines],
+    }  # fmt: skip
+
+
+def pixel_tags(stored: Stored) -> dict[str, Any]:
+    """How classic images say what their integers mean."""
+    rescale = {"RescaleSlope": decimal(stored.slope), "RescaleIntercept": decimal(stored.intercept), "RescaleType": "US"}
+    return {**SIXTEEN_BITS, **rescale}
 
 
 def save_all(objects: Iterable[Dataset], folder: Path) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Derived objects of many frames in one file: Enhanced MR, and the Parametric Map of an uncertainty."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,7 +60,7 @@ def enhanced_mr(grid: Grid, source: Source, provenance: Provenance) -> Dataset:
     stored = to_integers(grid.slices.array)
     _add_frames(dataset, grid, {
         "MRImageFrameTypeSequence": [tags(FrameType=ENHANCED_TYPE, **kind)],
-        "PixelValueTransformationSequence": [_rescale(stored.slope, stored.intercept)],
+        "PixelValueTransformationSequence": [rescale_of(stored.slope, stored.intercept)],
         "FrameVOILUTSequence": [tags(**window(grid.slices.array).tags)],
         "DerivationImageSequence": [tags(**derivation(source, provenance, finer=grid.finer))],
     })  # fmt: skip
@@ -95,7 +95,7 @@ def parametric_map(grid: Grid, source: Source, provenance: Provenance, quantity:
     )
     _add_frames(dataset, grid, {
         "ParametricMapFrameTypeSequence": [tags(FrameType=kind)],
-        "PixelValueTransformationSequence": [_rescale(1, 0)],
+        "PixelValueTransformationSequence": [rescale_of(1, 0)],
         "FrameVOILUTSequence": [tags(**Window(low, high).tags)],
         "RealWorldValueMappingSequence": [meaning],
         "DerivationImageSequence": [tags(**derivation(source, provenance, finer=grid.finer))],
@@ -110,12 +110,10 @@ def _add_frames(dataset: Dataset, grid: Grid, shared: Mapping[str, Any]) -> None
     organization, slices = generate_uid(), grid.slices
     measures = slices.get_pixel_measures()
     measures[0].SliceThickness = decimal(grid.thickness)
-    dimensions = [tags(DimensionOrganizationUID=organization, DimensionIndexPointer=tag, FunctionalGroupPointer=FRAME_CONTENT)
-                  for tag in (STACK_ID, IN_STACK_POSITION)]  # fmt: skip
     dataset.NumberOfFrames, dataset.Rows, dataset.Columns = slices.spatial_shape
     dataset.DimensionOrganizationType = "3D"
     dataset.DimensionOrganizationSequence = [tags(DimensionOrganizationUID=organization)]
-    dataset.DimensionIndexSequence = dimensions
+    dataset.DimensionIndexSequence = dimensions_of(organization, (STACK_ID, IN_STACK_POSITION))
     dataset.AcquisitionContextSequence = []
     anatomy = tags(FrameLaterality="U", AnatomicRegionSequence=[code(codes.SCT.Brain)])
     dataset.SharedFunctionalGroupsSequence = [tags(
@@ -131,5 +129,12 @@ def _add_frames(dataset: Dataset, grid: Grid, shared: Mapping[str, Any]) -> None
     ]  # fmt: skip
 
 
-def _rescale(slope: float, intercept: float) -> Dataset:
+def dimensions_of(organization: str, pointers: Sequence[int]) -> list[Dataset]:
+    """What the values of a frame's dimension index count, by the tags in its frame content; organization: a UID."""
+    shared = {"DimensionOrganizationUID": organization, "FunctionalGroupPointer": FRAME_CONTENT}
+    return [tags(**shared, DimensionIndexPointer=pointer) for pointer in pointers]
+
+
+def rescale_of(slope: float, intercept: float) -> Dataset:
+    """How integers become values."""
     return tags(RescaleSlope=decimal(slope), RescaleIntercept=decimal(intercept), RescaleType="US")

@@ -31,7 +31,7 @@ class StudyTask:
         self.overlays = [task_config(name), *map(config_file, overlays)]
         parser = self.parser("inference", {})
         self.definition: Task = parser.get_parsed_content("task")
-        self.planes: list[str] = parser["planes"]
+        self.planes: list[str] = parser.get_parsed_content("planes")
         self.defaults = {key: parser[key] for key in ("samples", "steps", "seed")}
         self.shipped = Path(weights or parser.get_parsed_content("ckpt_path"))
         self.limits = limits_of(self.shipped)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cine as DICOM: a folder's one loop, of MR or a film, among stills and objects that are no images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import BadInput, listed
+from ..dicom.find import dicom_files
+from ..dicom.headers import Header, read_header
+from ..provenance import Provenance
+from . import film, mr
+from .cine import Cine
+from .kinds import Kind
+
+
+def read_dicom(path: Path) -> Cine:
+    """The one loop below a folder, or in a file of many frames. Raises BadInput where there are none or several.
+
+    A file that cannot be read may be a frame, so it is refused by name.
+    """
+    loop = find(path)
+    return film.read_film(path, loop) if isinstance(loop, Path) else mr.read_mr(path, loop)
+
+
+def write_dicom(cine: Cine, like: Cine, path: Path, provenance: Provenance | None = None) -> None:
+    """A folder `path`: a derived series, `0001.dcm` on, in the study of its source. Raises ValueError without provenance."""
+    from ...files import whole
+    from .write_film import write_film
+    from .write_mr import write_mr
+
+    if provenance is None:
+        raise ValueError("a DICOM result says what made it: give its provenance")
+    loop = find(like.source)
+    with whole(path) as part:
+        if isinstance(loop, Path):
+            write_film(cine, like, part, (loop, provenance))
+        else:
+            write_mr(cine, like, part, (mr.loops_of(loop), provenance))
+
+
+def find(path: Path) -> Path | Sequence[Header]:
+    """The file of a film, or the images of an MR series."""
+    headers = [header for file in dicom_files(path) if (header := read_header(file)) is not None]
+    films = [Path(one.series.files[0]) for one in headers if one.aside and film.is_film(Path(one.series.files[0]))]
+    by_series: dict[str, dict[str, Header]] = {}
+    for one in headers:
+        by_series.setdefault(one.series.uid, {})[one.sop_uid] = one  # a copy of an image counts once
+    loops = [[*series.values()] for series in by_series.values() if mr.is_loop([*series.values()])]
+    if len(films) + len(loops) == 1:
+        return films[0] if films else loops[0]
+    if films or loops:
+        names = [*(str(one[0].series) for one in loops), *(f"file {one.name}" for one in films)]
+        raise BadInput(f"{path}: holds {len(names)} loops ({listed(names)}); give the folder of one series, or one file")
+    raise BadInput(f"{path}: {_why(headers)}")
+
+
+def _why(headers: Sequence[Header]) -> str:
+    """Why a folder holds no loop."""
+    problems = [f"{one.series} {one.series.problem}" for one in headers if one.series.problem]
+    if problems:
+        return f"holds no cine: {problems[0]}"
+    if not headers:
+        return "holds no DICOM images; give the folder of a cine series"
+    return f"holds no cine: {headers[0].series} is a single frame at each place; give the folder of the whole loop"
+
+
+KIND = Kind(read_dicom, write_dicom)

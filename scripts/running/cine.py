@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restores a cine loop by loop: each slice's is a case like any other, and what came of all is one cine again."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from ..data.cine import Cine, read_cine, write_cine
+from ..data.cine.loops import joined, loop_names, write_loops
+from ..data.cine.preview import write_preview
+from ..data.folder import is_dicom
+from ..data.formats import suffix
+from ..data.provenance import Provenance
+from ..errors import BadInput
+from ..files import remove
+from ..logs import say
+from ..measurement.task import LOOP
+from .workflow import task_config
+
+logger = logging.getLogger(__name__)
+INPUT = "input"  # folder of the loops as they were measured
+
+
+def of_loops(task: str) -> bool:
+    """Whether a task's volumes are loops (x, y, t). Raises BadInput when there is no such task."""
+    content = yaml.safe_load(task_config(task).read_text(encoding="utf-8")) or {}
+    return tuple(content.get("axes", ())) == LOOP
+
+
+def restore_cine(
+    source: str, output: str, run: Callable[..., None], provenance: Callable[[], Provenance], *, periodic: bool | None = None
+) -> None:  # fmt: skip
+    """Restore every slice of a cine, and write the whole in kind beside them.
+
+    run: restores a folder of loops, told `dataset_dir` and `periodic`; provenance: what the results are by; periodic: whether
+    loops close in a circle, by default as the cine says. Raises BadInput for what is no cine, and whatever `run` raises; then
+    no cine is written.
+    """
+    cine, name = read_cine(source), _name(Path(source))
+    for doubt in cine.doubts:
+        logger.warning(f"{source}: {doubt}")
+    result, preview = (Path(output, f"{name}_{what}") for what in (f"pred{_ending(Path(source))}", "preview.gif"))
+    for earlier in (result, preview):
+        remove(earlier)  # it would stand beside other loops
+    folder = Path(output, INPUT, name)
+    remove(folder)  # a slice more, perhaps
+    write_loops(cine, folder, name)
+    run(dataset_dir=str(folder), periodic=cine.gated if periodic is None else periodic)
+    whole = _joined(cine, Path(output), name)
+    write_cine(whole, cine, result, provenance=provenance())
+    say(f"cine: {result}")
+    try:
+        write_preview({"input": cine, "result": whole}, preview, index=cine.voxels.shape[2] // 2)
+    except BadInput as error:  # of many frames
+        logger.warning(f"no preview: {error}")
+    else:
+        say(f"preview: {preview}")
+
+
+def _joined(cine: Cine, output: Path, name: str) -> Cine:
+    return joined(cine, [output / case / f"{case}_pred.nii.gz" for case in loop_names(cine, name)])
+
+
+def _name(source: Path) -> str:
+    """Of cases: plain letters, that they are sorted and written by."""
+    name = source.name.removesuffix(_suffix(source))
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name).strip("-") or "cine"
+
+
+def _suffix(source: Path) -> str:
+    return "" if source.is_dir() else suffix(source) or source.suffix
+
+
+def _ending(source: Path) -> str:
+    """Of the result: a folder of DICOM for DICOM, else the file's own."""
+    return "" if source.is_dir() or is_dicom(source) else _suffix(source)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from scripts.data import CropToContentd, LoadVolumesd, RestoreGridd, find_cases
+from scripts.data.cine import Cine
+from scripts.data.cine.loops import joined, loop_names, write_loops
+from scripts.errors import BadInput
+from scripts.measurement import BlockAverage
+
+OBLIQUE = np.array([[-0.8, 0, -0.96, 123], [0.08, -0.69, -2.6, 137], [-0.13, -0.44, 4.1, 42], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture
+def cine(rng):
+    """Three slices of nine frames, bright in the middle, obliquely in space."""
+    voxels = rng.uniform(0, 1, (20, 24, 3, 9)).astype(np.float32)
+    voxels[6:14, 8:16] += 100
+    return Cine(voxels, OBLIQUE, np.arange(9) * 0.0316, True, Path("heart.nii.gz"))
+
+
+def test_every_slice_is_a_case_with_time_as_its_third_axis(cine, tmp_path):
+    write_loops(cine, tmp_path, "heart")
+    cases = find_cases(tmp_path, ["cine"], target="cine")
+    assert [case["case"] for case in cases] == loop_names(cine, "heart") == ["heart-01", "heart-02", "heart-03"]
+    for index, case in enumerate(cases):
+        assert np.array_equal(np.asarray(nib.load(case["image"][0]).dataobj), cine.voxels[:, :, index])
+
+
+def test_the_same_loops_are_the_same_files(cine, tmp_path):
+    first, second = (write_loops(cine, tmp_path / name, "heart")[0].read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+@pytest.mark.parametrize("milliseconds", [5, 31.6, 900])
+@pytest.mark.parametrize("block", [(4, 4, 1), (1, 1, 3)])
+def test_loops_of_any_pace_are_read_on_their_own_axes(cine, block, milliseconds, tmp_path):
+    """Frames are no thin slices and no thick voxels, whatever their time: the plan keeps the order of the axes."""
+    paced = replace(cine, frame_times=np.arange(9) * milliseconds / 1000)
+    path = str(write_loops(paced, tmp_path, "heart")[1])
+    loaded = LoadVolumesd(degradation=BlockAverage(block, periodic=True))({"image": path, "case": "heart-02"})["image"]
+    wanted = torch.from_numpy(cine.voxels[None, :, :, 1])
+    for axis, factor in enumerate(block, start=1):
+        wanted = wanted.repeat_interleave(factor, dim=axis)
+    assert torch.equal(torch.as_tensor(loaded).as_subclass(torch.Tensor), wanted)
+
+
+def test_results_lie_where_the_cine_lay_with_the_times_of_their_frames(cine, tmp_path):
+    """Finer pixels within the old ones, and two frames in the time of one."""
+    fine = replace(cine, voxels=cine.voxels.repeat(4, axis=0).repeat(4, axis=1).repeat(2, axis=3))
+    result = joined(cine, write_loops(fine, tmp_path, "heart"))
+    assert np.array_equal(result.voxels, fine.voxels)
+    corners = [np.array([-0.5, -0.5, 1, 1]), np.array([19.5, 23.5, 1, 1])]
+    ours = [np.array([-0.5, -0.5, 1, 1]), np.array([79.5, 95.5, 1, 1])]
+    for before, after in zip(corners, ours, strict=True):
+        np.testing.assert_allclose(result.affine @ after, OBLIQUE @ before, atol=1e-9)
+    np.testing.assert_allclose(result.frame_times, np.arange(18) * 0.0158, atol=1e-9)
+
+
+@pytest.mark.parametrize("frames", [6, 9])
+def test_a_circle_is_neither_filled_up_nor_cropped(frames, tmp_path):
+    """Whole black frames belong to it, and few frames are enough."""
+    voxels = np.zeros((24, 24, 1, frames), dtype=np.float32)
+    voxels[8:16, 8:16, :, 2] = 100
+    path = str(write_loops(Cine(voxels, np.eye(4), np.arange(frames) * 0.03, True, Path("loop")), tmp_path, "loop")[0])
+    degradation = BlockAverage((4, 4, 1), periodic=True)
+    loaded = LoadVolumesd(degradation=degradation, simulate=True)({"image": path, "label": path, "case": "loop"})
+    cropped = CropToContentd(degradation=degradation)(loaded)
+    assert cropped["image"].shape[-1] == loaded["label"].shape[-1] == frames
+    back = RestoreGridd()({**cropped, "pred": cropped["image"]})["pred"]
+    assert tuple(back.shape) == (1, 24, 24, frames)
+
+
+def test_frames_that_do_not_fill_a_circle_are_refused(cine, tmp_path):
+    path = str(write_loops(cine, tmp_path, "heart")[0])
+    with pytest.raises(BadInput, match="9 frames of a period are no multiple of 2; add --set periodic=False"):
+        LoadVolumesd(degradation=BlockAverage((1, 1, 2), periodic=True), simulate=True)({"image": path, "case": "heart"})

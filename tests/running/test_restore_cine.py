@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.data.cine import Cine, read_cine, write_cine
+from scripts.networks import ScoreFusion
+from scripts.networks.weights import write
+from scripts.running import cine as restoring
+from scripts.running.commands import restore
+
+MEMBERS = ["x-y", "x-t", "y-t", "space-time"]
+AFFINE = np.array([[0, 0, 5.0, 10], [-3.0, 0, 0, 20], [0, 3.0, 0, -30], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def source(tmp_path, rng):
+    """A cine of two slices of six frames in large pixels, a file."""
+    voxels = rng.uniform(0, 5, (8, 8, 2, 6)).astype(np.float32)
+    voxels[2:6, 2:6] += 100
+    cine = Cine(voxels, AFFINE, np.arange(6) * 0.04, True, Path("heart.nii.gz"))
+    write_cine(cine, cine, tmp_path / "heart.nii.gz")
+    return tmp_path / "heart.nii.gz"
+
+
+@pytest.fixture
+def weights(tmp_path, awaken):
+    write(awaken(ScoreFusion(MEMBERS, size="tiny")).state_dict(), tmp_path / "tiny.pt")
+    return str(tmp_path / "tiny.pt")
+
+
+def test_a_cine_comes_back_fine_in_its_place_with_its_measurement(source, weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    restore(str(source), str(out), task="cine_super_resolution", ckpt_path=weights, size="tiny", precision="float32")
+    before, after = read_cine(source), read_cine(out / "heart_pred.nii.gz")
+    assert after.voxels.shape == (32, 32, 2, 6)
+    measured = after.voxels.reshape(8, 4, 8, 4, 2, 6).mean(axis=(1, 3))
+    np.testing.assert_allclose(measured, before.voxels, rtol=0, atol=1e-3)  # of 100, averages of 16 in float32
+    np.testing.assert_allclose(after.affine @ [1.5, 1.5, 1, 1], AFFINE @ [0, 0, 1, 1], atol=1e-4)
+    np.testing.assert_allclose(after.frame_times, before.frame_times, atol=1e-6)
+    record = json.loads((out / "run.json").read_text())
+    assert sorted(record["cases"]) == ["heart-01", "heart-02"]
+    assert (record["task"]["axes"], record["task"]["periodic"]) == (["x", "y", "t"], True)
+    assert "heart_pred.nii.gz" in capsys.readouterr().out
+
+
+def test_a_slice_that_fails_is_named_and_leaves_no_cine(source, weights, tmp_path):
+    cine, out = read_cine(source), tmp_path / "out"
+    cine.voxels[:, :, 1] = 7
+    write_cine(cine, cine, source)
+    (out / "heart_pred.nii.gz").mkdir(parents=True)  # whatever an earlier run left
+    with pytest.raises(SystemExit) as end:
+        restore(str(source), str(out), task="cine_super_resolution", ckpt_path=weights, size="tiny")
+    assert end.value.code == 2
+    assert "every voxel is 7" in json.loads((out / "run.json").read_text())["failures"]["heart-02"]
+    assert not (out / "heart_pred.nii.gz").exists()
+
+
+@pytest.mark.parametrize(("gated", "asked", "wanted"), [(True, None, True), (False, None, False), (True, False, False)])
+def test_time_is_a_circle_where_the_cine_says_so_or_the_user_does(gated, asked, wanted, source, tmp_path, monkeypatch):
+    """And frames of twice the number come back in the same time."""
+    cine, told = read_cine(source), {}
+    monkeypatch.setattr(restoring, "read_cine", lambda _: Cine(**{**vars(cine), "gated": gated}))
+
+    def run(dataset_dir, periodic):
+        told["periodic"] = periodic
+        for file in sorted(Path(dataset_dir).glob("*.nii.gz")):
+            name, image = file.name.removesuffix("_cine.nii.gz"), nib.load(file)
+            (tmp_path / "out" / name).mkdir(parents=True)
+            twice = np.asarray(image.dataobj).repeat(2, axis=-1)
+            nib.save(nib.Nifti1Image(twice, image.affine), tmp_path / "out" / name / f"{name}_pred.nii.gz")
+
+    restoring.restore_cine(str(source), str(tmp_path / "out"), run, lambda: None, periodic=asked)
+    assert told == {"periodic": wanted}
+    after = read_cine(tmp_path / "out" / "heart_pred.nii.gz")
+    assert np.array_equal(after.voxels, cine.voxels.repeat(2, axis=-1))
+    np.testing.assert_allclose(after.frame_times, np.arange(12) * 0.02, atol=1e-6)
+
+
+@pytest.mark.parametrize(("file", "name", "result"), [
+    ("4D heart.nii.gz", "4D-heart", ".nii.gz"), ("loop.mp4", "loop", ".mp4"), ("Müller.avi", "M-ller", ".avi"),
+])  # fmt: skip
+def test_results_are_named_after_the_file_in_plain_letters(file, name, result):
+    assert (restoring._name(Path(file)), restoring._ending(Path(file))) == (name, result)
