@@ -4,11 +4,14 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from scripts import bundle_root
+from scripts.data.advice import default_task
 from scripts.errors import BadInput
 from scripts.integrations.deploy.bundle import SETTINGS, Bundle
 from scripts.networks import ScoreFusion
@@ -55,6 +58,21 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(content, line, tmp
         settings.write_text(content)
     with pytest.raises(BadInput, match=line):
         Bundle(settings, input_dir=str(tmp_path), output_dir=str(tmp_path / "out"), models=str(tmp_path))
+
+
+def test_volumes_beside_dicom_are_refused_rather_than_answered_in_its_place(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)), tmp_path / "scan_t1.nii.gz")
+    (tmp_path / "models").mkdir(), (tmp_path / "models" / "model.pt").touch()
+    alone = bundle(tmp_path).cases()
+    (tmp_path / "slice").write_bytes(b"\0" * 128 + b"DICM")
+    assert [case.name for case in alone] == ["scan"]
+    with pytest.raises(BadInput, match=r"scan_t1\.nii\.gz and its like would be taken in place of the DICOM beside them"):
+        bundle(tmp_path).cases()
+
+
+def test_the_application_takes_the_scans_that_restore_takes():
+    """A clinic's slices are of any thickness; the default of the configs would refuse nearly all."""
+    assert yaml.safe_load(SETTINGS.read_text())["bundle"]["configs"] == ["inference.yaml", f"task_{default_task()}.yaml"]
 
 
 def test_the_package_has_the_version_of_the_bundle():

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import yaml
 from monai.bundle import ConfigParser
 
+from ...data.cases import folder_of
+from ...data.folder import files_below, is_dicom
 from ...data.write import check_output_dir
 from ...errors import BadInput, one_line
 from ...running.checks import check_keys
@@ -47,8 +49,17 @@ class Bundle:
         self.parser.update(options)
 
     def cases(self) -> list[Case]:
-        """Every case of the input, its series chosen by rules, nothing read yet."""
-        return [Case(entry["case"], entry) for entry in self.parser.get_parsed_content("dataset#data")]
+        """Every case of the input, its series chosen by rules, nothing read yet.
+
+        Raises BadInput where volume files lie beside DICOM, which would stay unanswered in silence.
+        """
+        cases = [Case(entry["case"], entry) for entry in self.parser.get_parsed_content("dataset#data")]
+        root = folder_of(self.parser["dataset_dir"])
+        volume = next((one for case in cases for one in case.data["image"] if isinstance(one, str)), None)
+        if volume and any(map(is_dicom, files_below(root))):
+            fact = f"{Path(volume).name} and its like would be taken in place of the DICOM beside them"
+            raise BadInput(f"{root}: {fact}; move them away, or give a folder of DICOM alone")
+        return cases
 
     @property
     def steps(self) -> dict[str, Step]:
