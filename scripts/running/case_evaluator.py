@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ignite.engine import Events
@@ -20,7 +19,7 @@ from torch.utils.data import Dataset
 from ..data.cases import ERROR
 from ..data.write_behind import WriteBehind
 from ..errors import BadInput, named, one_line, several
-from .choosing_inferer import ChoosingInferer
+from .choosing_inferer import answering
 from .few_lines import MOST
 from .ledger import DONE, FAILED, Ledger, input_hash
 from .parts import parts_of
@@ -112,7 +111,7 @@ class CaseEvaluator(SupervisedEvaluator):
             if ERROR in batchdata:
                 raise BadInput(str(batchdata[ERROR][0]))
             self.doubts[case] = [*self.caveats, *_doubts(batchdata["image"])]
-            shape, (network, weights) = batchdata["image"].shape, self._asked(batchdata["image"])
+            shape, (network, weights) = batchdata["image"].shape, answering(self.inferer, batchdata["image"], self.network)
             self.weights |= {case: weights} if weights else {}
             with self.progress.case(case, shape, parts_of(network, self.inferer, shape)):
                 output: dict[str, Any] = super()._iteration(engine, batchdata)
@@ -125,11 +124,6 @@ class CaseEvaluator(SupervisedEvaluator):
         line = f"case {case}: done in {self.seconds[case]:.1f} s{self.progress.left()}"
         self.behind.add(case, partial(self._written, case, line, batchdata))
         return output
-
-    def _asked(self, image: Any) -> tuple[Any, str]:
-        """Which network answers, and the name of its weights where they are not those of the run."""
-        expert = self.inferer.expert(image) if isinstance(self.inferer, ChoosingInferer) else None
-        return (self.network, "") if expert is None else (expert.network, Path(expert.weights).name)
 
     def _written(self, case: str, line: str, batchdata: Any) -> None:
         self.written.add(case)

@@ -64,3 +64,9 @@ class ChoosingInferer(AdaptingInferer):
         options = {key: value for key, value in self.options.items() if key != "minutes"} | own
         network = config.get_parsed_content("network").eval()
         return Expert(FusedScoreInferer(**options), network, str(config.get_parsed_content("ckpt_path")))
+
+
+def answering(inferer: Any, inputs: Tensor, network: nn.Module) -> tuple[nn.Module, str]:
+    """The network that an inferer asks about inputs (1, C, H, W, D), and the name of its weights if not the run's."""
+    expert = inferer.expert(inputs) if isinstance(inferer, ChoosingInferer) else None
+    return (network, "") if expert is None else (expert.network, Path(expert.weights).name)

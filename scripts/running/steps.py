@@ -17,6 +17,9 @@ from ..data.cases import ERROR
 from ..data.write import nifti_image
 from ..errors import BadInput, root_cause
 from ..files import temporary_folder
+from .choosing_inferer import answering
+from .parts import parts_of
+from .progress import Progress
 from .workflow import config_files, load_config, task_config
 
 logger = logging.getLogger(__name__)
@@ -41,8 +44,11 @@ class Steps:
         return dict(self.preprocessing(data))
 
     def translate(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Adds `pred`, float32, to a case that was read."""
-        pred = self.inferer(data["image"][None].to(self.device), self.network, case=str(data["case"]))[0]
+        """Adds `pred`, float32, to a case that was read. The log says every ten seconds how far it is."""
+        image, case = data["image"][None].to(self.device), str(data["case"])
+        network, _ = answering(self.inferer, image, self.network)
+        with Progress(1) as progress, progress.case(case, image.shape, parts_of(network, self.inferer, image.shape)):
+            pred = self.inferer(image, self.network, case=case)[0]
         return {**data, "pred": pred.cpu()}
 
 

@@ -16,6 +16,7 @@ import scripts
 from scripts import bundle_root, restore
 from scripts.__main__ import main
 from scripts.errors import BadInput
+from scripts.running import progress
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -38,6 +39,13 @@ def test_nothing_is_left_on_disk(image, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     restore(image, ckpt_path=str(weights), size="tiny")
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_the_log_says_how_far_it_is_while_a_case_is_computed(image, weights, monkeypatch, capsys):
+    """As MONAI Deploy shows it: a clinic's slices take minutes."""
+    monkeypatch.setattr(progress, "PERIOD", 0.01)  # s
+    restore(image, ckpt_path=str(weights), size="tiny")
+    assert re.search(r"case image: \d+%, \d+ of \d+ slices, [01] of 1 fusion", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

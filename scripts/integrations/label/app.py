@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The app: which tasks of the bundle the server offers, and where the uncertainty goes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import MONAILabelException
 
 from scripts.bundle import task_configs
 from scripts.errors import BadInput, root_cause
@@ -49,6 +51,11 @@ class TranslationApp(MONAILabelApp):
         """One training a task."""
         return {name: TranslationTraining(task) for name, task in self.tasks.items()}
 
+    def next_sample(self, request: dict[str, Any]) -> Any:
+        """The image that a strategy names. Raises HTTPException 400 where there is no such strategy."""
+        with refusals():
+            return super().next_sample(request)
+
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
         """The result; its uncertainty, if there is one, becomes a label of the folder's image with the tag `uncertainty`.
 
@@ -56,13 +63,10 @@ class TranslationApp(MONAILabelApp):
         """
         store = datastore or self.datastore()
         image = request.get("image")
-        try:
+        with refusals():
+            if isinstance(image, str) and not Path(image).exists() and not store.get_image_uri(image):
+                raise BadInput(f"{image}: there is no such image among the studies; GET /datastore/?output=all lists them")
             result = super().infer(request, store)
-        except Exception as error:
-            known = root_cause(error)
-            if known is None:
-                raise
-            raise HTTPException(status_code=400, detail=str(known)) from error
         file = result["params"].pop(UNCERTAINTY, None)
         if file is not None:
             if isinstance(store, LocalDatastore) and store.get_image_uri(image):
@@ -70,6 +74,18 @@ class TranslationApp(MONAILabelApp):
                 result["params"][UNCERTAINTY] = {"label": label, "tag": UNCERTAINTY}
             Path(file).unlink()
         return result
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What a client can mend, also where MONAI Label says so, is an answer of one line with status 400."""
+    try:
+        yield
+    except Exception as error:
+        line = error.msg if isinstance(error, MONAILabelException) else root_cause(error)
+        if line is None:
+            raise
+        raise HTTPException(status_code=400, detail=str(line)) from error
 
 
 def _listed(names: str) -> list[str]:

@@ -4,7 +4,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import nn
 from scripts.errors import BadInput
 from scripts.networks.weights import load_weights
 
-from .task import StudyTask
+from .task import StudyTask, choice_of, device_of, numbers_of
 
 WEIGHTS = ("shipped", "trained")
 
@@ -38,9 +38,10 @@ class TranslationTask(BasicInferTask):
     def pre_transforms(self, data: Any = None) -> Sequence[Callable[..., Any]]:
         """The study's other files, then the bundle's preprocessing. The parser is made anew: the request has options."""
         data["result_dir"] = tempfile.TemporaryDirectory()  # gone with the request, however that ends
-        changes = {key: data[key] for key in self.task.defaults}
+        device_of(data["device"])
+        changes = numbers_of(data, self.task.defaults)
         data["parser"] = self.task.parser("inference", {**changes, "output_dir": data["result_dir"].name})
-        if data["weights"] not in (WEIGHTS[1], [WEIGHTS[1]]):
+        if self._weights(data) == WEIGHTS[0]:
             data["parser"].get_parsed_content("limits")  # refuses more steps than shipped weights bear
         steps = data["parser"].get_parsed_content("preprocessing").transforms
         return [lambda data: {**data, **self.task.case_of(data["image"])}, *steps]
@@ -58,8 +59,11 @@ class TranslationTask(BasicInferTask):
         files = {key: _moved(data[f"{key}_path"]) for key in ("pred", "uncertainty") if f"{key}_path" in data}
         return files.pop("pred"), dict(files)
 
+    def _weights(self, data: Mapping[str, Any]) -> str:
+        return choice_of(data, "weights", self._config["weights"])
+
     def _get_network(self, device: str, data: Any) -> nn.Module:
-        wanted = data["weights"] if isinstance(data["weights"], str) else data["weights"][0]
+        wanted = self._weights(data)
         path = self.task.trained("fusion") if wanted == "trained" else self.task.shipped
         if not path.is_file():
             raise BadInput(f"{self.task.name}: there are no {wanted} weights ({path}); train it, or choose the other ones")

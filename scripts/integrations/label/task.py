@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A task of the bundle on the studies of a server: its configs, its weights, and the files of a study."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 
 from scripts import bundle_root
@@ -67,3 +69,38 @@ class StudyTask:
             if path in [Path(file).resolve() for file in case["image"]]:
                 return case
         raise BadInput(f"{path.name}: is not the {wanted} of a complete study; see docs/your_data.md#layouts")
+
+
+# Anybody who reaches the server may ask, and in a config a text may be code: of a request only what these give gets there.
+
+
+def numbers_of(request: Mapping[str, Any], defaults: Mapping[str, float]) -> dict[str, float]:
+    """For each default what the request has in its place. Raises BadInput for what is no number of its kind."""
+    return {key: _number(key, request.get(key, default), default) for key, default in defaults.items()}
+
+
+def choice_of(request: Mapping[str, Any], key: str, names: Sequence[str]) -> str:
+    """One of the names, the first by default; a client that was not asked sends all of them. Raises BadInput for another."""
+    given = request.get(key, names)
+    name = given[0] if isinstance(given, list | tuple) and given else given
+    if name not in names:
+        raise BadInput(f"{key} {name}: is not known; choose of {', '.join(names)}")
+    return str(name)
+
+
+def device_of(name: str) -> torch.device:
+    """Raises BadInput for what PyTorch does not know."""
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise BadInput(f"device {name}: there is no such device; take cpu or cuda") from error
+
+
+def _number(key: str, value: Any, default: float) -> float:
+    try:
+        number = type(default)(value)
+        if math.isfinite(number) and float(number) == float(value):
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise BadInput(f"{key} {value}: is no {'whole ' * isinstance(default, int)}number; the default is {default}")

@@ -11,9 +11,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
 
-from scripts.errors import BadInput
-
-from .task import ROOT, StudyTask
+from .task import ROOT, StudyTask, choice_of, device_of, numbers_of
 
 FUSION = "fusion"
 BUDGET = {"max_epochs": 40, "steps_per_epoch": 100, "batch_size": 1, "learning_rate": 1.0e-3}
@@ -37,16 +35,16 @@ class TranslationTraining(TrainTask):
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, str]:
         """Run `monai.bundle` in a process of its own, which the client can stop; its lines are the status' details.
 
-        Raises BadInput when the part is unknown or has no planes to build on, RuntimeError when the training fails.
+        Raises BadInput when an option cannot be used, RuntimeError when the training fails.
         """
-        part = request.get("part", FUSION)
-        part = part if isinstance(part, str) else part[0]
+        part = choice_of(request, "part", [FUSION, *self.task.planes])
+        device, budget = device_of(name_to_device(request.get("device"))), numbers_of(request, BUDGET)
         folder = self.task.folder / f"{part}_training"
         shutil.rmtree(folder, ignore_errors=True)  # of an interrupted training, which may have had other settings
         command = [sys.executable, "-m", "monai.bundle", "run", *self._workflow(part), "--ckpt_dir", str(folder)]
         command += ["--dataset_dir", self.task.studies, "--cache_dir", str(self.task.folder / "cache")]
-        command += ["--device", f"$torch.device('{name_to_device(request.get('device'))}')"]
-        command += [word for key in BUDGET if key in request for word in (f"--{key}", str(request[key]))]
+        command += ["--device", f"$torch.device('{device}')"]
+        command += [word for key in BUDGET if key in request for word in (f"--{key}", str(budget[key]))]
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
             raise RuntimeError(f"the training of {self.task.name} failed; the lines above say why")
         weights = self.task.trained(part)
@@ -57,8 +55,6 @@ class TranslationTraining(TrainTask):
     def _workflow(self, part: str) -> list[str]:
         if part in self.task.planes:
             return ["training", "--config_file", str(self.task.files("train_2d")), "--plane", part]
-        if part != FUSION:
-            raise BadInput(f"part {part}: there is no such part; choose of {', '.join([FUSION, *self.task.planes])}")
         planes = self.task.trained("{plane}")
         if not all(self.task.trained(plane).is_file() for plane in self.task.planes):
             planes = self.task.shipped
