@@ -267,7 +267,8 @@ GREETING = (
     "nfe_curve",
     "demo",
     "demo_dicom",
-)  # what runs networks for long
+    "report",
+)  # what takes long
 COMPLETIONS: dict[str, Callable[..., Iterable[str]]] = {  # names that a shell may offer, by argument
     "model": lambda **_: known(),
     "task": lambda **_: task_configs(),
@@ -287,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module, _, function = COMMANDS[command].target.partition(":")
     speak(options.pop("verbosity", ""), options.pop("json_lines", False))
     if command in GREETING:
-        _greet(command, options)
+        greet(command, options)
     if command == "restore" and arguments is None:  # in a process of its own
         from .running.lean import all_ours, import_monai
 
@@ -302,9 +303,9 @@ def _call(module: str, function: str, options: Mapping[str, Any]) -> None:
     getattr(import_module(f".{module}", __package__), function)(**options)
 
 
-def _greet(command: str, options: Mapping[str, Any]) -> None:
+def greet(command: str, options: Mapping[str, Any]) -> None:
     """What will be done, at once: PyTorch takes seconds to import."""
-    given = next((options[key] for key in ("source", "sources", "dataset_dir", "study") if key in options), "")
+    given = next((options[key] for key in ("source", "sources", "dataset_dir", "run_dir", "study") if key in options), "")
     source = f" {given if isinstance(given, str) else ' '.join(given)}" if given else ""
     target = f" -> {options['output']}" if "output" in options else ""
     say(f"score-fusion {bundle_version()}: {command}{source}{target}")

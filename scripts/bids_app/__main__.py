@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ..__main__ import ABOUT, RUN, arg
+from ..__main__ import ABOUT, RUN, arg, greet
 from ..bundle import bundle_version
 from ..errors import exit_code
 from ..trust import asked_for
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     with asked_for(options.pop("trust", []), options.pop("sha256", [])):
         level = options.pop("level")
+        greet(level, {"source": options["bids_dir"], "output": options["output_dir"]})
         return exit_code(lambda: getattr(import_module(f".{level}", __package__), level)(**options))
 
 

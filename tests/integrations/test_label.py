@@ -33,6 +33,26 @@ OBLIQUE = np.array([[0, 4 * TILT[1], 4.2 * TILT[0], -20], [-4, 0, 0, 30], [0, 4 
 COARSE, FINE = (12, 10, 11), (48, 40, 44)
 
 
+CLIENT = """
+import json, shutil
+from monailabel.client import MONAILabelClient
+from monailabel.client.client import MONAILabelClientException
+client, scan = MONAILabelClient({url!r}, tmpdir={folder!r}), {scan!r}
+answers = {{"next": client.next_sample("random", {{}})["id"], "uploaded": client.upload_image(scan, "new_t1ce")["image"]}}
+result, _ = client.infer("both", "scan_flair", {{}})
+client.save_label("scan_flair", result, "final", {{}})
+shutil.move(result, {folder!r} + "/result.nii.gz")
+shutil.move(client.download_label("scan_flair", "final"), {folder!r} + "/label.nii.gz")
+session = client.create_session(scan)["session_id"]
+try:
+    client.infer("both", "", {{}}, session_id=session)
+except MONAILabelClientException as refused:
+    answers["session"] = refused.msg
+client.remove_session(session)
+print(json.dumps(answers))
+"""
+
+
 class Refused(Exception):
     """Status and text of an answer other than 200."""
 
@@ -184,11 +204,36 @@ def test_mean_and_uncertainty_of_two_samples_are_those_of_two_runs(server, tmp_p
         ("fine0_flair", {}, "fine0_flair.nii.gz: its voxels of .* would become .*; it is fine already"),
         ("scan_flair", {"samples": 2, "steps": 1}, "2 samples of one step are all the same"),
         ("scan_flair", {"weights": "trained"}, "there are no trained weights"),
+        ("scan_flair", {"weights": "best"}, "weights best: is not known; choose of shipped, trained"),
+        ("scan_flair", {"seed": "$3"}, r"seed \$3: is no whole number"),
+        ("scan_flair", {"device": "cpu')"}, "there is no such device"),
+        ("nowhere", {}, "nowhere: there is no such image among the studies"),
     ],
 )
 def test_what_a_user_can_mend_is_told_in_one_line(server, image, options, told):
     with pytest.raises(Refused, match=f"^400 .*{told}"):
         server.ask(f"/infer/both?image={image}&output=json", form=options)
+
+
+def test_what_the_server_does_not_offer_is_told_in_one_line(server):
+    with pytest.raises(Refused, match=r"^400 .*no model 'nothing'"):
+        server.ask("/infer/nothing?image=scan_flair&output=json", form={})
+    with pytest.raises(Refused, match=r"^400 .*no such strategy 'nothing'"):
+        server.ask("/activelearning/nothing", body={})
+
+
+def test_the_client_of_monai_label_finds_sends_saves_and_asks(server, place, tmp_path):
+    """Its own class, in its own environment: next sample, an upload, a result as a label, and a session."""
+    program = CLIENT.format(url=server.url, folder=str(tmp_path), scan=str(place / "studies" / "scan_t1ce.nii.gz"))
+    told = subprocess.run([PYTHON, "-W", "ignore", "-c", program], capture_output=True, text=True, env=QUIET, check=False)
+    assert told.returncode == 0, told.stderr[-2000:]
+    answers = json.loads(told.stdout.splitlines()[-1])
+    assert (place / "studies" / f"{answers['next']}.nii.gz").is_file()
+    assert answers["uploaded"] == "new_t1ce" and (place / "studies" / "new_t1ce.nii.gz").is_file()
+    sent, kept = (nib.load(tmp_path / name) for name in ("result.nii.gz", "label.nii.gz"))
+    assert sent.shape == FINE
+    np.testing.assert_array_equal(sent.get_fdata(), kept.get_fdata())
+    assert "put a study's files into --studies" in answers["session"]  # two conditions, and one file was sent
 
 
 def test_the_stock_app_translates_as_the_bundle_does(servers, place, tmp_path):

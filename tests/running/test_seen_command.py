@@ -67,6 +67,19 @@ def test_a_bar_moves_on_a_terminal_for_the_case_and_for_the_folder(command):
     assert {"0 of 2 cases", "1 of 2 cases"} <= set(re.findall(r"\| (\d of 2 cases)", seen))
 
 
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["scripts", "report", "nowhere"], "report nowhere"),
+        (["scripts.bids_app", "nowhere", "out", "participant"], "participant nowhere -> out"),
+    ],
+)
+def test_other_commands_that_take_long_say_at_once_what_they_do(command, line):
+    told = subprocess.run([sys.executable, "-m", *command], cwd=bundle_root(), capture_output=True, text=True, check=False)
+    assert told.stdout.splitlines()[0] == f"score-fusion {bundle_version()}: {line}"
+    assert told.stderr.startswith("error: nowhere")
+
+
 def test_lines_tell_it_elsewhere_and_only_real_warnings(command):
     program = PERIOD.format(OURS)
     start = time.monotonic()
