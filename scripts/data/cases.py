@@ -12,7 +12,7 @@ from ..errors import BadInput, listed
 from .archive import unzip
 from .bids import difference, entities, filter_for, fitting
 from .dicom import DicomSeries
-from .folder import OTHER_FORMATS, CaseList, account, files_below
+from .folder import OTHER_FORMATS, UNUSED_DICOM, CaseList, account, files_below
 from .formats import image_of, parts, stem, suffix
 from .identifiers import Identifiers, anonymous, hide, words_of
 from .layouts import MODALITIES, modalities_told, modality_of, place_of, why_no_case
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 SPLITS = ("all", "train", "val")
 
 ANOTHER = "of a modality of which another file was taken"
+BESIDE = "volume files form cases"  # how what is said of DICOM beside them begins
 ERROR = "error"  # the key of an entry that says why its case is refused
 
 
@@ -90,7 +91,16 @@ def find_cases(
         entries = [_with_mask(entry, modality_of(mask), cases) for entry in entries]
     entries += [{"case": case, "image": [], ERROR: line} for case, line in lines.items()] if refused else []
     accounted = _accounted(root, sorted(entries, key=lambda entry: entry["case"]), reasons, bad)
+    if cases:
+        _warn_of_dicom(root, accounted.files)
     return CaseList(accounted, _hidden(accounted.files, words)) if words else accounted
+
+
+def _warn_of_dicom(root: Path, files: Mapping[str, Any]) -> None:
+    """Of a study with a converted copy beside it, whoever waits for a series would wait in vain."""
+    if count := sum(group["count"] for group in files["left_out"] if group["reason"] == UNUSED_DICOM):
+        fact = f"{BESIDE}, which leaves {count} DICOM file{'s' * (count != 1)} beside them unused"
+        logger.warning("%s: %s; for DICOM give a folder without volume files", root, fact)
 
 
 def _entry(case: str, image: Sequence[Path | DicomSeries], label: Path | DicomSeries | None) -> dict[str, Any]:

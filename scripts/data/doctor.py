@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from ..errors import BadInput, named
 from .advice import ANY, Expectation, Grid, Plan, asked_of, orientations, plan
-from .cases import ERROR, find_cases, folder_of, look
+from .cases import BESIDE, ERROR, find_cases, folder_of, look
 from .dicom import DicomSeries
 from .dicom.choose import Studies, describe, find_studies
 from .dicom.series import affine_of
@@ -39,7 +39,7 @@ def doctor(
     if expected.caveat:
         print(f"  {expected.caveat}")
     if studies and (files := look(folder, asked)[0]):
-        print(f"  volume files form cases, such as {next(iter(files))}, so DICOM is not used; for it give a folder without")
+        print(f"  {BESIDE}, such as {next(iter(files))}, so DICOM is not used; for it give a folder without")
     with _unlogged(refused):
         cases = find_cases(folder, asked, series_rules=dict(rules), bids_filter=bids_filter, refused=True)
     print(f"  {summary(cases.files)}")
@@ -58,7 +58,8 @@ def _unlogged(lines: Sequence[str]) -> Iterator[None]:
     """Keep what was printed from being logged as well."""
 
     def new(record: logging.LogRecord) -> bool:
-        return record.getMessage() not in lines
+        said = record.getMessage()
+        return said not in lines and BESIDE not in said
 
     log = logging.getLogger(find_cases.__module__)
     log.addFilter(new)

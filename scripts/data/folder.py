@@ -18,7 +18,7 @@ OTHER_FORMATS = (
     ".nii.bz2", ".nii.xz", ".nii.zst", ".mnc", ".mif", ".mif.gz", ".mih", ".gipl", ".gipl.gz", ".vtk", ".vti", ".tif", ".tiff",
     ".brik", ".brik.gz", ".par", ".rec", ".v", ".h5", ".npy", ".npz", ".mat", ".jpg", ".png", ".bmp", ".zip", ".tar", ".tar.gz",
 )  # fmt: skip
-UNREAD = "of a format that is not read"
+UNREAD, UNUSED_DICOM = "of a format that is not read", "DICOM, of no series that is used"
 MAGIC_AT, DICOM_MAGIC = 128, b"DICM"
 
 
@@ -104,7 +104,7 @@ def _by_name(path: Path) -> str:
         return "a header whose image is not beside it"
     if suffix(path):
         return "with a name that tells no modality"
-    return "DICOM, of no series that is used" if is_dicom(path) else f"no volume ({path.suffix.lower() or 'no ending'})"
+    return UNUSED_DICOM if is_dicom(path) else f"no volume ({path.suffix.lower() or 'no ending'})"
 
 
 def is_dicom(path: Path) -> bool:

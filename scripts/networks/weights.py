@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import BadInput
 from ..files import sha256, whole, write_json
+from ..logs import say
 from ..measurement.planes import MEMBERS
 from ..models import CHECKSUMS, listed_sums
 from ..trust import check_weights, note
@@ -202,6 +203,8 @@ def export_weights(
     write({key: _halved(value) if half else value for key, value in state.items()}, path)
     if shipped:
         write_json(path.with_name(CHECKSUMS), dict(sorted({**listed_sums(path.parent), path.name: sha256(path)}.items())))
+    fused = any(key.startswith("fusion.") for key in state)
+    say(f"weights: {path}" + f"; next: score-fusion restore SCAN -o OUT --weights {path}" * fused)
 
 
 def _together(pattern: str) -> dict[str, Tensor]:

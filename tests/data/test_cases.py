@@ -311,3 +311,13 @@ def test_the_shared_scans_split_as_their_tables_say(folder, condition, target):
     for split in ("train", "val"):
         expected = sorted(next(iter(row.values())) for row in rows if row["split"] == split)
         assert case_names(find_cases(SCANS / folder, [condition], target=target, split=split)) == expected
+
+
+def test_dicom_that_volume_files_push_aside_is_said_to_be_unused(tmp_path, caplog):
+    """A study with a converted copy beside it: who waits for a series would wait in vain."""
+    find_cases(make_files(tmp_path, "a_t1.nii.gz", "notes.txt"), ["t1"])
+    assert "DICOM" not in caplog.text
+    for number in range(3):
+        (tmp_path / f"{number}.dcm").write_bytes(b"x")
+    find_cases(tmp_path, ["t1"])
+    assert "volume files form cases, which leaves 3 DICOM files beside them unused; for DICOM give a folder" in caplog.text

@@ -15,7 +15,7 @@ def checkpoint(tmp_path):
     return str(tmp_path / "latest.pt")
 
 
-def test_an_export_never_replaces_a_file_unasked(checkpoint, tmp_path):
+def test_an_export_never_replaces_a_file_unasked_and_says_what_is_next(checkpoint, tmp_path, capsys):
     mine = tmp_path / "mine.pt"
     mine.write_bytes(b"weights of yesterday")
     with pytest.raises(BadInput, match=r"mine\.pt: is there already; give another name, or --overwrite$"):
@@ -23,6 +23,7 @@ def test_an_export_never_replaces_a_file_unasked(checkpoint, tmp_path):
     assert mine.read_bytes() == b"weights of yesterday"
     export_weights(checkpoint, str(mine), overwrite=True)
     assert mine.stat().st_size > 1000
+    assert capsys.readouterr().out == f"weights: {mine}; next: score-fusion restore SCAN -o OUT --weights {mine}\n"
 
 
 def test_weights_that_ship_need_more_than_overwrite_and_keep_their_sum(checkpoint, tmp_path):
