@@ -20,7 +20,7 @@ import dicom_series
 
 pytestmark = needs("MONAI Deploy (make test-integrations)", find_spec("monai.deploy"))
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-SPACING = (3.0, 4.0, 5.0)  # in-plane spacings differ: the SDK's own operator would swap them
+SPACING = (6.0, 7.0, 7.0)  # mm, which become 1; in-plane spacings differ: the SDK's own operator would swap them
 
 
 def run_app(source, target, **environment):
@@ -45,7 +45,7 @@ def run(tmp_path_factory):
 def test_the_derived_series_keeps_every_measured_voxel_in_its_place(run):
     voxels, affine, process, out = run
     slices = [pydicom.dcmread(file) for file in out.glob("*/pred/*.dcm")]
-    assert len(slices) == 5 * voxels.shape[2], process.stderr[-2000:]
+    assert len(slices) == 7 * voxels.shape[2], process.stderr[-2000:]
     total, count, squares = (np.zeros(voxels.shape) for _ in range(3))
     for image in slices:
         across, down = np.reshape([float(x) for x in image.ImageOrientationPatient], (2, 3))
@@ -58,7 +58,7 @@ def test_the_derived_series_keeps_every_measured_voxel_in_its_place(run):
         values = (image.pixel_array * float(image.RescaleSlope) + float(image.RescaleIntercept)).ravel()
         for sums, addend in ((total, values), (count, 1), (squares, values**2)):
             np.add.at(sums, index, addend)
-    assert (count == 60).all()  # of 1 mm
+    assert (count == 6 * 7 * 7).all()
     # float32, then 16 bits over the range of the result
     np.testing.assert_allclose(total / count, voxels, rtol=0, atol=1e-3 * voxels.max())
     assert (squares / count - (total / count) ** 2).max() > 1.0  # the network did add something within the blocks
