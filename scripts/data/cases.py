@@ -127,7 +127,7 @@ def folder_of(dataset_dir: str | Path) -> Path:
     if root.suffix.lower() == ".zip" and root.is_file():
         return unzip(root)
     if not root.exists():
-        raise BadInput(f"{dataset_dir}: there is no such folder or file; check dataset_dir")
+        raise BadInput(f"{dataset_dir}: there is no such folder or file; check the path")
     return image_of(root)
 
 
