@@ -251,7 +251,10 @@ GROUPS = {
                 help="volume, slices (sharp within alone) or labels; may be repeated"))),
         "loops": Command(
             "each slice of a cine as a volume (x, y, t), to train on and evaluate (docs/cine.md)", "data.cine.loops:loops",
-            (arg("source", help="cine: 4D NIfTI, DICOM or video"), OUTPUT)),
+            (arg("source", help="cine: 4D NIfTI, DICOM or video"), OUTPUT,
+            arg("--train", type=int, nargs="+", metavar="N", help="slices, from 1, to train on"),
+            arg("--val", type=int, nargs="+", metavar="N", help="slices to watch or measure"),
+            arg("--variants", type=int, metavar="N", help="times that slices to train on are written in other ways, too"))),
         "sigma_data": Command(
             "measure the scale of a new task's residual", "experiments.sigma_data:sigma_data",
             (DATA, arg("--task", metavar="NAME", required=True, help="of configs/task_NAME.yaml, or a file"),

@@ -152,11 +152,13 @@ class BlockAverage(Degradation):
     def interpolate(self, measured: Tensor) -> Tensor:
         """Cubic convolution (Keys 1981) along each axis, then projected: the strongest of the classical floors."""
         coarse = self.measure(measured)
-        volume = self._closed(coarse) if self.periodic else cubic(coarse, self.factors)
+        volume = self.refine(coarse)
         return volume + self.repeat(coarse - self.measure(volume))
 
-    def _closed(self, coarse: Tensor) -> Tensor:
-        """Cubic convolution along a circle: what lies beyond an end is what lies before the other."""
+    def refine(self, coarse: Tensor) -> Tensor:
+        """Cubic convolution alone, onto the fine grid; along a circle what lies beyond an end is what lies before the other."""
+        if not self.periodic:
+            return cubic(coarse, self.factors)
         count = coarse.shape[-1]
         around = coarse[..., torch.arange(-TAPS, count + TAPS, device=coarse.device) % count]
         return cubic(around, self.factors).narrow(-1, TAPS * self.factors[-1], count * self.factors[-1])

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 Loop = npt.NDArray[np.floating]
 BRIGHT = 99.5  # percentile of the truth that is white: a vessel must not darken the rest
 REPEATED = 3  # pixels a frame
-SIDE = 96  # pixels around the line
+SIDE = 112  # pixels around the line
 
 
 def busiest_line(truth: Loop) -> int:
-    """The y of a loop (X, Y, T) whose pixels change most over time."""
-    return int(truth.var(axis=-1).mean(axis=0).argmax())
+    """The y of a loop (X, Y, T) whose pixels change most over time, all in all."""
+    return int(truth.std(axis=-1).mean(axis=0).argmax())
 
 
 def loops_figure(loops: Mapping[str, Loop], truth: Loop) -> Figure:
@@ -23,7 +23,7 @@ def loops_figure(loops: Mapping[str, Loop], truth: Loop) -> Figure:
     y, x = busiest_line(truth), _busiest_column(truth)
     rows, columns = (_around(place, side) for place, side in ((x, truth.shape[0]), (y, truth.shape[1])))
     low, high = float(truth.min()), float(np.percentile(truth, BRIGHT))
-    figure = Figure(figsize=(1.55 * len(loops), 3.6), layout="constrained")
+    figure = Figure(figsize=(1.55 * len(loops), 2.9), layout="constrained")
     grid = figure.subplots(2, len(loops), squeeze=False, height_ratios=(1, 20 * REPEATED / SIDE))
     for (above, below), (name, loop) in zip(grid.T, loops.items(), strict=True):
         shown = {"cmap": "gray", "vmin": low, "vmax": high, "interpolation": "nearest"}
@@ -37,7 +37,7 @@ def loops_figure(loops: Mapping[str, Loop], truth: Loop) -> Figure:
 
 
 def _busiest_column(truth: Loop) -> int:
-    return int(truth.var(axis=-1).mean(axis=1).argmax())
+    return int(truth.std(axis=-1).mean(axis=1).argmax())
 
 
 def _around(place: int, side: int) -> slice:

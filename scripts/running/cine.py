@@ -8,10 +8,9 @@ from pathlib import Path
 import yaml
 
 from ..data.cine import Cine, read_cine, write_cine
-from ..data.cine.loops import joined, loop_names, write_loops
+from ..data.cine.loops import ending_of, joined, loop_names, name_of, write_loops
 from ..data.cine.preview import write_preview
 from ..data.folder import is_dicom
-from ..data.formats import suffix
 from ..data.provenance import Provenance
 from ..errors import BadInput
 from ..files import remove
@@ -38,7 +37,7 @@ def restore_cine(
     loops close in a circle, by default as the cine says. Raises BadInput for what is no cine, and whatever `run` raises; then
     no cine is written.
     """
-    cine, name = read_cine(source), _name(Path(source))
+    cine, name = read_cine(source), name_of(Path(source))
     for doubt in cine.doubts:
         logger.warning(f"{source}: {doubt}")
     result, preview = (Path(output, f"{name}_{what}") for what in (f"pred{_ending(Path(source))}", "preview.gif"))
@@ -63,16 +62,6 @@ def _joined(cine: Cine, output: Path, name: str) -> Cine:
     return joined(cine, [output / case / f"{case}_pred.nii.gz" for case in loop_names(cine, name)])
 
 
-def _name(source: Path) -> str:
-    """Of cases: plain letters, that they are sorted and written by."""
-    name = source.name.removesuffix(_suffix(source))
-    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name).strip("-") or "cine"
-
-
-def _suffix(source: Path) -> str:
-    return "" if source.is_dir() else suffix(source) or source.suffix
-
-
 def _ending(source: Path) -> str:
     """Of the result: a folder of DICOM for DICOM, else the file's own."""
-    return "" if source.is_dir() or is_dicom(source) else _suffix(source)
+    return "" if source.is_dir() or is_dicom(source) else ending_of(source)

@@ -219,7 +219,7 @@ def test_recomputed_activations_give_the_same_gradients(rng, awaken):
     ("options", "named"),
     [
         ({"planes": ["oblique"]}, "'oblique'.*sagittal, coronal, axial"),
-        ({"size": "huge"}, "'huge'.*published, small, compact, compact_small, tiny"),
+        ({"size": "huge"}, "'huge'.*published, small, compact, compact_small, cine, tiny"),
         ({"slab": 4}, "odd.*4"),
     ],
 )

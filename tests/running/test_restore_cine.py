@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.data.cine import Cine, read_cine, write_cine
+from scripts.data.cine.loops import name_of
 from scripts.networks import ScoreFusion
 from scripts.networks.weights import write
 from scripts.running import cine as restoring
@@ -84,4 +85,4 @@ def test_time_is_a_circle_where_the_cine_says_so_or_the_user_does(gated, asked, 
     ("4D heart.nii.gz", "4D-heart", ".nii.gz"), ("loop.mp4", "loop", ".mp4"), ("Müller.avi", "M-ller", ".avi"),
 ])  # fmt: skip
 def test_results_are_named_after_the_file_in_plain_letters(file, name, result):
-    assert (restoring._name(Path(file)), restoring._ending(Path(file))) == (name, result)
+    assert (name_of(Path(file)), restoring._ending(Path(file))) == (name, result)

@@ -24,8 +24,7 @@ def test_loops_are_unfolded_trained_on_by_every_kind_of_member_fused_and_restore
     cine = Cine(voxels, np.eye(4), np.arange(18) * 0.03, True, Path("heart.nii.gz"))
     write_cine(cine, cine, tmp_path / "heart.nii.gz")
     loops, runs = tmp_path / "loops", tmp_path / "runs"
-    assert main(["loops", str(tmp_path / "heart.nii.gz"), "-o", str(loops)]) == 0
-    (loops / "splits.csv").write_text("case,split\nheart-01,train\nheart-02,val\n")
+    assert main(["loops", str(tmp_path / "heart.nii.gz"), "-o", str(loops), "--train", "1", "--val", "2"]) == 0
     for plane, patch in {"x-t": "[16,16]", "space-time": "[16,16,18]"}.items():
         given = ["--plane", plane, *settings(f"patch={patch}")]
         assert main(["train", str(loops), "-o", str(runs / plane), *given]) == 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each slice of a cine as a volume (x, y, t) in a file of its own, and the results back in one cine."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadInput
-from ...files import whole
+from ...files import whole, write_text
+from ..formats import suffix
 from . import read_cine
 from .cine import Cine
+from .variants import varied
 
 nifti: Any = nib  # has no types
 MM_A_SECOND = 100.0  # nominal: the third axis of a loop's file is time
 LEAST, MOST_MM = 2.0, 50.0  # pixels, so that frames are never taken for finer than the plane; a side that is read at most
 
 
-def write_loops(cine: Cine, folder: Path, name: str, suffix: str = "cine") -> list[Path]:
-    """`{name}-{slice}_{suffix}.nii.gz` for every slice, counted from 1; (x, y, t) in float32."""
+def write_loops(cine: Cine, folder: Path, name: str) -> list[Path]:
+    """`{name}-{slice}_cine.nii.gz` for every slice, counted from 1; (x, y, t) in float32."""
     affine = np.diag([*(pixels := _pixels(cine)), _step(cine, pixels), 1.0])
-    paths = [folder / f"{case}_{suffix}.nii.gz" for case in loop_names(cine, name)]
+    paths = [folder / f"{case}_cine.nii.gz" for case in loop_names(cine, name)]
     for index, path in enumerate(paths):
         image = nifti.Nifti1Image(np.ascontiguousarray(cine.voxels[:, :, index]), affine)
         image.set_qform(affine, code=1)
@@ -64,11 +66,41 @@ def _step(cine: Cine, pixels: Iterable[float]) -> float:
     return min(max(seconds * MM_A_SECOND, LEAST * max(pixels)), MOST_MM)
 
 
-def loops(source: str, output: str) -> None:
-    """Write the loops of a cine as a data folder, for `train` and `evaluate`."""
-    cine = read_cine(source)
-    name = Path(source).name.partition(".")[0]
-    if not name.isascii():
-        raise BadInput(f"{source}: cases would be named after it; give it a name of plain letters")
-    paths = write_loops(cine, Path(output), name)
-    print(f"{output}: {len(paths)} loops; next: splits.csv there (docs/cine.md), then score-fusion train")
+def loops(source: str, output: str, *, train: Sequence[int] = (), val: Sequence[int] = (), variants: int = 0) -> None:
+    """Write the loops of a cine as a data folder, for `train` and `evaluate`.
+
+    train, val: slices, counted from 1, of these splits; others are in none. variants: how often all slices to train on are
+    written once more as another heart might look (`varied`).
+    Raises BadInput for slices that there are not, or in both.
+    """
+    cine, name, folder = read_cine(source), name_of(Path(source)), Path(output)
+    splits = {case: split for split, slices in (("train", train), ("val", val)) for case in _chosen(cine, name, slices)}
+    if len(splits) < len(train) + len(val):
+        raise BadInput("--train and --val: a slice stands twice; leave it out of one")
+    write_loops(cine, folder, name)
+    rng = np.random.default_rng(0)
+    for number in range(1, variants + 1 if train else 1):
+        other = varied(replace(cine, voxels=cine.voxels[:, :, [index - 1 for index in train]]), rng)
+        write_loops(other, folder, f"{name}-v{number}")
+        splits |= dict.fromkeys(loop_names(other, f"{name}-v{number}"), "train")
+    if splits:
+        write_text(folder / "splits.csv", "\n".join(["case,split", *(",".join(row) for row in splits.items())]) + "\n")
+    print(f"{output}: loops of {cine.voxels.shape[2]} slices; next: score-fusion train {output} (docs/cine.md)")
+
+
+def _chosen(cine: Cine, name: str, slices: Sequence[int]) -> list[str]:
+    names = loop_names(cine, name)
+    if wrong := [index for index in slices if not 1 <= index <= len(names)]:
+        raise BadInput(f"slice {wrong[0]}: there are {len(names)}; count from 1")
+    return [names[index - 1] for index in slices]
+
+
+def name_of(source: Path) -> str:
+    """Of the cases of a cine: plain letters, that they are sorted and written by."""
+    name = source.name.removesuffix(ending_of(source))
+    return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name).strip("-") or "cine"
+
+
+def ending_of(source: Path) -> str:
+    """The suffix of a file, "" of a folder."""
+    return "" if source.is_dir() else suffix(source) or source.suffix

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from scripts.data import CropToContentd, LoadVolumesd, RestoreGridd, find_cases
-from scripts.data.cine import Cine
-from scripts.data.cine.loops import joined, loop_names, write_loops
+from scripts.data.cine import Cine, write_cine
+from scripts.data.cine.loops import joined, loop_names, loops, write_loops
 from scripts.errors import BadInput
 from scripts.measurement import BlockAverage
 
@@ -80,3 +80,21 @@ def test_frames_that_do_not_fill_a_circle_are_refused(cine, tmp_path):
     path = str(write_loops(cine, tmp_path, "heart")[0])
     with pytest.raises(BadInput, match="9 frames of a period are no multiple of 2; add --set periodic=False"):
         LoadVolumesd(degradation=BlockAverage((1, 1, 2), periodic=True), simulate=True)({"image": path, "case": "heart"})
+
+
+def test_only_slices_to_train_on_are_varied_and_all_cases_have_a_split(cine, tmp_path):
+    write_cine(cine, cine, tmp_path / "heart.nii.gz")
+    loops(str(tmp_path / "heart.nii.gz"), str(tmp_path / "loops"), train=[1, 2], val=[3], variants=2)
+    names = {
+        split: [case["case"] for case in find_cases(tmp_path / "loops", ["cine"], split=split)] for split in ("train", "val")
+    }
+    assert names["val"] == ["heart-03"]
+    assert names["train"] == ["heart-01", "heart-02", *(f"heart-v{number}-0{slice}" for number in (1, 2) for slice in (1, 2))]
+
+
+@pytest.mark.parametrize(("given", "line"), [({"train": [4]}, "slice 4: there are 3"), ({"train": [1], "val": [1]}, "twice")])
+def test_slices_that_are_not_there_or_in_both_splits_are_refused(given, line, cine, tmp_path):
+    write_cine(cine, cine, tmp_path / "heart.nii.gz")
+    with pytest.raises(BadInput, match=line):
+        loops(str(tmp_path / "heart.nii.gz"), str(tmp_path / "loops"), **given)
+    assert not (tmp_path / "loops").exists()
