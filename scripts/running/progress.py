@@ -161,7 +161,8 @@ class Case:
 
     def _begin(self, index: int) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._counting = inputs[0].shape[2:] == self.shape[2:]  # else it is the comparison of precisions
+            # More where a circle was opened; less is the comparison of precisions.
+            self._counting = all(seen >= side for seen, side in zip(inputs[0].shape[2:], self.shape[2:], strict=True))
             if self._counting:
                 self._began = self._began or time.monotonic()
                 part = self.parts[index]

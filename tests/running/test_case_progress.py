@@ -11,6 +11,7 @@ from monai.inferers import SimpleInferer
 
 from scripts.diffusion import Alternating, Diffusion, NoiseSchedule, sample_ddim
 from scripts.inferers import FusedScoreInferer
+from scripts.measurement import BlockAverage
 from scripts.networks import ScoreFusion
 from scripts.networks.score_fusion import Member
 from scripts.running import progress
@@ -91,6 +92,16 @@ def test_every_evaluation_is_counted_beforehand(asked, slices, fusions, network,
     assert sum(part.calls for part in parts if part.name == "fusion") == fusions
     with Case("a", SHAPE, parts) as case:
         asked(draw_head(*SHAPE[2:]), network)
+        assert case.share() == 1.0
+
+
+def test_frames_beyond_the_ends_of_a_loop_are_counted_too(draw_head, seed):
+    """A loop that closes is opened: networks see more frames than it has."""
+    network = ScoreFusion(["x-y", "y-t"], size="tiny").eval()
+    asked = inferer(degradation=BlockAverage((4, 4, 1), positions="slices", periodic=True))
+    loop = draw_head(36, 40, 20)
+    with Case("a", loop.shape, parts_of(network, asked, loop.shape)) as case:
+        asked(loop, network)
         assert case.share() == 1.0
 
 
