@@ -190,6 +190,10 @@ def _problem(dataset: Any) -> str:
     places = [value_of(group, dataset, "ImagePositionPatient") for group in groups]
     if not places or not all(places) or not value_of(groups[0], dataset, "ImageOrientationPatient"):
         return "does not say where its slices lie (ImagePositionPatient, ImageOrientationPatient); export it again"
+    for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        for group in groups:
+            if (numbers := value_of(group, dataset, keyword)) and not _are_numbers(numbers, count):
+                return f"has no {count} numbers in {keyword}; export it again"
     lacking = [keyword for keyword in ("Rows", "Columns", "BitsAllocated") if not dataset.get(keyword)]
     lacking += [] if value_of(groups[0], dataset, "PixelSpacing") else ["PixelSpacing"]
     if lacking:
@@ -200,6 +204,13 @@ def _problem(dataset: Any) -> str:
     if np.abs(axes @ axes.T - np.eye(2)).max() > 0.05:
         return "has rows and columns that are not at right angles (ImageOrientationPatient); export it again"
     return ""
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    try:
+        return len(values) == count and bool(np.isfinite([float(value) for value in values]).all())
+    except (TypeError, ValueError):
+        return False
 
 
 # Slices, which are files or frames

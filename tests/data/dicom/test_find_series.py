@@ -179,6 +179,29 @@ def test_what_is_no_mr_scan_is_refused_with_its_reason(tmp_path, write, tags, re
 
 
 @pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("ImagePositionPatient", ["1", "2", "3", "4"]),
+        ("ImagePositionPatient", ["1", "2"]),
+        ("ImagePositionPatient", "1"),
+        ("ImageOrientationPatient", ["1", "0", "0", "0", "1"]),
+        ("ImageOrientationPatient", ["1", "0", "0", "0", "1", "0", "0"]),
+        ("PixelSpacing", ["1", "1", "1"]),
+        ("PixelSpacing", "1"),
+    ],
+)
+@pytest.mark.parametrize("all_files", [True, False])
+def test_a_place_of_too_many_or_too_few_numbers_is_named(tmp_path, write, keyword, values, all_files):
+    """One such file spoils its series, and no other."""
+    paths = write()
+    write(folder="sound")
+    change(paths if all_files else paths[3:4], **{keyword: values})
+    found = {Path(series.files[0]).parent.name: series.problem for series in find_series(tmp_path).series}
+    assert keyword in found["series"] or (not all_files and "0004.dcm" in found["series"])
+    assert found["sound"] == ""
+
+
+@pytest.mark.parametrize(
     ("tags", "exclusion"),
     [
         ({"SeriesDescription": "3-plane loc"}, "is a localizer"),
