@@ -196,9 +196,11 @@ def _lost(numbers: Collection[int]) -> list[int]:
     """Numbers that are missing from a series counted from 1; none where numbers do not count images."""
     if not numbers:
         return []
-    low = min(numbers)
-    lost = sorted(set(range(1 if 1 < low <= 4 else low, max(numbers) + 1)).difference(numbers))
-    return lost if len(lost) <= 3 * len(numbers) else []
+    low, high = min(numbers), max(numbers)
+    first = 1 if 1 < low <= 4 else low
+    if high + 1 - first > 4 * len(numbers):  # up to 2^31 of them
+        return []
+    return sorted(set(range(first, high + 1)).difference(numbers))
 
 
 def _drift(slices: Sequence[Slice]) -> Array:

@@ -161,6 +161,7 @@ def test_slices_missing_at_an_end_are_a_doubt(tmp_path, write, skip, tags, doubt
         {"InstanceNumber": 1},
         {"InstanceNumber": None, "SliceThickness": None},
         {"InstanceNumber": lambda k: COUNT - k},
+        {"InstanceNumber": lambda k: k + 1 if k else 2**31 - 1},  # numbers that count nothing, and would fill any memory
     ],
 )
 def test_a_whole_scan_raises_no_doubt_however_it_is_counted(tmp_path, write, tags):
