@@ -73,7 +73,7 @@ class Expectation(NamedTuple):
     trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
     weights: those that ship for the task, in models/; caveat: of those (`Limits`); refusing: whether what is unlike all that
     they saw is refused. scanned: how slices follow from the header instead, where they are not laid out yet; specialists: tasks
-    whose weights may answer instead.
+    whose weights may answer instead; loops: whether volumes are loops (x, y, t), for which a source is one cine.
     """
 
     blocks: Sequence[Sequence[int]] = ()
@@ -84,6 +84,7 @@ class Expectation(NamedTuple):
     refusing: bool = False
     scanned: AsScanned | None = None
     specialists: Sequence[str] = ()
+    loops: bool = False
 
 
 class Plan(NamedTuple):
@@ -182,6 +183,7 @@ def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
     expected = Expectation(
         coarse, float(config["trained_mm"]), weights=str(weights), caveat=limits_of(weights).caveat,
         refusing=measured is None, scanned=scanned, specialists=tuple(config["specialists"] or ()),
+        loops=config["axes"][-1] == "t",
     )  # fmt: skip
     return list(config["conditions"]), expected
 

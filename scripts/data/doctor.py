@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from ..errors import BadInput, named
+import numpy as np
+
+from ..errors import BadInput, named, several
 from .advice import ANY, Expectation, Grid, Plan, asked_of, orientations, plan
 from .cases import BESIDE, ERROR, find_cases, folder_of, look
+from .cine import read_cine
 from .dicom import DicomSeries
 from .dicom.choose import Studies, describe, find_studies
 from .dicom.series import affine_of
@@ -31,6 +34,9 @@ def doctor(
     """
     asked, expected = asked_of(task)
     expected = expected._replace(resample=resample or register, refusing=expected.refusing and not force)
+    if expected.loops:
+        _cine(dataset_dir, task[0], expected)
+        return
     folder = folder_of(dataset_dir)
     studies, refused = find_studies(folder)
     for line in (*_table(studies), *(f"refused: {line}" for line in refused)):
@@ -51,6 +57,21 @@ def doctor(
         raise BadInput(next(named(entry["case"], reason) for entry, reason in zip(cases, reasons, strict=True)))
     if usable < len(cases):
         raise SystemExit(2)  # as the run would end
+
+
+def _cine(source: str | Path, task: str, expected: Expectation) -> None:
+    """What a loop, or a stack of them, is read as."""
+    print(f"For {task}:\n  {expected.caveat}" if expected.caveat else f"For {task}:")
+    cine = read_cine(source)
+    width, height, slices, frames = cine.voxels.shape
+    ends = "time closes in a circle" if cine.gated else "time has two ends"
+    every = float(np.median(np.diff(cine.frame_times))) * 1000
+    print(f"  {several(slices, 'slice')} of {width}x{height} pixels, {frames} frames, one every {every:.4g} ms; {ends}")
+    for doubt in cine.doubts:
+        print(f"  {doubt}")
+    if not Path(expected.weights).is_file():
+        raise BadInput(f"{expected.weights}: no such weights file; train them first (docs/cine.md)")
+    print("1 of 1 cases can be used")
 
 
 @contextmanager

@@ -37,7 +37,9 @@ def restore_cine(
     loops close in a circle, by default as the cine says. Raises BadInput for what is no cine, and whatever `run` raises; then
     no cine is written.
     """
-    cine, name = read_cine(source), name_of(Path(source))
+    cine, name, by = read_cine(source), name_of(Path(source)), provenance()
+    if not Path(by.weights).is_file():  # before anything is written
+        raise BadInput(f"{by.weights}: no such weights file; train them first or give another path")
     for doubt in cine.doubts:
         logger.warning(f"{source}: {doubt}")
     result, preview = (Path(output, f"{name}_{what}") for what in (f"pred{_ending(Path(source))}", "preview.gif"))
@@ -48,7 +50,7 @@ def restore_cine(
     write_loops(cine, folder, name)
     run(dataset_dir=str(folder), periodic=cine.gated if periodic is None else periodic)
     whole = _joined(cine, Path(output), name)
-    write_cine(whole, cine, result, provenance=provenance())
+    write_cine(whole, cine, result, provenance=by)
     say(f"cine: {result}")
     try:
         write_preview({"input": cine, "result": whole}, preview, index=cine.voxels.shape[2] // 2)

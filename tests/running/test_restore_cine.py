@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 from scripts.data.cine import Cine, read_cine, write_cine
 from scripts.data.cine.loops import name_of
+from scripts.data.doctor import doctor
+from scripts.errors import BadInput
 from scripts.networks import ScoreFusion
 from scripts.networks.weights import write
 from scripts.running import cine as restoring
@@ -48,6 +51,30 @@ def test_a_cine_comes_back_fine_in_its_place_with_its_measurement(source, weight
     assert "heart_pred.nii.gz" in capsys.readouterr().out
 
 
+def test_without_weights_nothing_is_written(source, tmp_path):
+    with pytest.raises(BadInput, match=r"nowhere\.pt: no such weights file"):
+        restore(str(source), str(tmp_path / "out"), task="cine_frames", ckpt_path=str(tmp_path / "nowhere.pt"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_doctor_says_what_a_cine_is_read_as(source, capsys):
+    doctor(source, ["cine_super_resolution"])
+    said = capsys.readouterr().out
+    assert "2 slices of 8x8 pixels, 6 frames" in said and "time closes in a circle" in said
+    assert said.endswith("1 of 1 cases can be used\n")
+
+
+@pytest.mark.parametrize("task", ["cine_super_resolution", "cine_frames"])
+def test_the_doctor_refuses_what_restore_refuses(task, tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 2), np.float32), np.eye(4)), still := tmp_path / "still.nii.gz")
+    refusals = []
+    for ask in (lambda: doctor(still, [task]), lambda: restore(str(still), str(tmp_path / "out"), task=task)):
+        with pytest.raises(BadInput) as error:
+            ask()
+        refusals.append(str(error.value))
+    assert refusals[0] == refusals[1] and "still.nii.gz" in refusals[0]
+
+
 def test_a_slice_that_fails_is_named_and_leaves_no_cine(source, weights, tmp_path):
     cine, out = read_cine(source), tmp_path / "out"
     cine.voxels[:, :, 1] = 7
@@ -74,7 +101,8 @@ def test_time_is_a_circle_where_the_cine_says_so_or_the_user_does(gated, asked, 
             twice = np.asarray(image.dataobj).repeat(2, axis=-1)
             nib.save(nib.Nifti1Image(twice, image.affine), tmp_path / "out" / name / f"{name}_pred.nii.gz")
 
-    restoring.restore_cine(str(source), str(tmp_path / "out"), run, lambda: None, periodic=asked)
+    made_by = SimpleNamespace(weights=__file__)  # some file that is there
+    restoring.restore_cine(str(source), str(tmp_path / "out"), run, lambda: made_by, periodic=asked)
     assert told == {"periodic": wanted}
     after = read_cine(tmp_path / "out" / "heart_pred.nii.gz")
     assert np.array_equal(after.voxels, cine.voxels.repeat(2, axis=-1))

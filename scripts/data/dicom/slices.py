@@ -133,7 +133,7 @@ def fault(slices: Sequence[Slice]) -> str:
     usual = float(np.median(gaps))
     pairs = list(pairwise(slices))
     if places[-1] - places[0] < SAME_PLACE_MM:
-        return f"has all {len(slices)} images at the same place, as a film does; a volume needs several places"
+        return f"has all {len(slices)} images at the same place, as a film does; for one --task cine_super_resolution"
     if gaps.min() < SAME_PLACE_MM or usual < SAME_PLACE_MM:
         first, second = pairs[int(gaps.argmin())]
         return f"has {first} and {second} at the same place; remove one of them"

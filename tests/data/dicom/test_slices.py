@@ -208,7 +208,8 @@ def test_one_slice_with_another_rounding_of_its_pixels_stays_in_the_volume(tmp_p
 
 def test_images_of_one_place_are_called_a_film(tmp_path, write):
     write([0.0] * COUNT)
-    assert found(tmp_path)[0].problem == "has all 20 images at the same place, as a film does; a volume needs several places"
+    (one,) = found(tmp_path)
+    assert one.problem == "has all 20 images at the same place, as a film does; for one --task cine_super_resolution"
 
 
 def test_rows_and_columns_that_are_not_at_right_angles_are_refused(tmp_path, write):
