@@ -42,6 +42,7 @@ from scripts.errors import BadInput
 SECONDS, MEMORY = 10, 4 << 30  # of one file; of the whole process, in bytes of addresses
 HEADER = 400  # bytes in which most of what steers a reader stands
 EXTREME = (0, 1, 0x7F, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
+PACKINGS = ("plain", "implicit", "deflated", "RLELossless", "JPEG2000Lossless", "JPEGLSLossless", "JPEGLosslessProcess14_1")
 SYNTAXES = {"implicit": ImplicitVRLittleEndian, "deflated": DeflatedExplicitVRLittleEndian}
 META_START = 144  # of what follows the length of the file meta information
 FLOATS = (np.nan, np.inf, -np.inf, 0.0, -1.0, 1e30, 1e-30)
@@ -120,7 +121,7 @@ class Dicom:
     def __init__(self, folder):
         rng = np.random.default_rng(0)
         self.studies = []
-        for name in ("plain", "implicit", "deflated", "RLELossless", "JPEG2000Lossless", "JPEGLSLossless", "enhanced"):
+        for name in (*PACKINGS, "enhanced"):
             study = folder / name
             if name == "enhanced":
                 write_enhanced(study / "0001.dcm", random_voxels(rng, (12, 10, 4)), random_affine(rng))

@@ -13,7 +13,7 @@ from pydicom import uid
 from pydicom.pixels.utils import iter_pixels
 
 from ...errors import BadInput
-from ..dicom.stream import opened, pixel_bytes, with_syntax
+from ..dicom.stream import decoder_of, opened, pixel_bytes, with_syntax
 from ..dicom.told import silence_pydicom, without_values
 from .cine import Cine, Times, check_shape, check_times, check_voxels
 from .colour import Picture, luminance
@@ -74,7 +74,7 @@ def pictures(file: Path) -> Iterator[Picture]:
     with _readable(file), opened(file) as stream:
         dataset: Any = with_syntax(pydicom.dcmread(stream))
         bits = int(dataset.BitsStored)
-        for picture in itertools.islice(iter_pixels(dataset), int(dataset.NumberOfFrames)):
+        for picture in itertools.islice(iter_pixels(dataset, decoding_plugin=decoder_of(dataset)), int(dataset.NumberOfFrames)):
             if picture.shape[:2] != (dataset.Rows, dataset.Columns):
                 raise ValueError("frames of another size than its header says")
             inverted = dataset.PhotometricInterpretation == "MONOCHROME1"

@@ -14,7 +14,7 @@ from pydicom.pixels.utils import iter_pixels
 from ...errors import BadInput
 from .headers import value_of
 from .series import DicomSeries
-from .stream import opened, with_syntax
+from .stream import decoder_of, opened, with_syntax
 from .told import silence_pydicom, without_values
 
 Array = npt.NDArray[Any]
@@ -55,7 +55,8 @@ def _images(series: DicomSeries) -> Iterator[tuple[Array, Array, bool]]:
         groups = [dataset.PerFrameFunctionalGroupsSequence[frame - 1] for frame in series.frames] or [dataset]
         black = dataset.PhotometricInterpretation == "MONOCHROME1"
         indices = [frame - 1 for frame in series.frames] or [0]
-        for group, pixels in zip(groups, iter_pixels(dataset, indices=indices, raw=True), strict=True):
+        decoded = iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=decoder_of(dataset))
+        for group, pixels in zip(groups, decoded, strict=True):
             stored = _stored(dataset, pixels)
             slope, intercept = (value_of(group, dataset, f"Rescale{word}") for word in ("Slope", "Intercept"))
             values = stored * float(1 if slope in (None, "") else slope) + float(intercept or 0)

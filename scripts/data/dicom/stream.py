@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
 
 from ...errors import BadInput
 
@@ -112,6 +118,11 @@ def with_syntax(dataset: Any) -> Any:
         implicit = dataset.original_encoding[0]
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     return dataset
+
+
+def decoder_of(dataset: Any) -> str:
+    """What decodes the pixels, "" for pydicom's first choice: that would be GDCM, which damaged JPEG-LS makes end the process."""
+    return "pyjpegls" if dataset.file_meta.TransferSyntaxUID in (JPEGLSLossless, JPEGLSNearLossless) else ""
 
 
 def pixel_bytes(dataset: Any) -> int:

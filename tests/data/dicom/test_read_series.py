@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import nibabel as nib
@@ -143,6 +144,20 @@ def test_compression_does_not_change_the_voxels(tmp_path, rng, syntax):
     series = the_series(tmp_path)
     assert not series.problem
     np.testing.assert_array_equal(read_series(series), voxels)
+
+
+def test_a_damaged_jpeg_ls_stream_is_refused_and_does_not_end_the_process(tmp_path):
+    """GDCM throws over the first of these what nothing catches."""
+    rng = np.random.default_rng(0)
+    paths = write_series(tmp_path, random_voxels(rng), random_affine(rng))
+    for path in paths:
+        compress(path, "JPEGLSLossless")
+    series, whole = the_series(tmp_path), paths[0].read_bytes()
+    start = whole.index(b"\xff\xd8\xff")
+    for at in range(start + 2, start + 40):  # markers and what they say of the picture
+        paths[0].write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with suppress(BadInput):
+            read_series(series)
 
 
 def with_overlay(path):
