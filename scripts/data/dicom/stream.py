@@ -121,7 +121,7 @@ def with_syntax(dataset: Any) -> Any:
 
 
 def decoder_of(dataset: Any) -> str:
-    """What decodes the pixels, "" for pydicom's first choice: that would be GDCM, which damaged JPEG-LS makes end the process."""
+    """What decodes the pixels, "" for pydicom's first choice; of JPEG-LS that is GDCM, which ends the process over damage."""
     return "pyjpegls" if dataset.file_meta.TransferSyntaxUID in (JPEGLSLossless, JPEGLSNearLossless) else ""
 
 
