@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom import uid
-from pydicom.pixels.utils import iter_pixels
 
 from ...errors import BadInput
-from ..dicom.stream import decoder_of, opened, pixel_bytes, with_syntax
+from ..dicom.decoder import Decoder
+from ..dicom.stream import opened, pixel_bytes, with_syntax
 from ..dicom.told import silence_pydicom, without_values
 from .cine import Cine, Times, check_shape, check_times, check_voxels
 from .colour import Picture, luminance
@@ -71,10 +71,10 @@ def header_of(file: Path) -> Any:
 def pictures(file: Path) -> Iterator[Picture]:
     """Frames, one after the other: (rows, columns), or (rows, columns, 3) in red, green and blue."""
     count = 0
-    with _readable(file), opened(file) as stream:
+    with _readable(file), opened(file) as stream, Decoder() as decoder:
         dataset: Any = with_syntax(pydicom.dcmread(stream))
         bits = int(dataset.BitsStored)
-        for picture in itertools.islice(iter_pixels(dataset, decoding_plugin=decoder_of(dataset)), int(dataset.NumberOfFrames)):
+        for picture in itertools.islice(decoder.frames(stream, dataset), int(dataset.NumberOfFrames)):
             if picture.shape[:2] != (dataset.Rows, dataset.Columns):
                 raise ValueError("frames of another size than its header says")
             inverted = dataset.PhotometricInterpretation == "MONOCHROME1"

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.pixels.utils import iter_pixels
 
 from ...errors import BadInput
+from .decoder import Decoder
 from .headers import value_of
 from .series import DicomSeries
-from .stream import decoder_of, opened, with_syntax
+from .stream import opened, with_syntax
 from .told import silence_pydicom, without_values
 
 Array = npt.NDArray[Any]
@@ -49,18 +49,18 @@ def read_series(series: DicomSeries) -> npt.NDArray[np.float32]:
 
 def _images(series: DicomSeries) -> Iterator[tuple[Array, Array, bool]]:
     """Of each slice: values (rows, columns), which of them are padding, whether high values are black."""
-    for file in series.files:
-        with opened(Path(file)) as stream:
-            dataset = with_syntax(pydicom.dcmread(stream))
-        groups = [dataset.PerFrameFunctionalGroupsSequence[frame - 1] for frame in series.frames] or [dataset]
-        black = dataset.PhotometricInterpretation == "MONOCHROME1"
-        indices = [frame - 1 for frame in series.frames] or [0]
-        decoded = iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=decoder_of(dataset))
-        for group, pixels in zip(groups, decoded, strict=True):
-            stored = _stored(dataset, pixels)
-            slope, intercept = (value_of(group, dataset, f"Rescale{word}") for word in ("Slope", "Intercept"))
-            values = stored * float(1 if slope in (None, "") else slope) + float(intercept or 0)
-            yield values, _is_padding(dataset, stored), black
+    with Decoder() as decoder:
+        for file in series.files:
+            with opened(Path(file)) as stream:
+                dataset = with_syntax(pydicom.dcmread(stream))
+                groups = [dataset.PerFrameFunctionalGroupsSequence[frame - 1] for frame in series.frames] or [dataset]
+                black = dataset.PhotometricInterpretation == "MONOCHROME1"
+                indices = [frame - 1 for frame in series.frames] or [0]
+                for group, pixels in zip(groups, decoder.frames(stream, dataset, indices, raw=True), strict=True):
+                    stored = _stored(dataset, pixels)
+                    slope, intercept = (value_of(group, dataset, f"Rescale{word}") for word in ("Slope", "Intercept"))
+                    values = stored * float(1 if slope in (None, "") else slope) + float(intercept or 0)
+                    yield values, _is_padding(dataset, stored), black
 
 
 def _stored(dataset: Any, pixels: Array) -> Array:

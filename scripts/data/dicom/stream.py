@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ...errors import BadInput
 
@@ -118,11 +112,6 @@ def with_syntax(dataset: Any) -> Any:
         implicit = dataset.original_encoding[0]
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     return dataset
-
-
-def decoder_of(dataset: Any) -> str:
-    """What decodes the pixels, "" for pydicom's first choice; of JPEG-LS that is GDCM, which ends the process over damage."""
-    return "pyjpegls" if dataset.file_meta.TransferSyntaxUID in (JPEGLSLossless, JPEGLSNearLossless) else ""
 
 
 def pixel_bytes(dataset: Any) -> int:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
-from contextlib import suppress
 from dataclasses import replace
 
 import nibabel as nib
@@ -13,6 +12,7 @@ from monai.data.utils import list_data_collate
 from pydicom.uid import generate_uid
 from surroundings import SCANS, needs_scans
 
+from scripts.data.dicom import decoder
 from scripts.data.dicom.find import find_series
 from scripts.data.dicom.read import read_series
 from scripts.data.dicom.series import affine_of
@@ -146,18 +146,32 @@ def test_compression_does_not_change_the_voxels(tmp_path, rng, syntax):
     np.testing.assert_array_equal(read_series(series), voxels)
 
 
-def test_a_damaged_jpeg_ls_stream_is_refused_and_does_not_end_the_process(tmp_path):
-    """GDCM throws over the first of these what nothing catches."""
+@pytest.mark.parametrize("syntax", ["JPEGLSLossless", "JPEGLosslessProcess14_1", "JPEG2000Lossless"])
+def test_a_damaged_stream_is_refused_and_does_not_end_the_process(tmp_path, syntax):
+    """Over some of these GDCM throws what nothing catches."""
     rng = np.random.default_rng(0)
     paths = write_series(tmp_path, random_voxels(rng), random_affine(rng))
     for path in paths:
-        compress(path, "JPEGLSLossless")
+        compress(path, syntax)
     series, whole = the_series(tmp_path), paths[0].read_bytes()
-    start = whole.index(b"\xff\xd8\xff")
+    start = whole.index(b"\xff\x4f\xff" if syntax == "JPEG2000Lossless" else b"\xff\xd8\xff")
+    refusals = set()
     for at in range(start + 2, start + 40):  # markers and what they say of the picture
         paths[0].write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
-        with suppress(BadInput):
+        try:
             read_series(series)
+        except BadInput as error:
+            refusals.add(str(error))
+    assert refusals and all("cannot be read" in line and "export it again" in line for line in refusals)
+
+
+def test_a_decoder_that_broke_off_is_said(tmp_path, rng, monkeypatch):
+    for path in write_series(tmp_path, random_voxels(rng), random_affine(rng)):
+        compress(path, "JPEG2000Lossless")
+    series = the_series(tmp_path)
+    monkeypatch.setattr(decoder, "__file__", str(tmp_path / "nowhere.py"))
+    with pytest.raises(BadInput, match="the decoder broke off"):
+        read_series(series)
 
 
 def with_overlay(path):
