@@ -3,9 +3,13 @@
 
 import atexit
 import os
+from contextlib import suppress
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+PATIENCE = timedelta(seconds=10)  # with processes that are to leave at the same time
 
 
 def join_processes() -> torch.device:
@@ -13,12 +17,20 @@ def join_processes() -> torch.device:
     cuda = torch.cuda.is_available()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
-        atexit.register(dist.destroy_process_group)  # or its threads outlive the interpreter, which now and then aborts
+        atexit.register(_leave)
     if not cuda:
         return torch.device("cpu")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
+
+
+def _leave() -> None:
+    """Leave the group together: threads of gloo that outlive the interpreter, or lose their peer, now and then abort."""
+    with suppress(RuntimeError):  # another one has failed, and does not come
+        if dist.get_backend() == "gloo":
+            dist.monitored_barrier(timeout=PATIENCE)
+    dist.destroy_process_group()
 
 
 def seed_process(seed: int, rank: int = 0) -> None:
