@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from ..errors import BadInput, listed
+from ..errors import BadInput, listed, several
 from .archive import unzip
 from .bids import difference, entities, filter_for, fitting
 from .dicom import DicomSeries
@@ -99,7 +99,7 @@ def find_cases(
 def _warn_of_dicom(root: Path, files: Mapping[str, Any]) -> None:
     """Of a study with a converted copy beside it, whoever waits for a series would wait in vain."""
     if count := sum(group["count"] for group in files["left_out"] if group["reason"] == UNUSED_DICOM):
-        fact = f"{BESIDE}, which leaves {count} DICOM file{'s' * (count != 1)} beside them unused"
+        fact = f"{BESIDE}, which leaves {several(count, 'DICOM file')} beside them unused"
         logger.warning("%s: %s; for DICOM give a folder without volume files", root, fact)
 
 

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from ..data.cine import Cine, read_cine, write_cine
 from ..data.cine.loops import ending_of, joined, loop_names, name_of, write_loops
 from ..data.cine.preview import write_preview
@@ -15,17 +13,9 @@ from ..data.provenance import Provenance
 from ..errors import BadInput
 from ..files import remove
 from ..logs import say
-from ..measurement.task import LOOP
-from .workflow import task_config
 
 logger = logging.getLogger(__name__)
 INPUT = "input"  # folder of the loops as they were measured
-
-
-def of_loops(task: str) -> bool:
-    """Whether a task's volumes are loops (x, y, t). Raises BadInput when there is no such task."""
-    content = yaml.safe_load(task_config(task).read_text(encoding="utf-8")) or {}
-    return tuple(content.get("axes", ())) == LOOP
 
 
 def restore_cine(

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ..data.advice import SUPER_RESOLUTION, default_task
+from ..data.advice import SUPER_RESOLUTION, asked_of, default_task
 from ..errors import BadInput
 from ..logs import say
 from ..measurement.planes import SPACE_TIME
@@ -29,11 +29,11 @@ def restore(
     elif workers is not None:
         raise BadInput(f"--workers {workers}: are of a cluster; add --cluster local")
     task = task or default_task(options.get("ckpt_path"))
-    from .cine import of_loops, restore_cine  # here: they take a moment to import
-
     options |= {"task": task, "output_dir": output}
     run = partial(_run, "inference", "inference", **options)
-    if of_loops(task):
+    if asked_of([task])[1].loops:
+        from .cine import restore_cine  # here: it takes a moment to import
+
         restore_cine(source, output, run, partial(_provenance, **options), periodic=options.get("periodic"))
     else:
         run(dataset_dir=source)
