@@ -95,7 +95,7 @@ audit: $(VENV)-tools/.run
 # torch first and alone: with it in place, nothing that follows asks for another build of it.
 $(VENV)/.run: requirements.txt requirements-lock.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$(grep '^torch==' requirements.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-lock.txt
 	touch $@
 
