@@ -77,7 +77,7 @@ class GroupNorm(nn.GroupNorm):
     """PyTorch's, whose backward pass in bfloat16 takes four times as long on a CPU as in float32: it is computed so."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting() and x.requires_grad and x.dtype == torch.bfloat16:  # type: ignore[attr-defined]
+        if not torch.jit.is_scripting() and x.requires_grad and x.dtype == torch.bfloat16 and x.device.type == "cpu":  # type: ignore[attr-defined]
             return self._trained(x)
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 

@@ -110,23 +110,38 @@ def plane_to_train(network: nn.Module, weights: str | None = None, *, device: to
 
 def fusion_to_train(
     network: ScoreFusion | VolumeDenoiser, plane_weights: str, fusion_weights: str | None = None, *,
-    shared: bool = False, checkpointing: bool = False, device: torch.device | str = "cpu",
+    shared: bool = False, train_planes: float = 0.0, checkpointing: bool = False, device: torch.device | str = "cpu",
 ) -> ScoreFusion | VolumeDenoiser:  # fmt: skip
-    """A fusion network ready for training: frozen trained planes, and the fusion of an earlier phase when one is given.
+    """A fusion network ready for training: trained planes, and the fusion of an earlier phase when one is given.
 
     A `VolumeDenoiser` has no planes to load, and starts anew.
 
     plane_weights, shared: as for `load_members`; fusion_weights: a checkpoint or models/model.pt, whose planes are not used;
-    its features, if it had none, start at zero; checkpointing: recompute the 3D network's activations in the backward pass.
+    its features, if it had none, start at zero; train_planes: above 0 they learn with it, else they are frozen; checkpointing:
+    recompute the 3D network's activations in the backward pass.
     """
     if fusion_weights is not None:
         own, saved = network.state_dict(), weights_of(fusion_weights)
         if unlike(own, saved) or any(".alignments." not in key for key in own.keys() ^ saved.keys()):
             raise BadInput(f"{fusion_weights}: a fusion of other planes or another size; use the overlays it was trained with")
         network.load_state_dict(saved, strict=False)
+    if train_planes > 0 and type(network) is not ScoreFusion:
+        raise BadInput(f"train_planes {train_planes:g}: this network has no planes that learn with their fusion; leave it out")
     if isinstance(network, ScoreFusion):
         load_members(network, plane_weights, shared=shared)
+        if train_planes > 0:
+            _thaw(network, shared)
+        if torch.device(device).type == "cuda":  # many slices at once fill a GPU, and memory is not what it lacks
+            network.slice_batch = 512
     for module in network.modules():  # frozen planes never recompute
         if isinstance(module, ResidualBlock):
             module.checkpointing = checkpointing
     return network.to(device)
+
+
+def _thaw(network: ScoreFusion, shared: bool) -> None:
+    """Let the planes learn with their fusion; shared: one denoiser for all of them."""
+    for member in network.members:
+        if shared:
+            member.denoiser = network.members[0].denoiser
+        member.get_submodule("denoiser").requires_grad_(True)

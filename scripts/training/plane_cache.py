@@ -92,6 +92,8 @@ class PlaneCache:
     def _hindrance(self, patch: VolumePatch) -> str | None:
         """Why the planes had better be computed live, if so."""
         volumes = self.dataset.volumes
+        if any(parameter.requires_grad for member in self._members() for parameter in member.denoiser.parameters()):
+            return "they learn"
         if patch.augmentation.vary and patch.augmentation.measured < len(volumes[0]["image"]) - 1:
             return "conditions vary from draw to draw"
         if patch.augmentation.turn > 0:
@@ -191,15 +193,21 @@ class PlaneCache:
 
 
 class RecallingFusion(nn.Module):
-    """A network as it is trained: where its planes' answers are `kept`, they are recalled instead of computed."""
+    """A network as it is trained: where its planes' answers are `kept`, they are recalled instead of computed.
 
-    def __init__(self, network: nn.Module) -> None:
+    planes: above 0, what the planes say follows in further channels (B, 1 + N, ...), for `NoiseLoss`.
+    """
+
+    def __init__(self, network: nn.Module, planes: float = 0.0) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.planes = network, planes
 
     def forward(self, x: Tensor, x_t: Tensor, timesteps: Tensor, kept: Sequence[Sequence[Said] | None] = ()) -> Tensor:
         """As `ScoreFusion`; kept: for each sample what `PlaneCache` recalls, if it does."""
         network: Any = self.network  # members and fusion are asked for only where there are some
+        if self.planes > 0:
+            estimates, aligned = network.estimates(x, x_t, timesteps)
+            return torch.cat([network.fusion(x, x_t, timesteps, estimates, aligned), estimates], dim=1)
         if not any(kept):
             return network(x, x_t, timesteps)
         answers = []

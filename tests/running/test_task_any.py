@@ -43,8 +43,9 @@ def trained(folder):
     common = ["--task", "any", "--overlays", "scans_any", *TINY, *(word for one in settings for word in ("--set", one))]
     plane, fusion, data = folder / "plane", folder / "fusion", str(folder / "data")
     assert main(["train", data, "-o", str(plane), "--plane", "coronal", *common, "--set", "patch=[24, 24]"]) == 0
-    own = ["--planes", str(plane / "latest.pt"), "--set", "shared_planes=True", "--set", "patch=[20, 20, 20]"]
-    assert main(["train", data, "-o", str(fusion), *common, *own]) == 0
+    own = ["shared_planes=True", "train_planes=0.25", "patch=[20, 20, 20]"]
+    chosen = ["--planes", str(plane / "latest.pt"), *(word for one in own for word in ("--set", one))]
+    assert main(["train", data, "-o", str(fusion), *common, *chosen]) == 0
     return fusion / "latest.pt"
 
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import copy
 import time
 
 import pytest
@@ -9,9 +10,9 @@ from torch import nn
 
 from scripts.errors import BadInput
 from scripts.files import sha256, write_json
-from scripts.networks import ScoreFusion
+from scripts.networks import ScoreFusion, VolumeDenoiser
 from scripts.networks.weights import export_weights, load_members, load_weights, write
-from scripts.training import LatestCheckpoint, fusion_to_train
+from scripts.training import LatestCheckpoint, NoiseLoss, RecallingFusion, fusion_to_train
 
 
 @pytest.fixture
@@ -173,6 +174,32 @@ def test_a_fusion_goes_on_with_the_planes_it_is_given(engine, tmp_path, awaken):
     network = fusion_to_train(ScoreFusion(["coronal"], size="tiny"), str(tmp_path / "{plane}.pt"), start)
     now, wanted = network.state_dict(), before.state_dict() | better.state_dict()
     assert all(torch.equal(now[key], value) for key, value in wanted.items())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_planes_learn_with_their_fusion_where_that_is_wanted(shared, engine, tmp_path, awaken):
+    for name in ("coronal", "sagittal"):
+        save(engine, tmp_path / f"{name}.pt", awaken(plane(name)))
+    network = ScoreFusion(["coronal", "sagittal"], size="tiny", features=True)
+    fusion_to_train(network, str(tmp_path / "{plane}.pt"), shared=shared, train_planes=0.25)
+    before = copy.deepcopy(network.state_dict())
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    x, x_t = torch.randn(2, 5, 20, 20, 20), torch.zeros(2, 1, 20, 20, 20)
+    said = RecallingFusion(network.train(), planes=0.25)(x, x_t, torch.zeros(2))
+    assert said.shape == (2, 3, 20, 20, 20)
+    NoiseLoss(planes=0.25)(said, torch.ones_like(x_t)).backward()
+    optimizer.step()
+    after = network.state_dict()
+    names = [key.removeprefix("members.0.") for key in after if key.startswith("members.0.denoiser.")]
+    assert any(not torch.equal(before[f"members.1.{name}"], after[f"members.1.{name}"]) for name in names)
+    same = [torch.equal(after[f"members.0.{name}"], after[f"members.1.{name}"]) for name in names]
+    assert all(same) == shared
+
+
+def test_a_network_without_planes_has_none_that_learn():
+    with pytest.raises(BadInput, match="no planes") as raised:
+        fusion_to_train(VolumeDenoiser(size="tiny"), "{plane}.pt", train_planes=0.25)
+    assert one_line(raised)
 
 
 def test_a_first_phase_of_another_size_is_named_in_one_line(engine, tmp_path):

@@ -27,6 +27,13 @@ def test_loss_is_its_formula_in_float64(l1, l2, rng):
     assert loss.item() == pytest.approx(expected, rel=1e-5)  # float32
 
 
+def test_planes_beside_the_fusion_count_by_their_share(rng):
+    prediction, target = rng.standard_normal((2, 3, 4, 5, 6)), rng.standard_normal((2, 1, 4, 5, 6))
+    error = (prediction - target) ** 2
+    loss = NoiseLoss(planes=0.25)(torch.from_numpy(prediction).float(), torch.from_numpy(target).float())
+    assert loss.item() == pytest.approx(error[:, :1].mean() + 0.25 * error[:, 1:].mean(), rel=1e-5)  # float32
+
+
 def test_noisy_states_follow_equation_1(seed):
     batch = draw_batch(3, 8, 1000)
     diffusion = Diffusion(NoiseSchedule("linear"), "epsilon", sigma_data=0.3)
