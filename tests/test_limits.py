@@ -50,6 +50,13 @@ def test_without_a_measured_number_any_is_taken(shipped):
     assert limits_of(shipped, steps=50) == Limits("no better", None)
 
 
+def test_weights_are_offered_unless_their_limits_say_no(shipped):
+    assert limits_of(shipped).offered
+    entry = {"sha256": sha256(shipped), "caveat": "of one heart", "offered": False}
+    write_json(shipped.with_name("limits.json"), {"shipped.pt": entry})
+    assert not limits_of(shipped).offered
+
+
 def test_a_broken_list_is_named(shipped):
     shipped.with_name("limits.json").write_text(json.dumps({})[:1])
     with pytest.raises(BadInput, match=r"limits\.json: cannot be read as JSON .*; fetch it again"):

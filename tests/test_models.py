@@ -68,7 +68,7 @@ def test_the_list_says_of_each_what_a_user_asks(home, capsys):
         content = Path(entry["file"]).read_bytes()
         assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
         assert not entry["broken"]
-    assert "misses tumours" in listed["translation"]["caveat"]
+    assert "tumour" in listed["translation"]["caveat"]
     assert listed["model"]["beside"] == ["what they saw", "ranges of integers", "interval"]
     assert listed["segmentation"]["beside"] == []
     assert main(["models"]) == 0

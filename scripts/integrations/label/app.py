@@ -25,7 +25,7 @@ UNCERTAINTY = "uncertainty"
 class TranslationApp(MONAILabelApp):
     """Offers every task of `configs/task_*.yaml` for inference, as far as there are weights, and for training.
 
-    conf: `models`, names of tasks with commas between (default: all whose weights have no caveat, see `Limits`); `overlays`,
+    conf: `models`, names of tasks with commas between (default: all whose weights are offered, see `Limits`); `overlays`,
     further files of `configs` with commas between; `weights`, a file to use instead of the shipped ones, for a single task;
     `runs`, a folder for what is trained.
     Raises BadInput when a name is unknown.
@@ -38,8 +38,8 @@ class TranslationApp(MONAILabelApp):
             raise BadInput(f"--conf weights {conf['weights']}: belongs to one task; name it with --conf models")
         places: dict[str, Any] = {key: conf.get(key) for key in ("weights", "runs")}
         self.tasks = {name: StudyTask(name, studies, overlays=_listed(conf.get("overlays", "")), **places) for name in names}
-        if not named:  # what was measured to be no better than no network is offered to who asks for it
-            self.tasks = {name: task for name, task in self.tasks.items() if not task.limits.caveat}
+        if not named:
+            self.tasks = {name: task for name, task in self.tasks.items() if task.limits.offered}
         about = "Volume-to-volume MR translation. Research use; synthetic images are not for diagnosis."
         super().__init__(app_dir, studies, dict(conf), name="Score-Fusion", description=about)
 

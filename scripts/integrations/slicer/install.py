@@ -27,7 +27,7 @@ ABOUT = (
 
 
 def install(extension: Path) -> list[str]:
-    """Copy the model class, say where the bundle is, and list every task that has weights without caveat; returns the names.
+    """Copy the model class, say where the bundle is, and list every task that has weights to offer; returns the names.
 
     extension: the folder that holds ModalityConverter.py. Installing again replaces the earlier entries, under their keys.
     Raises BadInput, and writes nothing, when it is another folder or no task has weights.
@@ -63,14 +63,14 @@ def _task_in(file: Path) -> str:
 
 
 def _place(task: Path) -> dict[str, Any] | None:
-    """Where the bundle and its Python are, and what the task is; None without weights, or with a caveat, or when one volume is
+    """Where the bundle and its Python are, and what the task is; None without weights to offer, or when one volume is
     not enough.
     """
     files = config_files("inference", [task])
     config = load_config(files)
     asked: Task = config.get_parsed_content("task")
     weights = Path(config.get_parsed_content("ckpt_path"))
-    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not weights.is_file() or limits_of(weights).caveat:
+    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not weights.is_file() or not limits_of(weights).offered:
         return None
     return {"python": sys.executable, "bundle": str(ROOT), "configs": list(map(str, files)), "task": asked.content()}
 
