@@ -157,7 +157,7 @@ def test_a_damaged_stream_is_refused_and_does_not_end_the_process(tmp_path, synt
     series, whole = the_series(tmp_path), paths[0].read_bytes()
     start = whole.index(b"\xff\x4f\xff" if syntax == "JPEG2000Lossless" else b"\xff\xd8\xff")
     refusals = set()
-    for at in range(start + 2, start + 40):  # markers and what they say of the picture
+    for at in range(start + 2, start + 40, 3):  # markers and what they say of the picture
         paths[0].write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
             read_series(series)
