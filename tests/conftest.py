@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small inputs: threads would onl
 import numpy as np
 import pytest
 import torch
-from surroundings import skipped_in_words
+from surroundings import awakened, skipped_in_words
 
 with suppress(ImportError):
     # TensorBoard's logger: when a run sets how its process logs, it closes what stderr was when it was imported.
@@ -88,16 +88,8 @@ def rng(seed):
 
 @pytest.fixture
 def awaken(seed):
-    """A function that gives every all-zero parameter of a module random values: new networks say zero otherwise."""
-
-    def awaken(module):
-        with torch.no_grad():
-            for parameter in module.parameters():
-                if not parameter.any():
-                    parameter.normal_(std=0.1)
-        return module
-
-    return awaken
+    """As `awakened`, with random values of the test's own seed."""
+    return awakened
 
 
 @pytest.fixture

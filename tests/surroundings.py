@@ -6,12 +6,22 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from scripts import bundle_root
 
 SHARED = Path(bundle_root()).parent / "shared"
 SCANS = SHARED / "data"
 NEEDS = "needs "
+
+
+def awakened(module):
+    """The module, whose all-zero parameters get random values: new networks say zero otherwise."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    return module
 
 
 def needs(thing, present):

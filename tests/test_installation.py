@@ -96,7 +96,8 @@ def test_nothing_named_scripts_comes_into_the_environment(environment, tmp_path)
 
 
 def test_the_viewer_that_pages_carry_comes_along(environment, tmp_path):
-    ask = "from score_fusion.report.viewer import NIIVUE; print(*sorted(file.name for file in NIIVUE.iterdir()))"
+    listed = "sorted(file.name for file in (files('score_fusion') / 'report/niivue').iterdir())"
+    ask = f"from importlib.resources import files; print(*{listed})"
     told = subprocess.run([environment / "python", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert told.stdout == "LICENSE README.md niivue.umd.js.gz\n"
 

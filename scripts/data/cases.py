@@ -12,7 +12,7 @@ from ..errors import BadInput, listed, several
 from .archive import unzip
 from .bids import difference, entities, filter_for, fitting
 from .dicom import DicomSeries
-from .folder import OTHER_FORMATS, UNUSED_DICOM, CaseList, account, files_below
+from .folder import OTHER_FORMATS, UNUSED_DICOM, CaseList, account, files_below, tell
 from .formats import image_of, parts, stem, suffix
 from .identifiers import Identifiers, anonymous, hide, words_of
 from .layouts import MODALITIES, modalities_told, modality_of, place_of, why_no_case
@@ -69,7 +69,7 @@ def find_cases(
     goal = None if target is None else modality_of(target)
     if datalist is not None:
         listed = _from_datalist(root, datalist, wanted, goal, Split(root, split, train_fraction))
-        return _accounted(root, listed, dict.fromkeys(files_below(root), "not in the datalist"), {})
+        return _accounted(root, listed, dict.fromkeys(files_below(root), "not in the datalist"), {}, set())
     asked = list(dict.fromkeys([*wanted, *([] if goal is None else [goal])]))
     everything, files = look(root, asked)
     cases = _filtered(everything, bids_filter) if bids_filter else everything
@@ -90,10 +90,10 @@ def find_cases(
     if mask is not None:
         entries = [_with_mask(entry, modality_of(mask), cases) for entry in entries]
     entries += [{"case": case, "image": [], ERROR: line} for case, line in lines.items()] if refused else []
-    accounted = _accounted(root, sorted(entries, key=lambda entry: entry["case"]), reasons, bad)
+    accounted = _accounted(root, sorted(entries, key=lambda entry: entry["case"]), reasons, bad, words)
     if cases:
         _warn_of_dicom(root, accounted.files)
-    return CaseList(accounted, _hidden(accounted.files, words)) if words else accounted
+    return accounted
 
 
 def _warn_of_dicom(root: Path, files: Mapping[str, Any]) -> None:
@@ -298,8 +298,10 @@ def _reasons(cases: Cases, taken: Cases, asked: Sequence[str]) -> dict[Path, str
     return reasons
 
 
-def _accounted(root: Path, entries: list[dict[str, Any]], reasons: Mapping[Path, str], refused: Mapping[Path, str]) -> CaseList:
-    """The entries with what became of every file. reasons, refused: as far as the search for cases knows."""
+def _accounted(
+    root: Path, entries: list[dict[str, Any]], reasons: Mapping[Path, str], refused: Mapping[Path, str], words: set[str]
+) -> CaseList:  # fmt: skip
+    """The entries with what became of every file. reasons, refused: as far as the search knows; words: that nobody may see."""
     sources = [source for entry in entries for source in (*entry["image"], entry.get("label"), entry.get("mask")) if source]
     series = [source for source in sources if isinstance(source, DicomSeries)]
     used = {Path(file) for one in series if not one.problem for file in one.files}
@@ -308,7 +310,10 @@ def _accounted(root: Path, entries: list[dict[str, Any]], reasons: Mapping[Path,
     everything = list(files_below(root))
     folder = root if root.is_dir() else root.parent
     why = {path: reasons.get(path) or why_no_case(path, folder) for path in everything}
-    return CaseList(entries, account(root, everything, used, why, bad))
+    content = account(root, everything, used, why, bad)
+    content = _hidden(content, words) if words else content
+    tell(content)
+    return CaseList(entries, content)
 
 
 def _hidden(content: Any, words: set[str]) -> Any:

@@ -7,17 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import several
 from .formats import suffix
 
 logger = logging.getLogger(__name__)
 
 FILES_AT_MOST, REASONS_AT_MOST = 20, 50  # in a record; counts are of all
-REASONS_IN_LINE = 8
+REASONS_IN_LINE, NAMES_IN_LINE = 8, 3
 # Images that are not read here, by how their names end.
 OTHER_FORMATS = (
     ".nii.bz2", ".nii.xz", ".nii.zst", ".mnc", ".mif", ".mif.gz", ".mih", ".gipl", ".gipl.gz", ".vtk", ".vti", ".tif", ".tiff",
     ".brik", ".brik.gz", ".par", ".rec", ".v", ".h5", ".npy", ".npz", ".mat", ".jpg", ".png", ".bmp", ".zip", ".tar", ".tar.gz",
 )  # fmt: skip
+NAMELESS, IMAGELESS = "with a name that tells no modality", "a header whose image is not beside it"
 UNREAD, UNUSED_DICOM = "of a format that is not read", "DICOM, of no series that is used"
 MAGIC_AT, DICOM_MAGIC = 128, b"DICM"
 
@@ -58,7 +60,7 @@ def files_below(root: Path, above: frozenset[str] = frozenset()) -> Iterator[Pat
 def account(
     root: Path, files: Iterable[Path], used: set[Path], reasons: Mapping[Path, str], refused: Mapping[Path, str]
 ) -> dict[str, Any]:
-    """Counts for a record, and one line for the log. reasons, refused: why a file is not used; of others the name says it."""
+    """Counts for a record. reasons, refused: why a file is not used; of others the name says it."""
     left: dict[str, list[Path]] = {}
     bad: dict[str, list[Path]] = {}
     for path in files:
@@ -66,14 +68,17 @@ def account(
             bad.setdefault(refused[path], []).append(path)
         elif path not in used:
             left.setdefault(reasons.get(path) or _by_name(path), []).append(path)
-    content = {
-        "folder": str(root), "used": len(used), "left_out": _grouped(root, left), "refused": _grouped(root, bad),
-    }  # fmt: skip
-    logger.info("%s: %s", root, summary(content))
-    if foreign := [path for reason, paths in left.items() if reason.startswith(UNREAD) for path in paths]:
-        fact = f"left out {len(foreign)} files {UNREAD}: {', '.join(path.name for path in foreign[:FILES_AT_MOST])}"
-        logger.warning("%s: %s; convert them to NIfTI", root, fact)
-    return content
+    return {"folder": str(root), "used": len(used), "left_out": _grouped(root, left), "refused": _grouped(root, bad)}
+
+
+def tell(content: Mapping[str, Any]) -> None:
+    """An account, in one line for the log and one more where files have to be converted."""
+    logger.info("%s: %s", content["folder"], summary(content))
+    foreign = [group for group in content["left_out"] if group["reason"].startswith(UNREAD)]
+    if foreign:
+        names = [Path(file).name for group in foreign for file in group["files"]]
+        fact = f"left out {several(sum(group['count'] for group in foreign), 'file')} {UNREAD}"
+        logger.warning("%s: %s: %s; convert them to NIfTI", content["folder"], fact, ", ".join(names[:FILES_AT_MOST]))
 
 
 def refuse(content: Mapping[str, Any], failures: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -86,11 +91,20 @@ def refuse(content: Mapping[str, Any], failures: Mapping[str, Sequence[str]]) ->
 
 def summary(content: Mapping[str, Any]) -> str:
     """An account in one line."""
-    told = [f"{group['count']} {group['reason']}" for group in content["left_out"][:REASONS_IN_LINE]]
+    told = [f"{group['count']} {group['reason']}{_names(group)}" for group in content["left_out"][:REASONS_IN_LINE]]
     more = [f"{len(content['left_out']) - len(told)} further reasons"] if len(content["left_out"]) > len(told) else []
     left = f"; left out: {', '.join([*told, *more])}" if told else ""
     used, refused = content["used"], sum(group["count"] for group in content["refused"])
     return f"{used} file{'s' * (used != 1)} used, {refused} refused{left}"
+
+
+def _names(group: Mapping[str, Any]) -> str:
+    """Of volumes that nobody could tell what they are; of others a count will do."""
+    if group["reason"] not in (NAMELESS, IMAGELESS):
+        return ""
+    first = group["files"][:NAMES_IN_LINE]
+    more = [f"{group['count'] - len(first)} more"] if group["count"] > len(first) else []
+    return f" ({', '.join([*first, *more])})"
 
 
 def _by_name(path: Path) -> str:
@@ -101,9 +115,9 @@ def _by_name(path: Path) -> str:
     if other := next((ending for ending in OTHER_FORMATS if name.endswith(ending)), ""):
         return f"{UNREAD} ({other})"
     if name.endswith((".hdr", ".hdr.gz")):
-        return "a header whose image is not beside it"
+        return IMAGELESS
     if suffix(path):
-        return "with a name that tells no modality"
+        return NAMELESS
     return UNUSED_DICOM if is_dicom(path) else f"no volume ({path.suffix.lower() or 'no ending'})"
 
 

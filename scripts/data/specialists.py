@@ -68,8 +68,7 @@ class ChooseWeightsd(DoubtUnseend):
         adapt: float = 0.0, force: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(weights, degradation, force=force)
-        known = [] if adapt or weights is None or not is_shipped(weights) else map(Specialist.of, specialists or ())
-        self.specialists = [one for one in known if _bears(one, steps)]
+        self.specialists = candidates(weights, specialists, steps=steps, adapt=adapt)
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """The same case; the log says which weights were chosen."""
@@ -89,6 +88,14 @@ class ChooseWeightsd(DoubtUnseend):
         spacing = np.linalg.norm(axes, axis=0) * operator.factors
         (found,) = channel_properties(image, operator)
         return next(((one, found) for one in self.specialists if one.suits(operator.axes, spacing, found)), None)
+
+
+def candidates(
+    weights: str | Path | None, specialists: Sequence[str] | None, *, steps: int = 1, adapt: float = 0.0
+) -> list[Specialist]:
+    """Who may answer in place of these weights; arguments as for `ChooseWeightsd`."""
+    known = [] if adapt or weights is None or not is_shipped(weights) else map(Specialist.of, specialists or ())
+    return [one for one in known if _bears(one, steps)]
 
 
 def is_shipped(weights: str | Path) -> bool:

@@ -124,7 +124,7 @@ class Engine:
         if self._path is None:
             self._path = cache_folder() / self._key(len(inputs), openvino.__version__) / "network.xml"
         if not self._path.is_file():
-            _export(openvino, quantized(self.unet, self.ranges), self._example(inputs), self._path)
+            _export(openvino, with_steady_norms(quantized(self.unet, self.ranges)), self._example(inputs), self._path)
         return self._path
 
     def _key(self, inputs: int, version: str) -> str:
@@ -180,6 +180,31 @@ class _Exported(nn.Module):
     def forward(self, x: Tensor, gamma: Tensor, *injected: Tensor) -> tuple[Tensor, ...]:
         raw, maps = self.unet(x, gamma, list(injected))
         return (raw, *maps) if self.unet.dims == 2 else (raw,)
+
+
+class SteadyNorm(nn.Module):
+    """A group norm that OpenVINO computes alike in any number of threads; its GroupNormalization is another in one than in two.
+
+    The last digit is enough: a value between two 8-bit integers falls to the other one, and the next layers spread that.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...), as the norm does."""
+        groups = x.flatten(1).unflatten(1, [self.norm.num_groups, -1])
+        weight, bias = (values.view([1, -1, *[1] * (x.dim() - 2)]) for values in (self.norm.weight, self.norm.bias))
+        return F.instance_norm(groups, eps=self.norm.eps).reshape(x.shape) * weight + bias
+
+
+def with_steady_norms(network: nn.Module) -> nn.Module:
+    """The same network, in which they take the place of its group norms."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.GroupNorm):
+            network.set_submodule(name, SteadyNorm(module))
+    return network
 
 
 def _export(openvino: Any, unet: nn.Module, example: tuple[Tensor, ...], path: Path) -> None:

@@ -27,18 +27,24 @@ class Alignment(nn.Module):
     """Brings 2D feature maps onto the 3D grid of one level: a convolution whose kernel and stride are 2^level slices.
 
     Written as a 1x1 convolution over groups of neighbouring slices, so that it runs inside the loop over slices and a
-    full stack of features is never held. It starts at zero.
+    full stack of features is never held; computed as a product of matrices, which PyTorch adds up alike in any number of
+    threads, unlike convolutions on CPUs. It starts at zero.
     """
 
     def __init__(self, channels_in: int, channels_out: int, slices: int) -> None:
         super().__init__()
         self.slices = slices
-        self.conv = zeroed(nn.Conv2d(channels_in * slices, channels_out, 1))
+        self.conv = nn.Conv2d(channels_in * slices, channels_out, 1)
+        zeroed(self.conv)
 
     def forward(self, features: Tensor) -> Tensor:
         """(S, C, H, W) -> (S / slices, C_out, H, W)."""
         slices, channels, height, width = features.shape
-        return self.conv(features.reshape(slices // self.slices, channels * self.slices, height, width))
+        joined = features.reshape(slices // self.slices, channels * self.slices, height * width)
+        weight, bias = self.conv.weight.flatten(1), self.conv.bias
+        assert bias is not None  # for TorchScript
+        aligned = torch.baddbmm(bias[:, None], weight.expand(joined.shape[0], -1, -1), joined)
+        return aligned.unflatten(2, [height, width])
 
 
 class Member(nn.Module):

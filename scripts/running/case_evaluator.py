@@ -18,9 +18,8 @@ from torch.utils.data import Dataset
 
 from ..data.cases import ERROR
 from ..data.write_behind import WriteBehind
-from ..errors import BadInput, named, one_line, several
+from ..errors import BadInput, listed, named, one_line, several
 from .choosing_inferer import answering
-from .few_lines import MOST
 from .ledger import DONE, FAILED, Ledger, input_hash
 from .parts import parts_of
 from .progress import Progress
@@ -171,11 +170,8 @@ class CaseEvaluator(SupervisedEvaluator):
         before = 0 if ledger is None else len(ledger.record.earlier)
         done = len(self.done) + before
         logger.info(f"{done} of {done + len(self.failures)} cases done{f', {before} of them before' if before else ''}")
-        for case, line in list(self.failures.items())[:MOST]:
-            logger.info(f"  failed: {named(case, line)}")
-        if len(self.failures) > MOST:
-            logger.info(f"  and {len(self.failures) - MOST} more, which run.json names")
         if self.failures:
+            logger.info(f"failed, as said above and in run.json: {listed(list(self.failures), most=20)}")
             raise SystemExit(2 if done else 1)
 
     def _run(self, count: int, global_epoch: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ..data.specialists import SPECIALIST, Specialist
+from ..data.specialists import SPECIALIST, Specialist, candidates
 from ..files import sha256
 from ..inferers import AdaptingInferer, FusedScoreInferer
 from .workflow import config_files, load_config, task_config
@@ -57,6 +57,11 @@ class ChoosingInferer(AdaptingInferer):
         if len(self._sums) < len(self.specialists):  # a ledger asks twice a case
             self._sums = {task: sha256(Path(Specialist.of(task).weights)) for task in self.specialists}
         return self._sums
+
+    def instead_of(self, weights: str | None) -> list[str]:
+        """Names of the weights that may answer in place of these."""
+        known = candidates(weights, self.specialists, steps=len(self.gammas) - 1, adapt=self.minutes)
+        return [Path(one.weights).name for one in known]
 
     def _called(self, task: str) -> Expert:
         config = load_config(config_files("inference", [task_config(task)]), logs=False)

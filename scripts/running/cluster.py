@@ -259,7 +259,9 @@ class ClusterEvaluator(CaseEvaluator):
             raise BadInput(f"worker on {line['host']}: {fact}; install the same there")
         for warning in answer.warnings:
             logger.warning(warning)
-        ledger.record.device, ledger.record.inferer.numbers = line["device"], line["numbers"]
+        ledger.record.device = line["device"]
+        if line["numbers"]:  # a worker that could read none of its cases so far knows of none
+            ledger.record.inferer.numbers = line["numbers"]
         if line["outcome"] == FAILED:
             self.failures[case] = line["error"]
             logger.error(named(case, line["error"]))

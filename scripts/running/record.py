@@ -4,7 +4,7 @@
 import logging
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 RECORDS = ("results.json", "run.json")
 PACKAGES = ("torch", "monai", "numpy")
 MOST_WARNINGS = 50
+SHORT = {"-i": "--input", "-o": "--output"}  # as the command line has them; their value may follow at once
 
 
 class RunRecord:
@@ -67,11 +68,16 @@ class RunRecord:
 
     def _announcement(self, engine: Any) -> str:
         what = "a run" if self.task is None else self.task.title
-        weights = "" if self.weights is None else f" with {Path(self.weights).name}"
         cases, evaluations = len(engine.data_loader.dataset), getattr(self.inferer, "nfe", None)
         each = f", {several(evaluations, 'network evaluation')} each" if evaluations is not None else ""
         again = f", {samples} times" if (samples := getattr(self.inferer, "samples", 1)) > 1 else ""
-        return f"{what}{weights}: {several(cases, 'case')}{each}{again}, on {device_name(engine.state.device)}"
+        return f"{what}{self._by()}: {several(cases, 'case')}{each}{again}, on {device_name(engine.state.device)}"
+
+    def _by(self) -> str:
+        """Which weights answer, as far as is known before a case is read."""
+        others = self.inferer.instead_of(self.weights) if hasattr(self.inferer, "instead_of") else []
+        suits = f", {' or '.join(others)} where they saw such scans" if others else ""
+        return "" if self.weights is None else f" with {Path(self.weights).name}{suits}"
 
     def write(self, engine: Any) -> None:
         """The file."""
@@ -112,7 +118,7 @@ class RunRecord:
             **({} if self.task is None else {"task": self.task.content()}),
             **self.run_facts(),
             "started": self.started,
-            "options": [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("-")],  # values may name a patient
+            "options": _options(sys.argv[1:]),
             "warnings": self.warnings.lines,
             "peak_memory_gb": peak_memory_gb(),
             "sources": Identifiers(self.path.with_name(FILE)).keep_sources(_sources(engine)),
@@ -120,6 +126,11 @@ class RunRecord:
             "cases": earlier | {case: facts_of(engine, case) for case in engine.done},
             "failures": engine.failures,
         }
+
+
+def _options(words: Sequence[str]) -> list[str]:
+    """Those of a command line, by their long names and without their values, which may name a patient."""
+    return [SHORT.get(word[:2], word.partition("=")[0]) for word in words if word.startswith(("--", *SHORT))]
 
 
 def _files(engine: Any) -> dict[str, Any]:

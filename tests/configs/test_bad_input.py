@@ -100,10 +100,9 @@ def test_bad_cases_are_named_and_the_good_ones_written(good, weights, tmp_path, 
     lines = log_of(caplog)
     assert f"{good} of {good + 5} cases done" in lines
     for case, fact in bad.items():
-        summary = [line for line in lines if line.startswith("  failed: ") and case in line]
-        assert len(summary) == 1
-        assert fact in summary[0]
-        assert "\n" not in summary[0]
+        (said,) = [line for line in lines if fact in line]
+        assert said.startswith(f"case {case}: ") and "\n" not in said
+    assert lines[-1] == f"failed, as said above and in run.json: {', '.join(sorted(bad))}"
     written = [str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/**/*") if path.is_file()]
     assert sorted(written) == ["good/good_pred.nii.gz"] * good + ["ledger.jsonl", "run.json"]
     record = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -224,7 +223,8 @@ def test_a_command_whose_every_case_failed_returns_1_without_a_traceback(bundle,
     ended = bundle("run", "inference", "--config_file", config, *options)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stdout + ended.stderr
-    assert "  failed: case a: in/a_t1.nii.gz: holds 7 bytes, too few for a volume" in ended.stdout
+    assert "case a: in/a_t1.nii.gz: holds 7 bytes, too few for a volume" in ended.stdout
+    assert "0 of 1 cases done" in ended.stdout and "failed, as said above and in run.json: a" in ended.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"ledger.jsonl", "run.json"}
     assert list(json.loads((tmp_path / "out" / "run.json").read_text())["failures"]) == ["a"]
 

@@ -41,6 +41,13 @@ def test_every_file_ends_somewhere(tmp_path, caplog):
         "DICOM, of no series that is used": ["e.ima"],
     }
     assert "left out 2 files of a format that is not read: c.mnc, d.nii.bz2; convert them to NIfTI" in caplog.text
+    assert "1 with a name that tells no modality (odd.nii.gz)" in summary(cases.files)
+
+
+def test_of_many_volumes_whose_names_tell_nothing_the_first_are_named(tmp_path):
+    make_files(tmp_path, "a_t1.nii", *(f"scan{number:02d}.nii" for number in range(30)))
+    told = "30 with a name that tells no modality (scan00.nii, scan01.nii, scan02.nii, 27 more)"
+    assert summary(find_cases(tmp_path, ["t1"]).files) == f"1 file used, 0 refused; left out: {told}"
 
 
 def test_a_refused_case_is_an_entry_with_its_reason_and_its_files_are_refused(tmp_path):

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 BLOCKS = BlockAverage((4, 4, 4))
 
 
-def drawn(rng, side=24):
+def drawn(rng, side=20):
     """Errors of a normal distribution whose width the first channel tells: 0.01 to 0.1."""
     width = torch.from_numpy(rng.uniform(-1, 1, (1, 1, side // 4, side // 4, side // 4))).float()
     width = torch.nn.functional.interpolate(width, scale_factor=4)

@@ -155,6 +155,19 @@ def test_alignment_is_a_strided_3d_convolution(slices, rng, awaken):
         torch.testing.assert_close(alignment(features), expected, **FLOAT32)
 
 
+def test_alignment_says_the_same_in_any_number_of_threads(rng, awaken):
+    """Convolutions of this size do not: what they say in one thread differs in the last digits."""
+    align, features, said = awaken(Alignment(96, 48, 4)), torch.randn(16, 96, 39, 46), []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            said.append(align(features))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(said[1], said[0]) and torch.equal(said[2], said[0])
+
+
 def test_features_count_from_the_moment_alignments_are_not_zero(rng, awaken):
     network = ScoreFusion(size="tiny").eval()
     without = ScoreFusion(size="tiny", features=False).eval()

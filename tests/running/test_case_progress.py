@@ -81,7 +81,7 @@ def test_it_ends_when_a_case_fails(lines, network):
 @pytest.mark.parametrize(
     ("asked", "slices", "fusions"),
     [
-        (inferer(steps=3, samples=2), 6 * 76, 6),
+        (inferer(steps=2, samples=2), 4 * 76, 4),
         (inferer(Alternating(sample_ddim, 2), steps=3), 2 * 40 + 36, 0),  # coronal, sagittal, coronal
     ],
     ids=["steps and samples", "one plane at a time"],

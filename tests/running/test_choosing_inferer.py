@@ -39,10 +39,11 @@ def scan(rng, folder):
     return folder / "a_t1.nii.gz"
 
 
-def test_a_run_of_task_any_gives_the_specialists_bytes_and_says_so(all_is_alike, rng, tmp_path):
+def test_a_run_of_task_any_gives_the_specialists_bytes_and_says_so(all_is_alike, rng, tmp_path, capsys):
     file = scan(rng, tmp_path)
     float32 = ["--set", "precision=float32"]
     assert main(["restore", str(file), "-o", str(tmp_path / "any"), *float32]) == 0
+    assert " with any.pt, model.pt or thick_slice.pt where they saw such scans: 1 case, " in capsys.readouterr().out
     assert main(["restore", str(file), "-o", str(tmp_path / "own"), "--task", TASK, *float32]) == 0
     ours, own = (nib.load(tmp_path / name / "a" / "a_pred.nii.gz").get_fdata() for name in ("any", "own"))
     np.testing.assert_array_equal(ours, own)
@@ -63,12 +64,13 @@ def test_an_evaluation_says_of_every_case_whose_weights_answered(all_is_alike, r
     assert record["cases"]["a"]["weights"] == "model.pt" and np.isfinite(record["cases"]["a"]["psnr"])
 
 
-def test_without_specialists_the_weights_for_all_answer(all_is_alike, rng, tmp_path):
+def test_without_specialists_the_weights_for_all_answer(all_is_alike, rng, tmp_path, capsys):
     file = scan(rng, tmp_path)
     settings = ["--set", "specialists=null", "--set", "precision=float32"]
     assert main(["restore", str(file), "-o", str(tmp_path / "any"), *settings]) == 0
     record = json.loads((tmp_path / "any" / "run.json").read_text())
     assert "weights" not in record["cases"]["a"] and "specialists" not in record
+    assert " with any.pt: 1 case, " in capsys.readouterr().out
 
 
 def test_a_specialist_takes_the_steps_and_the_samples_of_the_run(rng):

@@ -2,6 +2,7 @@
 """What a run leaves behind of cases that were refused or doubted."""
 
 import json
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from scripts.__main__ import main
 from scripts.inferers import backend
+from scripts.running import RunRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["--set", "size=tiny", "--set", "precision=float32"]
@@ -37,7 +39,9 @@ def test_a_refused_case_counts_in_the_summary_the_exit_code_and_the_record(resto
     save(image, *(anat / f"sub-01_run-{run}_T1w.nii.gz" for run in (1, 2)), tmp_path / "in/sub-02/anat/sub-02_T1w.nii.gz")
     code, record = restore()
     assert code == 2
-    assert "1 of 2 cases done" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 of 2 cases done" in said and "failed, as said above and in run.json: sub-01" in said
+    assert said.count("differ in run (1, 2)") == 1
     assert list(record["cases"]) == ["sub-02"] and list(record["failures"]) == ["sub-01"]
     assert "differ in run (1, 2); choose by bids_filter" in record["failures"]["sub-01"]
     assert record["files"]["used"] == 1 and record["files"]["refused"][0]["count"] == 2
@@ -99,3 +103,15 @@ def test_the_doctor_says_the_same(image, tmp_path, capsys):
     assert "t1: its header (sform_code and qform_code 0) does not say where the head lies" in out
     assert "  cannot be used: case b: " in out and "1 of 2 cases can be used" in out
     assert "1 of a format that is not read (.mnc)" in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["restore", "in", "-o", "anna", "--set", "seed=-3"], ["restore", "-i", "in", "-oanna", "--set=seed=-3"]],
+    ids=["apart", "joined"],
+)
+def test_options_of_a_command_are_recorded_by_their_names_and_without_their_values(words, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["score-fusion", *words])
+    engine = SimpleNamespace(done=[], failures={}, data_loader=SimpleNamespace(dataset=[]))
+    wanted = ["--input"] * ("-i" in words) + ["--output", "--set"]
+    assert RunRecord(str(tmp_path / "run.json"), {}).content(engine)["options"] == wanted

@@ -15,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import scripts.__main__ as cli
+import scripts.bids_app.__main__ as bids_app
 from scripts import bundle_root, bundle_version
 
 FIRST = 2.0  # seconds
@@ -68,16 +70,18 @@ def test_a_bar_moves_on_a_terminal_for_the_case_and_for_the_folder(command):
 
 
 @pytest.mark.parametrize(
-    ("command", "line"),
+    ("main", "words", "line"),
     [
-        (["scripts", "report", "nowhere"], "report nowhere"),
-        (["scripts.bids_app", "nowhere", "out", "participant"], "participant nowhere -> out"),
+        (cli.main, ["report", "nowhere"], "report nowhere"),
+        (bids_app.main, ["nowhere", "out", "participant"], "participant nowhere -> out"),
     ],
+    ids=["report", "bids_app"],
 )
-def test_other_commands_that_take_long_say_at_once_what_they_do(command, line):
-    told = subprocess.run([sys.executable, "-m", *command], cwd=bundle_root(), capture_output=True, text=True, check=False)
-    assert told.stdout.splitlines()[0] == f"score-fusion {bundle_version()}: {line}"
-    assert told.stderr.startswith("error: nowhere")
+def test_other_commands_that_take_long_say_first_what_they_do(main, words, line, capsys):
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert told.out.splitlines()[0] == f"score-fusion {bundle_version()}: {line}"
+    assert told.err.startswith("error: nowhere")
 
 
 def test_lines_tell_it_elsewhere_and_only_real_warnings(command):

@@ -6,10 +6,13 @@ That process runs this file by its path, so it imports nothing of ours.
 
 import io
 import json
+import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
@@ -31,19 +34,30 @@ BY_GDCM = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, J
 BY_CHARLS = (JPEGLSLossless, JPEGLSNearLossless)  # whose errors are exceptions, while GDCM's end the process here, too
 
 
+_idle: list[subprocess.Popen[bytes]] = []  # processes that wait for the next series; they end when this one does
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # two that ask one process would get each other's answers
+
+
 class Decoder:
-    """Decodes within its `with`; the process is started when it is first needed, and serves many files."""
+    """Decodes within its `with`; a process is started when one is first needed, and serves series after series."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._asking = False  # whether not all of an answer was read
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._process is None:
+            return
+        if kind is None and not self._asking:
+            _idle.append(self._process)
+        else:  # it may have ended, or have more to say
             self._process.kill()
             self._process.communicate()
+        self._process = None
 
     def frames(
         self, stream: BinaryIO, dataset: Any, indices: Sequence[int] | None = None, *, raw: bool = False
@@ -61,9 +75,9 @@ class Decoder:
 
     def _asked(self, content: bytes, indices: Sequence[int] | None, raw: bool) -> Iterator[npt.NDArray[Any]]:
         if self._process is None:
-            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._process = subprocess.Popen([sys.executable, "-P", __file__], **pipes)
+            self._process = _process()
         asked, answers = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+        self._asking = True
         request = {"bytes": len(content), "indices": None if indices is None else list(indices), "raw": raw}
         try:
             asked.write(json.dumps(request).encode() + b"\n" + content)
@@ -75,6 +89,17 @@ class Decoder:
                 raise ValueError(answer["error"])
             content = answers.read(answer["bytes"])
             yield np.frombuffer(content, dtype=answer["dtype"]).reshape(answer["shape"])
+        self._asking = False
+
+
+def _process() -> subprocess.Popen[bytes]:
+    """One that waits, or a new one."""
+    with suppress(IndexError):
+        while (process := _idle.pop()).poll() is not None:
+            continue
+        return process
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-P", __file__], **pipes)
 
 
 def _serve(asked: BinaryIO, answers: BinaryIO) -> None:

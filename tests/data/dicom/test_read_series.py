@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 from dataclasses import replace
+from subprocess import Popen
 
 import nibabel as nib
 import numpy as np
@@ -156,7 +157,7 @@ def test_a_damaged_stream_is_refused_and_does_not_end_the_process(tmp_path, synt
     series, whole = the_series(tmp_path), paths[0].read_bytes()
     start = whole.index(b"\xff\x4f\xff" if syntax == "JPEG2000Lossless" else b"\xff\xd8\xff")
     refusals = set()
-    for at in range(start + 2, start + 40):  # markers and what they say of the picture
+    for at in range(start + 2, start + 40, 3):  # markers and what they say of the picture
         paths[0].write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
             read_series(series)
@@ -169,9 +170,36 @@ def test_a_decoder_that_broke_off_is_said(tmp_path, rng, monkeypatch):
     for path in write_series(tmp_path, random_voxels(rng), random_affine(rng)):
         compress(path, "JPEG2000Lossless")
     series = the_series(tmp_path)
+    monkeypatch.setattr(decoder, "_idle", [])
     monkeypatch.setattr(decoder, "__file__", str(tmp_path / "nowhere.py"))
     with pytest.raises(BadInput, match="the decoder broke off"):
         read_series(series)
+
+
+def test_one_process_decodes_series_after_series_until_one_ends_it(tmp_path, rng, monkeypatch):
+    started = []
+
+    def start(*arguments, **options):
+        started.append(Popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(decoder, "_idle", [])
+    monkeypatch.setattr(decoder.subprocess, "Popen", start)
+    voxels = random_voxels(rng)
+    paths = write_series(tmp_path, voxels, random_affine(rng))
+    for path in paths:
+        compress(path, "JPEG2000Lossless")
+    series = the_series(tmp_path)
+    for _ in range(3):
+        np.testing.assert_array_equal(read_series(series), voxels)
+    assert len(started) == 1
+    with decoder.Decoder() as asked, paths[0].open("rb") as stream:  # an answer that nobody hears to its end
+        next(asked.frames(stream, pydicom.dcmread(stream)))
+    np.testing.assert_array_equal(read_series(series), voxels)
+    started[-1].kill()
+    started[-1].wait()
+    np.testing.assert_array_equal(read_series(series), voxels)
+    assert len(started) == 3 and [process.poll() is None for process in started] == [False, False, True]
 
 
 def with_overlay(path):
