@@ -84,10 +84,14 @@ sbom: $(VENV)-tools/.run
 	{ grep '^torch==' requirements.txt; cat requirements-lock.txt; } | $(VENV)-tools/bin/cyclonedx-py requirements - \
 	  --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json
 
-# Known vulnerabilities of the locked packages; fails where the database knows nothing of one, as where it cannot be reached.
+# Known vulnerabilities of the locked packages; fails where the database knows nothing of one, and where it cannot be asked.
 AUDIT ?= osv
 AUDITED = --strict --disable-pip --vulnerability-service $(AUDIT)
+KNOWN_TO_osv := https://api.osv.dev/v1/vulns/PYSEC-2022-43015
+KNOWN_TO_pypi := https://pypi.org/pypi/pip-audit/2.10.1/json
 audit: $(VENV)-tools/.run
+	@$(VENV)-tools/bin/python -c "from urllib.request import urlopen; urlopen('$(KNOWN_TO_$(AUDIT))', timeout=20)" 2>/dev/null || \
+	  { echo "audit: $(AUDIT) cannot be asked from here ($(KNOWN_TO_$(AUDIT))); nothing was audited" >&2; exit 1; }
 	grep '^torch==' requirements.txt > $(VENV)-tools/torch.txt
 	$(VENV)-tools/bin/pip-audit $(AUDITED) --requirement requirements-lock.txt
 	$(VENV)-tools/bin/pip-audit $(AUDITED) --no-deps --requirement $(VENV)-tools/torch.txt
