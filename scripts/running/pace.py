@@ -4,9 +4,9 @@
 import time
 from collections import deque
 
-# The latest quarter of the time passed, but no less than two minutes and 50 cases. What else a machine does changes in the hours
-# of thousands of cases: where it doubled the time of a case, the mean over all stayed a quarter off, this one a fifth. Shorter
-# ones follow every other process's moments.
+# The latest quarter of the time passed, but no less than two minutes and 50 cases. What else a machine does changes while it
+# computes thousands: where that doubled the time of a case, the mean over all stayed a quarter off, this one a fifth. A shorter
+# one would follow what passes.
 SHARE, SHORTEST, FEWEST = 0.25, 120.0, 50
 
 
