@@ -4,8 +4,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p --version >/dev
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-SOAK := soak-runs soak-training soak-workers soak-words soak-cases soak-lines
-.PHONY: demo demo-dicom pictures test test-integrations coverage soak $(SOAK) fuzz lint lock sbom audit clean
+SOAK := soak-runs fuzz-dicom soak-training fuzz-nifti soak-lines soak-cases soak-workers fuzz-cine soak-words
+.PHONY: demo demo-dicom pictures test test-integrations coverage soak fuzz $(filter soak-%,$(SOAK)) lint lock sbom audit clean
 
 # A fine T1w volume of a whole head; without one, the brain alone.
 HEAD ?= $(wildcard ../shared/data/whole_head/sub-09*.nii.gz)
@@ -35,9 +35,9 @@ test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
 	INSTALL_IMAGE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/integrations/test_containers.py
 
 # At length what tests do for moments, two at once: kills of runs, of training and of workers, mutated files, words in every text
-# of DICOM, thousands of cases; and whether tests notice broken lines.
+# of DICOM, thousands of cases; and whether tests notice broken lines. Ends with a table of what came of each, long ones first.
 soak: $(VENV)/.dev
-	$(MAKE) --jobs=2 --output-sync=target $(SOAK) fuzz-dicom fuzz-nifti fuzz-cine
+	$(BIN)/python tests/soak.py $(SOAK)
 soak-runs:
 	KILLS=50 $(BIN)/python -m pytest -n 0 --timeout 0 tests/running/test_ledger.py -k killed
 soak-training:
@@ -84,10 +84,14 @@ sbom: $(VENV)-tools/.run
 	{ grep '^torch==' requirements.txt; cat requirements-lock.txt; } | $(VENV)-tools/bin/cyclonedx-py requirements - \
 	  --pyproject pyproject.toml --output-reproducible --output-file sbom.cdx.json
 
-# Known vulnerabilities of the locked packages; fails where the database knows nothing of one, as where it cannot be reached.
+# Known vulnerabilities of the locked packages; fails where the database knows nothing of one, and where it cannot be asked.
 AUDIT ?= osv
 AUDITED = --strict --disable-pip --vulnerability-service $(AUDIT)
+KNOWN_TO_osv := https://api.osv.dev/v1/vulns/PYSEC-2022-43015
+KNOWN_TO_pypi := https://pypi.org/pypi/pip-audit/2.10.1/json
 audit: $(VENV)-tools/.run
+	@$(VENV)-tools/bin/python -c "from urllib.request import urlopen; urlopen('$(KNOWN_TO_$(AUDIT))', timeout=20)" 2>/dev/null || \
+	  { echo "audit: $(AUDIT) cannot be asked from here ($(KNOWN_TO_$(AUDIT))); nothing was audited" >&2; exit 1; }
 	grep '^torch==' requirements.txt > $(VENV)-tools/torch.txt
 	$(VENV)-tools/bin/pip-audit $(AUDITED) --requirement requirements-lock.txt
 	$(VENV)-tools/bin/pip-audit $(AUDITED) --no-deps --requirement $(VENV)-tools/torch.txt

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -43,12 +44,12 @@ def write_cases(folder: Path, count: int, rng: np.random.Generator) -> None:
         nib.save(nib.Nifti1Image(voxels, np.diag([4.0, 4, 4, 1])), path)
 
 
-def watched(folder: Path, weights: Path, count: int, more: list[str]) -> tuple[int, dict[int, float], list[str]]:
-    """Exit code of a run, its memory in MB when a tenth of the cases and when all had ended, and its log."""
+def watched(folder: Path, weights: Path, count: int, more: list[str]) -> tuple[int, dict[int, tuple[float, float]], list[str]]:
+    """Exit code of a run, its memory in MB and the time when a tenth, half and all of the cases had ended, and its log."""
     tiny = ["--set", "size=tiny", "--set", "precision=float32", "--set", "backend=torch"]
     options = ["--weights", str(weights), "--trust", str(weights), *tiny]
     command = [sys.executable, "-m", "scripts", "restore", str(folder / "in"), "-o", str(folder / "out"), *options, *more]
-    ledger, memory = folder / "out" / "ledger.jsonl", {}
+    ledger, marks = folder / "out" / "ledger.jsonl", {}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -56,10 +57,10 @@ def watched(folder: Path, weights: Path, count: int, more: list[str]) -> tuple[i
         while process.poll() is None:
             done = ledger.read_bytes().count(b'"outcome"') if ledger.is_file() else 0
             for mark in (count // 10, count // 2, count - 1):
-                if done >= mark and mark not in memory:
-                    memory[mark] = resident_mb(process.pid)
+                if done >= mark and mark not in marks:
+                    marks[mark] = resident_mb(process.pid), time.monotonic()
             time.sleep(0.1)
-    return process.wait(), memory, (folder / "log").read_text().splitlines()
+    return process.wait(), marks, (folder / "log").read_text().splitlines()
 
 
 def resident_mb(pid: int) -> float:
@@ -89,13 +90,21 @@ def main() -> int:
         folder = Path(name)
         write_cases(folder / "in", given.count, np.random.default_rng(given.seed))
         torch.save(ScoreFusion(size="tiny").state_dict(), folder / "tiny.pt")
-        code, memory, log = watched(folder, folder / "tiny.pt", given.count, more)
-    first, *_, last = memory.values()
+        code, marks, log = watched(folder, folder / "tiny.pt", given.count, more)
+    (first, _), *_, (last, _) = marks.values()
     shares = off(log, given.count)
-    print(f"exit code {code}; memory {', '.join(f'{mb:.0f} MB after {cases}' for cases, mb in memory.items())}")
-    print(f"{len(log)} lines; {len(shares)} times left, off by {median(shares):.0%} (median), {max(shares):.0%} (worst)")
     print(*log[-8:], sep="\n")
+    print(
+        f"exit code {code}; {', '.join(f'{mb:.0f} MB after {cases}' for cases, (mb, _) in marks.items())}; {len(log)} lines; "
+        f"{len(shares)} times left, off by {median(shares):.0%} in the median, {max(shares):.0%} at worst, "
+        f"while a case took {' and later '.join(f'{seconds:.2f} s' for seconds in each(marks))}"
+    )
     return int(code != 2 or last > (1 + GROWTH) * first or len(log) > LINES or median(shares) > OFF)
+
+
+def each(marks: dict[int, tuple[float, float]]) -> list[float]:
+    """Seconds of a case between marks: how much the load of the machine changed."""
+    return [(later - before) / (cases - earlier) for (earlier, (_, before)), (cases, (_, later)) in pairwise(marks.items())]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`pip install .` as a user does it, in an environment and a folder of its own; its dependencies are borrowed from here."""
 
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -69,6 +71,22 @@ def test_the_lock_pins_what_is_pinned_with_hashes_and_brings_no_cuda():
     for pin in map(Requirement, pins):
         name = canonicalize_name(pin.name)
         assert name == "torch" or locked[name].specifier == pin.specifier, "make lock"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("database", ["osv", "pypi"])
+def test_an_audit_that_can_ask_nobody_says_so_in_one_line_and_fails(database, tmp_path):
+    tools = tmp_path / "env-tools"
+    (tools / "bin").mkdir(parents=True)
+    (tools / "bin" / "python").symlink_to(sys.executable)
+    (tools / ".run").touch()  # made after what it is made of
+    nowhere = {**os.environ, "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    command = ["make", "--silent", "audit", f"VENV={tmp_path / 'env'}", f"AUDIT={database}"]
+    ended = subprocess.run(command, cwd=ROOT, env=nowhere, capture_output=True, text=True, check=False)
+    told = [line for line in ended.stderr.splitlines() if not line.startswith("make: ***")]
+    assert ended.returncode == 2 and ended.stdout == "" and len(told) == 1
+    assert told[0].startswith(f"audit: {database} cannot be asked from here (https://")
+    assert told[0].endswith("; nothing was audited")
 
 
 def test_the_command_works_from_another_folder_beside_a_package_named_scripts(environment, tmp_path):

@@ -2,17 +2,23 @@
 """Bars on a terminal."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
+
+from ..errors import in_words
 
 FORMAT = "{percentage:3.0f}%|{bar:20}| {desc}"
 
 
 class Bars:
-    """One bar for the case that is computed, and above it one for all, where there are several; log lines go above both."""
+    """One bar for the case that is computed, and above it one for all, where there are several; log lines go above both.
 
-    def __init__(self, cases: int) -> None:
-        self.cases = cases
+    left: of so many cases done, the seconds that the others will take, or None.
+    """
+
+    def __init__(self, cases: int, left: Callable[[float], float | None]) -> None:
+        self.cases, self._left = cases, left
 
     def open(self) -> None:
         """Draw them."""
@@ -39,8 +45,9 @@ class Bars:
         if self.folder is not None:
             passed = self.folder.format_dict["elapsed"]
             done = self._done + share
-            left = f", {passed / done * (self.cases - done):.0f} s left" if done else ""
-            self._set(self.folder, done, f"{self._done} of {self.cases} cases, {passed:.0f} s{left}")
+            seconds = self._left(done)
+            left = f", {in_words(seconds)} left" if seconds is not None else ""
+            self._set(self.folder, done, f"{self._done} of {self.cases} cases, {in_words(passed)}{left}")
 
     def _bar(self, total: int) -> Any:
         from tqdm import tqdm

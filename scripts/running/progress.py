@@ -19,6 +19,7 @@ from ..logs import draws_bars
 from ..networks.engine import in_integers
 from .bars import Bars
 from .few_lines import FewLines
+from .pace import Pace
 from .parts import Part
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,12 @@ class Progress:
     """How far a run over so many cases is, within a `with`."""
 
     def __init__(self, cases: int) -> None:
-        self.cases, self.begun = cases, 0
+        self.cases, self.begun, self.pace = cases, 0, Pace(cases)
         # A process that logs no such lines is somebody's worker.
-        self.bars = Bars(cases) if draws_bars() and logger.isEnabledFor(logging.INFO) and _terminal() else None
+        drawn = draws_bars() and logger.isEnabledFor(logging.INFO) and _terminal()
+        self.bars = Bars(cases, self.pace.left) if drawn else None
 
     def __enter__(self) -> Self:
-        self._start, self._warm = time.monotonic(), (0.0, 0)
         with ExitStack() as stack:
             if self.bars is not None:
                 self.bars.open()
@@ -62,8 +63,7 @@ class Progress:
 
     def next(self) -> None:
         """The next case begins, though perhaps nothing is computed of it."""
-        if self.begun == 1:
-            self._warm = time.monotonic(), 1
+        self.pace.note(self.begun)
         self.begun += 1
         if self.bars is not None:
             self.bars.begin(self.begun)
@@ -71,21 +71,14 @@ class Progress:
     def ended(self, at_once: int) -> None:
         """A case ended that was computed elsewhere, as so many are at once."""
         self.begun += 1
-        if self.begun <= at_once:
-            self._warm = time.monotonic(), self.begun
+        self.pace.note(self.begun, starting=at_once)
         if self.bars is not None:
             self.bars.begin(self.begun + 1)
 
     def left(self) -> str:
-        """What the cases so far say of the others, as ", 2 cases left: about 30 s"; nothing after the last.
-
-        The first ones, which take longer because something starts, say nothing once there are others.
-        """
-        if not (rest := self.cases - self.begun):
-            return ""
-        since, before = self._warm if self.begun > self._warm[1] > 0 else (self._start, 0)
-        seconds = (time.monotonic() - since) / (self.begun - before) * rest
-        return f", {several(rest, 'case')} left: about {in_words(seconds)}"
+        """What the latest cases say of the others, as ", 2 cases left: about 30 s"; nothing after the last."""
+        rest, seconds = self.cases - self.begun, self.pace.left(self.begun)
+        return f", {several(rest, 'case')} left: about {in_words(seconds)}" if rest and seconds is not None else ""
 
     def _titled(self, name: str) -> str:
         return f"case {name}" if self.cases == 1 else f"case {name} ({self.begun} of {self.cases})"

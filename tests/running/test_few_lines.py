@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scripts.running import few_lines, progress
+from scripts.running import few_lines, pace
 from scripts.running.few_lines import FIRST, MOST, FewLines
 from scripts.running.progress import Progress
 
@@ -17,7 +17,7 @@ from scripts.running.progress import Progress
 def clock(monkeypatch):
     """Time that passes when told to."""
     clock = SimpleNamespace(now=100.0)
-    for module in (few_lines, progress):
+    for module in (few_lines, pace):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
