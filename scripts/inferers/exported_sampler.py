@@ -36,7 +36,7 @@ class ExportedSampler(nn.Module):
     def __init__(self, inferer: FusedScoreInferer, network: nn.Module) -> None:
         super().__init__()
         release_unets(network)
-        self.network, self.samples = network.eval(), inferer.samples
+        self.network, self.samples, self.brightest = network.eval(), inferer.samples, inferer.brightest
         levels, table, begin = step_table(inferer)
         self.register_buffer("seed", torch.tensor(inferer.seed), persistent=False)
         self.register_buffer("levels", levels, persistent=False)
@@ -113,7 +113,7 @@ class ExportedSampler(nn.Module):
             weights: list[float] = row.tolist()
             shown, of_output, of_state, a, b, c, d = weights
             output = self.network(x, x_t * shown, level.expand(x.shape[0]))
-            image = self.decode(of_output * output + of_state * x_t, base).clamp(-1.0, 1.0)
+            image = self.decode(of_output * output + of_state * x_t, base).clamp(-1.0, self.brightest)
             x_0 = self.encode(self.projected(image, base, mask, within), base)
             x_t = a * x_t + b * x_0 + c * previous
             if d != 0.0:

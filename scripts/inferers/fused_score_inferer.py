@@ -34,12 +34,13 @@ class FusedScoreInferer(Inferer):
     many; degradation: how the first condition was measured, and whether every step keeps it, None when nothing of the target
     was; samples: runs with different noise; seed: of the first; precision: "auto", "float32" or "bfloat16"; backend: "auto",
     "torch" or "openvino" (`Backend`); memory_gb: use no more than this, where less memory is wanted than is free (`ladder`).
+    brightest: where estimates are cut, normalised: 0.5 is the 99.9th percentile of what was measured.
     """
 
     def __init__(
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
         degradation: Degradation | AsScanned | None = None, samples: int = 1, seed: int = 0,
-        precision: str = "auto", backend: str = "auto", memory_gb: float | None = None,
+        precision: str = "auto", backend: str = "auto", memory_gb: float | None = None, brightest: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         keep_freed_memory()
@@ -48,7 +49,7 @@ class FusedScoreInferer(Inferer):
         self.degradation = degradation
         if samples < 1:
             raise BadInput(f"samples {samples}: at least 1 is needed")
-        self.samples, self.seed = samples, seed
+        self.samples, self.seed, self.brightest = samples, seed, brightest
         self.backend, self.memory_gb = Backend(backend, precision), memory_gb
         self.numbers = ""  # that convolutions of the latest volume were computed in
         self.doubts: list[str] = []  # of them
@@ -189,7 +190,7 @@ class FusedScoreInferer(Inferer):
         level = torch.full((len(x),), gamma, device=x.device)
         with autocast(x.device, half):
             output = asked(x, x_t=self.diffusion.shown(x_t, level), timesteps=level).float()
-        return output, self.diffusion.decode(self.diffusion.x_0(output, x_t, level), x[:, :1]).clamp(-1.0, 1.0)
+        return output, self.diffusion.decode(self.diffusion.x_0(output, x_t, level), x[:, :1]).clamp(-1.0, self.brightest)
 
     def _sample(self, inputs: Tensor, network: nn.Module, measurement: Degradation | None, seed: int, half: bool) -> Tensor:
         x, mask, scale = normalized_input(inputs, measurement)

@@ -19,27 +19,35 @@ def predicted_gb(network: ScoreFusion, shape: Sequence[int], slice_batch: int, s
     batch, conditions, *sides = shape
     item = 2 if half else 4
     volumes = 4 * (4 * (conditions + 5) + 2 * len(network.members) + 8)  # float32: inputs, stacks, sampler's state
-    planes = item * _plane_channels(network, _share_at_once(network, batch * min(sides), slice_batch))
+    share = min(max(slice_batch, int(network.members[0].group)) / (batch * min(sides)), 1.0)  # type: ignore[arg-type]
+    planes = item * _plane_channels(network, share, _loop_channels(network, slabs, sides[0], item))
     fusion = _fusion_bytes(network, slabs, sides[0], item) if network.fused else 0.0
     return batch * prod(sides) * (volumes + max(planes, fusion)) / 1e9
 
 
-def _share_at_once(network: ScoreFusion, slices: int, slice_batch: int) -> float:
-    """The share of a volume's slices that the hungriest member denoises at once: a member of space and time all."""
-    if any(member.plane == SPACE_TIME for member in network.members):
-        return 1.0
-    return max(slice_batch, int(network.members[0].group)) / slices  # type: ignore[arg-type]
-
-
-def _plane_channels(network: ScoreFusion, share: float) -> float:
-    """Channels a voxel of the volume, while planes denoise a share of its slices.
+def _plane_channels(network: ScoreFusion, share: float, loop: float) -> float:
+    """Channels a voxel of the volume, while planes denoise a share of its slices, or the member of space and time its loop.
 
     Aligned features are summed: the sum waits beside one member's, of which the finest level is held twice while it is stacked.
     """
     size = size_named(network.size)
-    denoising = share * _block_channels(size.plane) / size.plane.fold**2
+    denoising = max(share * _block_channels(size.plane) / size.plane.fold**2, loop)
     features = _feature_channels(network)
     return 2 * features + max(denoising, size.fusion.width / size.fusion.fold**3) if features else denoising
+
+
+def _loop_channels(network: ScoreFusion, slabs: int, length: int, item: int) -> float:
+    """Channels a voxel of the volume, while the member of space and time, if there is one, sees a loop.
+
+    In slabs a skip and a map of the finest level are held, the level below, and of a slab what `_fusion_bytes` says.
+    """
+    if not any(member.plane == SPACE_TIME for member in network.members):
+        return 0.0
+    size = size_named(network.size).plane
+    if slabs == 1:
+        return _block_channels(size) / size.fold**2
+    fine, coarse = size.width * size.multipliers[0], size.width * size.multipliers[1]
+    return (2 * fine + coarse / 4 + 8 / item * _slab_share(slabs, size.fold, length) * (fine + coarse)) / size.fold**2
 
 
 def _feature_channels(network: ScoreFusion) -> float:
@@ -60,8 +68,13 @@ def _fusion_bytes(network: ScoreFusion, slabs: int, length: int, item: int) -> f
     if slabs == 1:
         return item * (_block_channels(size) / size.fold**3 + _feature_channels(network))
     fine, coarse = size.width * size.multipliers[0], size.width * size.multipliers[1]
-    share = 1 / slabs + 2 * size.fold / length
-    return (item * ((size.blocks + 1) * fine + coarse / 8) + 8 * share * (fine + coarse)) / size.fold**3
+    temporary = 8 * _slab_share(slabs, size.fold, length) * (fine + coarse)
+    return (item * ((size.blocks + 1) * fine + coarse / 8) + temporary) / size.fold**3
+
+
+def _slab_share(slabs: int, fold: int, length: int) -> float:
+    """Of a volume: a slab and the neighbours that its convolution reads."""
+    return 1 / slabs + 2 * fold / length
 
 
 def _block_channels(size: UNetSize) -> int:

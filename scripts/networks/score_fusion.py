@@ -12,7 +12,7 @@ from .blocks import cropped, zeroed
 from .fusion_net import FusionNet
 from .plane_denoiser import PlaneDenoiser
 from .presets import Size, size_named
-from .space_time import SpaceTimeMember
+from .space_time import SpaceTimeMember, SpaceTimeUNet
 from .unet import UNet
 
 Said = tuple[Tensor, list[Tensor]]  # an estimate (H, W, D), and the denoiser's decoder maps (S, C, h, w), finest first
@@ -172,10 +172,10 @@ class ScoreFusion(nn.Module):
 
     @torch.jit.unused
     def economize(self, slice_batch: int, slabs: int) -> None:
-        """Denoise so many slices at once, and compute the 3D network in so many slabs: memory for time."""
+        """Denoise so many slices at once, and compute 3D networks in so many slabs: memory for time."""
         self.slice_batch = slice_batch
-        for module in self.fusion.modules():
-            if isinstance(module, UNet):
+        for module in (*self.fusion.modules(), *self.members.modules()):
+            if isinstance(module, SpaceTimeUNet) or (isinstance(module, UNet) and module.dims == 3):
                 module.slabs = slabs
 
     @torch.jit.unused

@@ -39,12 +39,13 @@ def added(first: Planes, second: Planes) -> Planes:
 
 
 def convolved(x: Planes, conv: nn.Module, length: int) -> Planes:
-    """A 3-wide convolution, padded as it says, of a map of so many planes."""
+    """A convolution that is 3 or 1 wide along each axis and keeps the size, padded as it says, of a map of so many planes."""
     mode = "replicate" if conv.padding_mode == "replicate" else "constant"
+    reach, width, depth = (side // 2 for side in conv.kernel_size)  # type: ignore[union-attr]
 
     def planes(start: int, stop: int) -> Tensor:
-        part = x(max(start - 1, 0), min(stop + 1, length))
-        part = F.pad(part, [1, 1, 1, 1, int(start == 0), int(stop == length)], mode=mode)
+        part = x(max(start - reach, 0), min(stop + reach, length))
+        part = F.pad(part, [depth, depth, width, width, reach * (start == 0), reach * (stop == length)], mode=mode)
         part = part.contiguous(memory_format=torch.channels_last_3d)
         return F.conv3d(part, conv.weight, conv.bias)  # type: ignore[arg-type]
 
@@ -62,9 +63,21 @@ def upsampled(x: Tensor, up: LinearUp, size: list[int]) -> Planes:
     return convolved(fine, up.conv, size[0])
 
 
-def activated(x: Planes, norm: nn.GroupNorm, bounds: Bounds) -> Planes:
-    """`silu(norm(x))` with the statistics of the whole map."""
+def repeated(x: Tensor, size: list[int]) -> Planes:
+    """A map in memory with every voxel twice along the first two axes, cropped to a size."""
+
+    def fine(start: int, stop: int) -> Tensor:
+        part = F.interpolate(x[:, :, start // 2 : (stop + 1) // 2], scale_factor=[2.0, 2.0, 1.0])
+        return cropped(part[:, :, start % 2 :], [stop - start, *size[1:]])
+
+    return fine
+
+
+def activated(x: Planes, norm: nn.GroupNorm, bounds: Bounds, after: tuple[Tensor, Tensor] | None = None) -> Planes:
+    """`silu(norm(x))` with the statistics of the whole map; after: what norms are scaled by, beside one, and shifted by."""
     scale, shift = group_affine(x, norm, bounds)
+    if after is not None:
+        scale, shift = scale * (1.0 + after[0]), shift * (1.0 + after[0]) + after[1]
 
     def planes(start: int, stop: int) -> Tensor:
         part = x(start, stop)

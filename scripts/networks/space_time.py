@@ -11,6 +11,7 @@ from ..measurement.planes import SPACE_TIME
 from .blocks import GammaEmbedding, GroupNorm, cropped, folded, unfolded, zeroed
 from .plane_denoiser import POSITION_CHANNELS
 from .presets import UNetSize, size_named
+from .slabs import Bounds, Planes, activated, added, convolved, held, joined, repeated, slab_bounds, stored
 
 NO_AXIS = 3  # in place of the axis that a plane is cut along
 
@@ -36,9 +37,21 @@ class SpaceTimeBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(B, C, H, W, T), (B, E) -> (B, C_out, H, W, T)."""
-        scale, shift = self.embed(F.silu(embedding))[:, :, None, None, None].chunk(2, dim=1)
+        scale, shift = self._scale_and_shift(embedding)
         h = self.norm_out(self.space(F.silu(self.norm_in(x)))) * (1.0 + scale) + shift
         return self.skip(x) + self.time(F.silu(h))
+
+    def _scale_and_shift(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        scale, shift = self.embed(F.silu(embedding))[:, :, None, None, None].chunk(2, dim=1)
+        return scale, shift
+
+    @torch.jit.unused
+    def in_slabs(self, x: Planes, embedding: Tensor, bounds: Bounds) -> Tensor:
+        """As `forward`, of a map that is never held whole."""
+        length = bounds[-1][1]
+        h = stored(convolved(activated(x, self.norm_in, bounds), self.space, length), bounds)
+        normed = activated(held(h), self.norm_out, bounds, self._scale_and_shift(embedding))
+        return stored(added(convolved(normed, self.time, length), lambda start, stop: self.skip(x(start, stop))), bounds, out=h)
 
 
 class SpaceTimeLevel(nn.Module):
@@ -62,6 +75,14 @@ class SpaceTimeLevel(nn.Module):
             h = block(h, embedding)
         return h
 
+    @torch.jit.unused
+    def in_slabs(self, x: Planes, embedding: Tensor, bounds: Bounds) -> Tensor:
+        """The blocks, of a map that has been resampled and joined."""
+        for block in self.blocks:
+            h = block.in_slabs(x, embedding, bounds)  # type: ignore[operator]
+            x = held(h)
+        return h
+
 
 class SpaceTimeUNet(nn.Module):
     """A U-Net whose frames are never merged: space alone is folded and halved, so that fast motion keeps its time."""
@@ -69,6 +90,7 @@ class SpaceTimeUNet(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, size: UNetSize) -> None:
         super().__init__()
         self.fold, folds = size.fold, size.fold**2
+        self.slabs = 1  # more: compute a loop part by part, without gradients; the result is the same, in less memory
         self.embed = GammaEmbedding(size.width, 4 * size.width)
         widths = [size.width * multiplier for multiplier in size.multipliers]
         steps = list(pairwise(widths))
@@ -83,6 +105,8 @@ class SpaceTimeUNet(nn.Module):
 
     def forward(self, x: Tensor, gamma: Tensor) -> Tensor:
         """x: (B, C, H, W, T); gamma: (B,). Returns (B, C_out, H, W, T)."""
+        if self.slabs > 1 and not torch.is_grad_enabled():
+            return self._in_slabs(x, gamma)
         embedding = self.embed(gamma)
         h = self.first(_folded(x, self.fold).contiguous(memory_format=torch.channels_last_3d))
         skips: list[Tensor] = []
@@ -93,6 +117,26 @@ class SpaceTimeUNet(nn.Module):
         for level in self.decoder:
             h = level(h, embedding, skips.pop())
         return _unfolded(self.last(F.silu(self.norm(h))), self.fold, list(x.shape[2:4]))
+
+    @torch.jit.unused
+    def _in_slabs(self, x: Tensor, gamma: Tensor) -> Tensor:
+        """As `forward`, in `slabs`. What is folded, and the first convolution of it, are computed wherever they are read."""
+        embedding, sides, fold = self.embed(gamma), list(x.shape[2:4]), self.fold
+        size = [-(-side // fold) for side in sides]
+        read = convolved(lambda start, stop: _folded(x[:, :, fold * start : fold * stop], fold), self.first, size[0])
+        skips: list[Tensor] = []
+        for level in self.encoder:
+            if skips:
+                h = level.resample(skips[-1])  # type: ignore[operator]
+                read, size = held(h), list(h.shape[2:4])
+            skips.append(level.in_slabs(read, embedding, slab_bounds(size[0], self.slabs)))  # type: ignore[operator]
+        h = skips.pop()
+        for level in self.decoder:
+            size = list(skips[-1].shape[2:])
+            read = joined(convolved(repeated(h, size), level.resample, size[0]), held(skips.pop()))  # type: ignore[arg-type]
+            h = level.in_slabs(read, embedding, slab_bounds(size[0], self.slabs))  # type: ignore[operator]
+        bounds = slab_bounds(size[0], self.slabs)
+        return _unfolded(stored(convolved(activated(held(h), self.norm, bounds), self.last, size[0]), bounds), self.fold, sides)
 
 
 def _folded(x: Tensor, fold: int) -> Tensor:

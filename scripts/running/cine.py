@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..data.cine import Cine, read_cine, write_cine
-from ..data.cine.loops import ending_of, joined, loop_names, name_of, write_loops
+from ..data.cine.loops import ending_of, joined, loop_names, name_of, plain, write_loops
 from ..data.cine.preview import write_preview
+from ..data.dicom import DicomSeries
 from ..data.folder import is_dicom
+from ..data.identifiers import FILE, Identifiers, hide, words_of
 from ..data.provenance import Provenance
 from ..errors import BadInput
 from ..files import remove
@@ -19,19 +21,21 @@ INPUT = "input"  # folder of the loops as they were measured
 
 
 def restore_cine(
-    source: str, output: str, run: Callable[..., None], provenance: Callable[[], Provenance], *, periodic: bool | None = None
+    source: str, output: str, run: Callable[..., None], provenance: Callable[[], Provenance], *, periodic: bool | None = None,
+    keep_ids: bool = False,
 ) -> None:  # fmt: skip
     """Restore every slice of a cine, and write the whole in kind beside them.
 
     run: restores a folder of loops, told `dataset_dir` and `periodic`; provenance: what the results are by; periodic: whether
-    loops close in a circle, by default as the cine says. Raises BadInput for what is no cine, and whatever `run` raises; then
-    no cine is written.
+    loops close in a circle, by default as the cine says; keep_ids: name results from DICOM by patient and date.
+    Raises BadInput for what is no cine, and whatever `run` raises; then no cine is written.
     """
-    cine, name, by = read_cine(source), name_of(Path(source)), provenance()
+    cine, by = read_cine(source), provenance()
     if not Path(by.weights).is_file():  # before anything is written
         raise BadInput(f"{by.weights}: no such weights file; train them first or give another path")
+    name = _name(cine, None if keep_ids else Path(output, FILE))
     for doubt in cine.doubts:
-        logger.warning(f"{source}: {doubt}")
+        logger.warning(f"{source}: {doubt}" if keep_ids or cine.series is None else f"{name}: {_hidden(doubt, cine.series)}")
     result, preview = (Path(output, f"{name}_{what}") for what in (f"pred{_ending(Path(source))}", "preview.gif"))
     for earlier in (result, preview):
         remove(earlier)  # it would stand beside other loops
@@ -48,6 +52,25 @@ def restore_cine(
         logger.warning(f"no preview: {error}")
     else:
         say(f"preview: {preview}")
+
+
+def _name(cine: Cine, identifiers: Path | None) -> str:
+    """Of the results: after the file, or from DICOM the study and the series' number, for a study holds many loops.
+
+    identifiers: the file that tells whose a study is, which is then named study-001 and so on.
+    """
+    if cine.series is None:
+        return name_of(cine.source)
+    from ..data.dicom.choose import study_name  # needs pydicom
+
+    study = study_name(cine.series)
+    if identifiers is not None:
+        study = Identifiers(identifiers).names({study: [cine.series]})[study]
+    return plain(study if cine.series.number is None else f"{study}-s{cine.series.number}")
+
+
+def _hidden(doubt: str, series: DicomSeries) -> str:
+    return hide(doubt, words_of({"": [series]}))
 
 
 def _joined(cine: Cine, output: Path, name: str) -> Cine:

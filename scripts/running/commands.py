@@ -34,7 +34,8 @@ def restore(
     if asked_of([task])[1].loops:
         from .cine import restore_cine  # here: it takes a moment to import
 
-        restore_cine(source, output, run, partial(_provenance, **options), periodic=options.get("periodic"))
+        choices = {"periodic": options.get("periodic"), "keep_ids": _parsed("keep_ids", **options)}
+        restore_cine(source, output, run, partial(_parsed, "provenance", **options), **choices)
     else:
         run(dataset_dir=source)
     say(f"results: {output}; next: score-fusion report {output}")
@@ -68,12 +69,12 @@ def _run(workflow: str, run_id: str, **options: Any) -> None:
     run_workflow(workflow, overlays, run_id=run_id, **ids)
 
 
-def _provenance(*, change: Any = None, **options: Any) -> Any:
-    """What `inference.yaml` says of its results with these options. change: of the run, which says nothing of them."""
+def _parsed(key: str, *, change: Any = None, **options: Any) -> Any:
+    """What `inference.yaml` has under an id with these options. change: of the run, which alters no id."""
     from .workflow import config_files, load_config
 
     overlays, ids = _overlays_and_ids(**options)
-    return load_config(config_files("inference", overlays), ids, logs=False).get_parsed_content("provenance")
+    return load_config(config_files("inference", overlays), ids, logs=False).get_parsed_content(key)
 
 
 def _overlays_and_ids(

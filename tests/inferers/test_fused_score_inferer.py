@@ -71,6 +71,17 @@ def test_a_perfect_network_gives_the_truth(prediction, residual, block, draw_hea
     torch.testing.assert_close(result, truth, rtol=0, atol=2e-5)  # a hundred roundings of intensities around 1
 
 
+@pytest.mark.parametrize("brightest", [1.0, 60.0])
+def test_a_vessel_twenty_times_as_bright_is_whole_where_estimates_are_not_cut(brightest, draw_head):
+    truth = draw_head(20, 24, 20)
+    truth[..., 9, 10, 10] = 20 * truth.max()
+    degradation, process = BlockAverage((4, 4, 1)), diffusion()
+    inputs = degradation(truth)
+    inferer = FusedScoreInferer(process, steps=1, degradation=degradation, precision="float32", brightest=brightest)
+    error = (inferer(inputs, Oracle(truth, inputs, process)) - truth).abs().max() / truth.max()
+    assert error < 1e-5 if brightest == 60 else error > 0.1
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_result_has_the_measurement_of_the_input(name, block, draw_head, awaken):

@@ -9,13 +9,14 @@ from torch.utils._pytree import tree_leaves
 
 from scripts.errors import BadInput
 from scripts.inferers import ladder
-from scripts.inferers.ladder import RUNGS, climb_down, free_gb, out_of_memory
+from scripts.inferers.ladder import LOST_IN_SLABS, RUNGS, climb_down, free_gb, out_of_memory
 from scripts.networks import ScoreFusion
 from scripts.networks.footprint import predicted_gb
 from scripts.networks.presets import SIZES, Size
 
 OUT = "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
 SHAPE = (1, 1, 40, 40, 40)
+LOOPS = ["x-y", "x-t", "y-t", "space-time"]
 
 
 class Evaluation:
@@ -66,10 +67,11 @@ def narrow(monkeypatch, request):
     return "narrow"
 
 
+@pytest.mark.parametrize("planes", [["coronal", "sagittal"], LOOPS])
 @pytest.mark.parametrize("rung", RUNGS)
 @torch.no_grad()
-def test_every_rung_gives_the_same_result(rung, narrow, rng, awaken):
-    network = awaken(ScoreFusion(size=narrow)).eval()
+def test_every_rung_gives_the_same_result(rung, planes, narrow, rng, awaken):
+    network = awaken(ScoreFusion(planes, size=narrow)).eval()
     sides = rng.integers(17, 26, 3).tolist()
     inputs = torch.randn(2, 5, *sides), torch.randn(2, 1, *sides), torch.rand(2)
     network.economize(32, 1)
@@ -142,6 +144,24 @@ def test_predicted_memory_is_what_is_held(rung):
     predicted = predicted_gb(network, (1, 1, 48, 40, 56), *rung[:2], half=False)
     # 15 %: the inferer's own volumes are predicted, but not held here; coarser levels are held, but not predicted.
     assert predicted == pytest.approx((memory.peak - weights) / 1e9, rel=0.15)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@torch.no_grad()
+def test_a_loop_is_said_to_need_what_is_held_and_no_more_than_half_as_much_again(rung):
+    with torch.device("meta"), HeldMemory() as memory:
+        network = ScoreFusion(LOOPS, size="cine").eval()
+        weights = memory.held
+        network.economize(rung.slice_batch, rung.slabs)
+        network(torch.randn(1, 5, 160, 144, 28))
+    predicted = predicted_gb(network, (1, 1, 160, 144, 28), *rung[:2], half=False)
+    assert 1 <= predicted * 1e9 / (memory.peak - weights) <= 1.5  # the inferer's own volumes are not held here
+
+
+def test_a_loop_of_1024x1024_pixels_fits_into_8_gb_on_the_lowest_rung():
+    with torch.device("meta"):
+        network = ScoreFusion(LOOPS, size="cine")
+    assert LOST_IN_SLABS * predicted_gb(network, (1, 1, 1024, 1024, 28), *RUNGS[-1][:2], half=True) <= 8
 
 
 @pytest.mark.parametrize("size", SIZES)

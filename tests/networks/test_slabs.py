@@ -5,7 +5,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from scripts.networks.blocks import LinearUp, ResidualBlock
-from scripts.networks.slabs import convolved, group_affine, held, joined, residual, slab_bounds, stored, upsampled
+from scripts.networks.slabs import (
+    activated,
+    convolved,
+    group_affine,
+    held,
+    joined,
+    repeated,
+    residual,
+    slab_bounds,
+    stored,
+    upsampled,
+)
 
 FLOAT32 = {"rtol": 1e-4, "atol": 1e-5}  # sums in another order
 SLABS = pytest.mark.parametrize("slabs", [2, 5, 100])
@@ -38,6 +49,34 @@ def test_a_map_brought_up_in_slabs_equals_the_whole_one(slabs, odd, rng):
     x, size = torch.randn(2, 4, *coarse), [2 * side - odd for side in coarse]
     parts = stored(upsampled(x, up, size), slab_bounds(size[0], slabs))
     torch.testing.assert_close(parts, up(x, torch.empty(0), size), **FLOAT32)
+
+
+@SLABS
+@pytest.mark.parametrize("odd", [0, 1])
+def test_a_map_with_every_voxel_twice_is_the_same_in_slabs(slabs, odd, rng):
+    coarse = rng.integers(1, 12, 3).tolist()
+    x, size = torch.randn(2, 4, *coarse), [2 * side - odd for side in coarse[:2]]
+    whole = x.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, : size[0], : size[1]]
+    assert torch.equal(stored(repeated(x, size), slab_bounds(size[0], slabs)), whole)
+
+
+@SLABS
+@pytest.mark.parametrize("width", [(3, 3, 1), (1, 1, 3)])
+@torch.no_grad()
+def test_a_convolution_of_some_axes_in_slabs_equals_the_whole_one(slabs, width, rng):
+    conv = nn.Conv3d(4, 3, width, padding=tuple(side // 2 for side in width))
+    x = torch.randn(2, 4, *rng.integers(1, 20, 3).tolist())
+    parts = stored(convolved(held(x), conv, x.shape[2]), slab_bounds(x.shape[2], slabs))
+    torch.testing.assert_close(parts, conv(x), **FLOAT32)
+
+
+@torch.no_grad()
+def test_what_is_normed_is_scaled_and_shifted_before_it_is_activated(seed):
+    norm, x = nn.GroupNorm(2, 4), torch.randn(2, 4, 7, 5, 3)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    scale, shift = torch.randn(2, 2, 4, 1, 1, 1)
+    parts = stored(activated(held(x), norm, bounds := slab_bounds(7, 3), (scale, shift)), bounds)
+    torch.testing.assert_close(parts, F.silu(norm(x) * (1 + scale) + shift), **FLOAT32)
 
 
 @SLABS

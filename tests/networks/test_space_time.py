@@ -29,6 +29,16 @@ def test_what_it_says_follows_the_noise_level_sample_by_sample(awaken):
     assert (first[1] - second[1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("slabs", [2, 8, 32])
+@torch.no_grad()
+def test_a_loop_seen_in_slabs_is_the_loop_seen_whole(slabs, awaken):
+    network = awaken(SpaceTimeDenoiser(size="compact")).eval()
+    whole = said(network)
+    network.unet.slabs = slabs
+    assert whole.abs().max() > 0.01
+    torch.testing.assert_close(said(network), whole, rtol=1e-4, atol=1e-5)  # sums in another order
+
+
 def test_a_frame_is_seen_from_its_neighbours_in_space_and_in_time(awaken):
     network = awaken(SpaceTimeDenoiser(size="tiny")).eval()
     x = torch.randn(1, 5, *SHAPE, requires_grad=True)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,11 +12,15 @@ import pytest
 from scripts.data.cine import Cine, read_cine, write_cine
 from scripts.data.cine.loops import name_of
 from scripts.data.doctor import doctor
+from scripts.data.identifiers import FILE
 from scripts.errors import BadInput
 from scripts.networks import ScoreFusion
 from scripts.networks.weights import write
 from scripts.running import cine as restoring
 from scripts.running.commands import restore
+
+sys.path.extend(str(Path(__file__).parents[1] / "data" / folder) for folder in ("dicom", "cine"))
+from cine_files import beating, write_classic
 
 MEMBERS = ["x-y", "x-t", "y-t", "space-time"]
 AFFINE = np.array([[0, 0, 5.0, 10], [-3.0, 0, 0, 20], [0, 3.0, 0, -30], [0, 0, 0, 1]])
@@ -107,6 +113,42 @@ def test_time_is_a_circle_where_the_cine_says_so_or_the_user_does(gated, asked, 
     after = read_cine(tmp_path / "out" / "heart_pred.nii.gz")
     assert np.array_equal(after.voxels, cine.voxels.repeat(2, axis=-1))
     np.testing.assert_allclose(after.frame_times, np.arange(12) * 0.02, atol=1e-6)
+
+
+def restored_dicom(tmp_path, weights, rng, *, tags=None, **options):
+    """The folder of results of a series whose folder and files are named after the patient."""
+    of_patient = {"PatientID": "PAT-0815", "StudyDate": "20191224", "StudyInstanceUID": "1.2.3", "SeriesNumber": 7}
+    source = tmp_path / "PAT-0815"
+    write_classic(source, beating((8, 8, 1, 6), rng), AFFINE, **{**of_patient, **(tags or {})})
+    for path in sorted(source.iterdir()):
+        path.rename(path.with_name(f"PAT-0815_{path.name}"))
+    out = tmp_path / "out"
+    given = {"ckpt_path": weights, "size": "tiny", "precision": "float32"}
+    restore(str(source), str(out), task="cine_super_resolution", **given, **options)
+    return out
+
+
+def test_results_from_dicom_are_named_by_a_pseudonym_and_say_nothing_of_the_patient_beside_it(weights, tmp_path, rng, caplog):
+    out = restored_dicom(tmp_path, weights, rng, tags={"NominalInterval": None})  # a doubt
+    assert json.loads((out / FILE).read_text())["study-001"]["patient_id"] == "PAT-0815"
+    assert (out / "study-001-s7_pred" / "0001.dcm").is_file() and (out / "study-001-s7-01").is_dir()
+    seen = [caplog.text, *(str(path.relative_to(out)) for path in out.rglob("*"))]
+    seen += [path.read_text() for path in out.rglob("*") if path.suffix in (".json", ".jsonl") and path.name != FILE]
+    assert "study-001-s7: " in caplog.text
+    for word in ("PAT-0815_", "20191224"):
+        assert not [text for text in seen if word in text]
+
+
+def test_another_loop_of_a_study_stands_beside_the_first(weights, tmp_path, rng):
+    restored_dicom(tmp_path, weights, rng)
+    shutil.rmtree(tmp_path / "PAT-0815")
+    out = restored_dicom(tmp_path, weights, rng, tags={"SeriesNumber": 8, "SeriesInstanceUID": "1.2.3.8"})
+    assert sorted(path.name for path in out.glob("*_pred")) == ["study-001-s7_pred", "study-001-s8_pred"]
+
+
+def test_whoever_keeps_ids_reads_patient_and_date_in_the_names(weights, tmp_path, rng):
+    out = restored_dicom(tmp_path, weights, rng, settings=["keep_ids=True"])
+    assert (out / "PAT-0815-20191224-s7_pred").is_dir() and not (out / FILE).exists()
 
 
 @pytest.mark.parametrize(("file", "name", "result"), [

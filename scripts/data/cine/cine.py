@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A loop of images, and what every kind of file is asked before it counts as one."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadInput
 from ..doubts import by
+
+if TYPE_CHECKING:
+    from ..dicom import DicomSeries
 
 Times = npt.NDArray[np.float64]
 
@@ -26,7 +31,8 @@ CLOSED, FEWEST_TO_CLOSE = 1.5, 4  # times the usual step from frame to frame; ha
 class Cine:
     """voxels: (X, Y, slices, frames) as in the file, x along the rows of an image. affine: (4, 4), voxel (x, y, slice) to mm in
     RAS; of videos and ultrasound the identity, in pixels. frame_times: (frames,) s from the first frame. gated: whether the
-    loop is periodic, as of a gated heart cycle, so that time wraps. source: the file or folder it was read from.
+    loop is periodic, as of a gated heart cycle, so that time wraps. source: the file or folder it was read from. series: of
+    DICOM, whose it is.
     """
 
     voxels: npt.NDArray[np.float32]
@@ -35,6 +41,7 @@ class Cine:
     gated: bool
     source: Path
     doubts: tuple[str, ...] = ()
+    series: DicomSeries | None = None
 
 
 def check_shape(name: str, shape: tuple[int, ...]) -> None:

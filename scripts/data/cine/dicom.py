@@ -2,6 +2,7 @@
 """Cine as DICOM: a folder's one loop, of MR or a film, among stills and objects that are no images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import BadInput, listed
@@ -19,7 +20,9 @@ def read_dicom(path: Path) -> Cine:
     A file that cannot be read may be a frame, so it is refused by name.
     """
     loop = find(path)
-    return film.read_film(path, loop) if isinstance(loop, Path) else mr.read_mr(path, loop)
+    if isinstance(loop, Header):
+        return replace(film.read_film(path, _file(loop)), series=loop.series)
+    return mr.read_mr(path, loop)
 
 
 def write_dicom(cine: Cine, like: Cine, path: Path, provenance: Provenance | None = None) -> None:
@@ -32,16 +35,16 @@ def write_dicom(cine: Cine, like: Cine, path: Path, provenance: Provenance | Non
         raise ValueError("a DICOM result says what made it: give its provenance")
     loop = find(like.source)
     with whole(path) as part:
-        if isinstance(loop, Path):
-            write_film(cine, like, part, (loop, provenance))
+        if isinstance(loop, Header):
+            write_film(cine, like, part, (_file(loop), provenance))
         else:
             write_mr(cine, like, part, (mr.loops_of(loop), provenance))
 
 
-def find(path: Path) -> Path | Sequence[Header]:
-    """The file of a film, or the images of an MR series."""
+def find(path: Path) -> Header | Sequence[Header]:
+    """Of the file of a film, or of the images of an MR series."""
     headers = [header for file in dicom_files(path) if (header := read_header(file)) is not None]
-    films = [Path(one.series.files[0]) for one in headers if one.aside and film.is_film(Path(one.series.files[0]))]
+    films = [one for one in headers if one.aside and film.is_film(_file(one))]
     by_series: dict[str, dict[str, Header]] = {}
     for one in headers:
         by_series.setdefault(one.series.uid, {})[one.sop_uid] = one  # a copy of an image counts once
@@ -49,9 +52,13 @@ def find(path: Path) -> Path | Sequence[Header]:
     if len(films) + len(loops) == 1:
         return films[0] if films else loops[0]
     if films or loops:
-        names = [*(str(one[0].series) for one in loops), *(f"file {one.name}" for one in films)]
+        names = [*(str(one[0].series) for one in loops), *(f"file {_file(one).name}" for one in films)]
         raise BadInput(f"{path}: holds {len(names)} loops ({listed(names)}); give the folder of one series, or one file")
     raise BadInput(f"{path}: {_why(headers)}")
+
+
+def _file(header: Header) -> Path:
+    return Path(header.series.files[0])
 
 
 def _why(headers: Sequence[Header]) -> str:

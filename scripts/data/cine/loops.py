@@ -96,8 +96,12 @@ def _chosen(cine: Cine, name: str, slices: Sequence[int]) -> list[str]:
 
 
 def name_of(source: Path) -> str:
-    """Of the cases of a cine: plain letters, that they are sorted and written by."""
-    name = source.name.removesuffix(ending_of(source))
+    """Of the cases of a cine, after its file or folder."""
+    return plain(source.name.removesuffix(ending_of(source)))
+
+
+def plain(name: str) -> str:
+    """Letters, digits and hyphens, that cases are sorted and written by."""
     return "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name).strip("-") or "cine"
 
 

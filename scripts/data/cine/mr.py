@@ -84,7 +84,7 @@ def read_mr(path: Path, headers: Sequence[Header]) -> Cine:
     voxels = read_series(loops.series).reshape(shape)
     gated, doubt = _gating(loops, times, voxels)
     doubts = [*loops.doubts, *doubt, *check_voxels(name, voxels)]
-    return Cine(voxels, affine_of(loops.series), times, gated, path, tuple(f"{name} {line}" for line in doubts))
+    return Cine(voxels, affine_of(loops.series), times, gated, path, tuple(f"{name} {line}" for line in doubts), loops.series)
 
 
 def loops_of(headers: Sequence[Header]) -> Loops:

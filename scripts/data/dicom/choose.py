@@ -35,7 +35,7 @@ def find_studies(root: str | Path) -> tuple[Studies, list[str]]:
     by_study: dict[str, list[DicomSeries]] = {}
     for one in series:
         by_study.setdefault(one.study_uid, []).append(one)
-    names = {uid: _name(study[0]) for uid, study in by_study.items()}
+    names = {uid: study_name(study[0]) for uid, study in by_study.items()}
     count = Counter(name.lower() for name in names.values())  # some file systems ignore the case of letters
     unique = {uid: name if count[name.lower()] == 1 else f"{name}_{_hash(uid)}" for uid, name in names.items()}
     return dict(sorted((unique[uid], study) for uid, study in by_study.items())), found.refused
@@ -210,7 +210,7 @@ def _films(study: Sequence[DicomSeries]) -> Iterator[tuple[str, DicomSeries]]:
             yield from ((str(one), one) for one in volumes)
 
 
-def _name(series: DicomSeries) -> str:
+def study_name(series: DicomSeries) -> str:
     """Patient and date as a file name."""
     words = [re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("._-")[:60] for word in (series.patient_id, series.study_date)]
     return "_".join(word for word in words if word) or f"study_{_hash(series.study_uid)}"
