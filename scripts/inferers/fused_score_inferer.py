@@ -36,7 +36,7 @@ class FusedScoreInferer(Inferer):
     "torch" or "openvino" (`Backend`); memory_gb: use no more than this, where less memory is wanted than is free (`ladder`).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  as of `find_cases`
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
         degradation: Degradation | AsScanned | None = None, samples: int = 1, seed: int = 0,
         precision: str = "auto", backend: str = "auto", memory_gb: float | None = None,
