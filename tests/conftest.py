@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: inputs drawn anew under a printed seed, networks that are not silent, and volumes."""
 
+import gc
 import logging
 import os
 import random
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 from surroundings import awakened, skipped_in_words
+
+gc.set_threshold(50_000, 20, 100)  # looking for cycles among all that frameworks import took a seventh of the time
 
 with suppress(ImportError):
     # TensorBoard's logger: when a run sets how its process logs, it closes what stderr was when it was imported.

@@ -41,7 +41,7 @@ def first(cases: Sequence[Any], count: int | None) -> Sequence[Any]:
     return cases[:count]
 
 
-def find_cases(
+def find_cases(  # noqa: PLR0913  its arguments are keys of configs (docs/decisions.md)
     dataset_dir: str | Path, conditions: Sequence[str], *, target: str | None = None, split: str = "all",
     datalist: str | None = None, train_fraction: float = 0.8, series_rules: Mapping[str, str] | None = None,
     mask: str | None = None, bids_filter: Mapping[str, Any] | None = None, refused: bool = False,

@@ -37,7 +37,7 @@ class FusedScoreInferer(Inferer):
     brightest: where estimates are cut, normalised: 0.5 is the 99.9th percentile of what was measured.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  as of `find_cases`
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
         degradation: Degradation | AsScanned | None = None, samples: int = 1, seed: int = 0,
         precision: str = "auto", backend: str = "auto", memory_gb: float | None = None, brightest: float = 1.0,

@@ -2,6 +2,7 @@
 """No silence while volumes are computed: bars on a terminal, elsewhere a line every ten seconds; and how long it will take."""
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD, MOVING = 10.0, 0.5  # seconds between lines, and between looks of a bar
 CALIBRATION = 0.5  # seconds of work from which the rest is told
-UNSEEN = 0.95  # of a call that is under way, the most that is taken for done
+FORESEEN = 0.75  # of the time of a call that is under way; beyond it, what is taken for done grows ever more slowly
 
 
 class Progress:
@@ -124,8 +125,8 @@ class Case:
         done, spent = self._done(), self._latest - self._began
         if not self.total:
             return 0.0
-        if done and spent:
-            done += min((time.monotonic() - self._latest) * done / spent, UNSEEN * self._under_way)
+        if done and spent and self._under_way:
+            done += self._under_way * approaching((time.monotonic() - self._latest) * done / spent / self._under_way)
         return min(done / self.total, 1.0)
 
     def state(self) -> str:
@@ -203,6 +204,11 @@ class Case:
         for part in self.parts:
             pieces[part.name] = pieces.get(part.name, 0) + part.calls * part.pieces
         return " and ".join(several(count, name) for name, count in pieces.items())
+
+
+def approaching(passed: float) -> float:
+    """How much of a call is taken for done when such a share of its foreseen time has passed: never all, and ever more."""
+    return passed if passed < FORESEEN else 1.0 - (1.0 - FORESEEN) * math.exp((FORESEEN - passed) / (1.0 - FORESEEN))
 
 
 def _terminal() -> bool:
