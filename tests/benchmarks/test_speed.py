@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from scripts.benchmarks import memory as memory_module
 from scripts.benchmarks import speed as module
-from scripts.benchmarks.memory import measure
+from scripts.benchmarks.memory import measure, memory
 from scripts.inferers.devices import device_name
 from scripts.networks import ScoreFusion
 from scripts.networks.engine import has_openvino
@@ -58,3 +60,13 @@ def test_memory_of_an_evaluation_is_measured_beside_its_prediction():
     assert row["peak_gb"] > 0.1  # torch itself
     assert row["predicted_gb"] > 0
     assert row["seconds"] > 0
+
+
+def test_the_table_of_memory_is_that_of_its_file_and_larger_cubes_are_predicted_to_need_more(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory_module, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
+    rows = memory("tiny", (16, 32), rungs=(1,), output=str(tmp_path / "memory"))
+    assert json.loads((tmp_path / "memory.json").read_text()) == {"size": "tiny", "rows": rows}
+    assert [row["side"] for row in rows] == [16, 32] and rows[0]["predicted_gb"] < rows[1]["predicted_gb"]
+    printed = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[2] for line in printed] == [f"{row['peak_gb']:.2f}" for row in rows]
+    assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")

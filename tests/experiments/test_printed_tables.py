@@ -2,7 +2,9 @@
 """Tables that documents show, of small volumes."""
 
 import json
+import sys
 from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +14,9 @@ from scipy.ndimage import gaussian_filter
 
 from scripts.experiments import any_table, combined_table, unseen_table
 from scripts.networks import ScoreFusion
+
+sys.path.append(str(Path(__file__).parents[1] / "data" / "dicom"))
+import dicom_series
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -78,3 +83,35 @@ def test_what_becomes_of_inputs_is_counted_by_task(rng, tmp_path, monkeypatch, c
     unseen_table.main(str(tmp_path))
     told = " / ".join(str(counts[key]) for key in ("inside", "doubted", "refused"))
     assert capsys.readouterr().out.splitlines()[-1] == f"| noise | 2 | {told} | - |"
+
+
+def test_kinds_of_input_are_what_their_names_say(rng, tmp_path):
+    data, folder = tmp_path / "data", tmp_path / "made"
+    folder.mkdir()
+    save(head(rng, 24, 28, 20), data / "t1" / "a_t1.nii.gz")
+    save(head(rng, 24, 28, 20), data / "whole_head" / "b_t1.nii.gz")
+    for modality in ("t1", "t1ce", "flair"):
+        save(head(rng, 24, 28, 20), data / "glioma" / f"c_{modality}.nii.gz", mm=2.0)
+        save(head(rng, 24, 28, 20) + 5, data / "glioma_head" / f"d_{modality}.nii.gz")  # what air shows
+    for name, case in (("t1", "a"), ("glioma", "c")):
+        (data / name / "splits.csv").write_text(f"case,split\n{case},val\n")
+    dicom_series.write_series(
+        data / "dicom" / "glioma_ge_study", dicom_series.random_voxels(rng), np.eye(4), SeriesDescription="T1 post"
+    )
+    loop = nib.Nifti1Image(rng.uniform(0, 900, (10, 12, 8, 16)).astype(np.float32), np.eye(4))
+    (data / "cine").mkdir()
+    nib.save(loop, data / "cine" / "short_axis_cine.nii.gz")
+    kinds = dict(unseen_table.kinds(data, folder))
+    assert all(kinds.values()), "every kind has cases"
+
+    def read(kind, number=0):
+        return nib.load(kinds[kind][number]["t1ce"])
+
+    brain = nib.load(data / "glioma" / "c_t1ce.nii.gz")
+    finer, half = read("the same brains' t1ce, resampled to 1 mm"), read("the same brains' t1ce, upper half alone")
+    assert finer.shape == (48, 56, 40) and finer.header.get_zooms() == (1, 1, 1)
+    np.testing.assert_array_equal(half.get_fdata(), brain.get_fdata()[:, :, 10:])
+    without_air = read("the same heads' t1ce, air set to 0").get_fdata()
+    assert without_air[0, 0, 0] == 0 and without_air[12, 14, 10] > 5
+    np.testing.assert_array_equal(read("heart, thick slices", 3).get_fdata(), loop.get_fdata()[..., 15])
+    assert kinds["the same heads: flair and t1ce"][0].keys() == {"flair", "t1ce"}

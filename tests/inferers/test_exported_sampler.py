@@ -70,6 +70,19 @@ def test_a_process_with_torch_alone_says_what_the_bundle_says(steps, sampler, co
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-4 * float(volume.max()))
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_python_says_what_torchscript_says(samples, tmp_path, draw_head, awaken, seed):
+    """The same lines, so that a debugger can be taken through them."""
+    network = awaken(ScoreFusion(["coronal"], size="tiny", fusion=False)).eval()
+    options = {"steps": 2, "samples": samples, "seed": seed, "precision": "float32", "degradation": BlockAverage((2, 2, 2))}
+    inferer, volume = FusedScoreInferer(Diffusion(), sample_ancestral, **options), draw_head(20, 24, 20)
+    result = scripted(inferer, network, tmp_path / "model.ts")(volume)
+    with torch.no_grad():
+        torch.testing.assert_close(ExportedSampler(inferer, network)(volume), result, rtol=0, atol=1e-5)
+        with pytest.raises(ValueError, match="multiple of the block; pad it first"):
+            ExportedSampler(inferer, network)(volume[..., 1:])
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_every_sampler_is_exported_as_it_is_or_refused(sampler, tmp_path, draw_head, awaken):
     network = awaken(ScoreFusion(["coronal"], size="tiny", fusion=False)).eval()
