@@ -28,19 +28,24 @@ class Method(NamedTuple):
     options: Mapping[str, Any]
 
 
-def methods(weights: str, planes: Sequence[str], planes_weights: str | None) -> list[Method]:
-    """From less to more. planes: all members of the weights; planes_weights: a fusion of the planes alone."""
+def methods(weights: str, planes: Sequence[str], planes_weights: str | None, orientations: int) -> list[Method]:
+    """From less to more. planes: all members of the weights; planes_weights: a fusion of the planes alone; orientations: of the
+    best, others are of one.
+    """
     flat = [plane for plane in planes if plane != SPACE_TIME]
-    of = {"ckpt_path": weights, "fusion": False}
+    one = {"orientations": 1}
+    of = {"ckpt_path": weights, "fusion": False, **one}
     table = [
         Method("frame by frame", {**of, "planes": [FRAME]}),
         Method("average of planes", {**of, "planes": flat}),
         Method("average of members", {**of, "planes": list(planes)}),
         Method("space-time alone", {**of, "planes": [SPACE_TIME]}),
-        Method("fusion of members", {"ckpt_path": weights, "planes": list(planes)}),
+        Method("fusion of members", {"ckpt_path": weights, "planes": list(planes), **one}),
     ]
+    if orientations > 1:
+        table.append(Method(f"fusion in {orientations} orientations", {"ckpt_path": weights, "planes": list(planes)}))
     if planes_weights is not None:
-        table.insert(4, Method("fusion of planes", {"ckpt_path": planes_weights, "planes": flat}))
+        table.insert(4, Method("fusion of planes", {"ckpt_path": planes_weights, "planes": flat, **one}))
     return table
 
 
@@ -63,6 +68,7 @@ def cine_table(
     """
     config = _config(task, {} if ckpt_path is None else {"ckpt_path": ckpt_path})
     degradation, planes, weights = (config.get_parsed_content(key) for key in ("degradation", "planes", "ckpt_path"))
+    orientations = config.get_parsed_content("orientations")
     conditions = config.get_parsed_content("conditions")
     cases = find_cases(dataset_dir, conditions, target=conditions[0], split=split)
     load: Any = LoadVolumesd(degradation=degradation, simulate=True)
@@ -72,7 +78,7 @@ def cine_table(
         "cubic": [degradation.refine(degradation.measure(image))[0, 0].numpy() for image in images],
         "cubic, measurement kept": [degradation.interpolate(image)[0, 0].numpy() for image in images],
     }
-    for method in methods(str(weights), planes, planes_weights):
+    for method in methods(str(weights), planes, planes_weights, orientations):
         said[method.name] = _answers(task, method, loops)
     rows = {name: [_row(pred, loop, degradation) for pred, loop in zip(of, loops, strict=True)] for name, of in said.items()}
     write_json(Path(output, "cine.json"), {"task": task, "cases": [loop.case for loop in loops], "rows": rows})

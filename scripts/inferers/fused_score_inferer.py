@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -20,6 +21,7 @@ from .backend import Ask, Backend
 from .circle import Circle, beyond
 from .ladder import climb_down
 from .memory import keep_freed_memory
+from .orientations import WAYS, mean_of
 from .precision import autocast
 
 ROUNDING = 1e-5  # of the range of intensities
@@ -34,13 +36,15 @@ class FusedScoreInferer(Inferer):
     many; degradation: how the first condition was measured, and whether every step keeps it, None when nothing of the target
     was; samples: runs with different noise; seed: of the first; precision: "auto", "float32" or "bfloat16"; backend: "auto",
     "torch" or "openvino" (`Backend`); memory_gb: use no more than this, where less memory is wanted than is free (`ladder`).
-    brightest: where estimates are cut, normalised: 0.5 is the 99.9th percentile of what was measured.
+    brightest: where estimates are cut, normalised: 0.5 is the 99.9th percentile of what was measured. orientations: ways in
+    which a volume is laid, of 8, for one answer, their mean (`orientations`).
     """
 
     def __init__(  # noqa: PLR0913  as of `find_cases`
         self, diffusion: Diffusion, sampler: Callable[..., Tensor] = sample_ancestral, *, steps: int = 50,
         degradation: Degradation | AsScanned | None = None, samples: int = 1, seed: int = 0,
         precision: str = "auto", backend: str = "auto", memory_gb: float | None = None, brightest: float = 1.0,
+        orientations: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         keep_freed_memory()
@@ -50,6 +54,9 @@ class FusedScoreInferer(Inferer):
         if samples < 1:
             raise BadInput(f"samples {samples}: at least 1 is needed")
         self.samples, self.seed, self.brightest = samples, seed, brightest
+        if not 1 <= orientations <= len(WAYS):
+            raise BadInput(f"orientations {orientations}: a volume can be laid in 1 to {len(WAYS)} ways")
+        self.orientations = orientations
         self.backend, self.memory_gb = Backend(backend, precision), memory_gb
         self.numbers = ""  # that convolutions of the latest volume were computed in
         self.doubts: list[str] = []  # of them
@@ -74,7 +81,7 @@ class FusedScoreInferer(Inferer):
             return x_t
 
         self.sampler(denoise, torch.zeros(1, 1, 1, 1, 1), self.gammas, generator=Generator())
-        return calls
+        return Counter({member: self.orientations * count for member, count in calls.items()})
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -94,18 +101,25 @@ class FusedScoreInferer(Inferer):
         samples = self.samples if samples is None else samples
         first = (self.seed if seed is None else seed) + crc32(case.encode())
         measurement = self.measured_by(inputs)
-        inputs = inputs.as_subclass(Tensor)
+        if self.orientations > 1 and samples * self._asked().total() > self.orientations:
+            fact = "of several steps or samples would be no sample of anything"
+            raise BadInput(f"orientations {self.orientations}: the mean {fact}; take orientations 1")
+        answer = partial(self._opened, network=network, measurement=measurement, first=first, samples=samples)
+        return mean_of(answer, inputs.as_subclass(Tensor), self.orientations, measurement)
+
+    def _opened(self, inputs: Tensor, *, network: nn.Module, measurement: Degradation | None, **options: Any) -> Tensor:
+        """As `_translated`, where the last axis closes in a circle as well."""
         if measurement is None or not measurement.periodic:
-            return self._translated(inputs, network, measurement, first, samples=samples)
+            return self._translated(inputs, network, measurement, **options)
         circle = Circle(inputs, measurement, SMALLEST)
-        return circle.closed(self._translated(circle.opened(inputs), network, measurement, first, samples=samples))
+        return circle.closed(self._translated(circle.opened(inputs), network, measurement, **options))
 
     def _translated(
-        self, inputs: Tensor, network: nn.Module, measurement: Degradation | None, first: int, *, samples: int
+        self, inputs: Tensor, network: nn.Module, measurement: Degradation | None, *, first: int, samples: int
     ) -> Tensor:  # fmt: skip
         """As the call; first: seed of the first sample."""
         self._check(inputs, measurement)
-        evaluations = samples * self._asked().total()
+        evaluations = samples * self._asked().total() // self.orientations
         if samples > 1 and self.gammas[0] == 0 and evaluations == samples:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")

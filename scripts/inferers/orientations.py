@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A volume laid in other ways in the plane of its first two axes: the mean of what is said of all errs less than each.
+
+Self-ensemble, number four of Timofte et al. 2016, "Seven ways to improve example-based single image super resolution".
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..errors import BadInput
+from ..measurement.degradations import Degradation
+
+FIRST, SECOND, SWAPPED = 1, 2, 4  # what is done, in bits: mirrored along an axis, and then the axes exchanged
+WAYS = (0, FIRST | SECOND, SWAPPED, SWAPPED | FIRST | SECOND, FIRST, SECOND, SWAPPED | FIRST, SWAPPED | SECOND)
+
+
+def turned(volume: Tensor, way: int) -> Tensor:
+    """(B, C, H, W, D), or (B, C, W, H, D) where axes are exchanged."""
+    volume = volume.flip(_mirrored(way))
+    return volume.transpose(2, 3) if way & SWAPPED else volume
+
+
+def turned_back(volume: Tensor, way: int) -> Tensor:
+    """Inverse of `turned`."""
+    return (volume.transpose(2, 3) if way & SWAPPED else volume).flip(_mirrored(way))
+
+
+def mean_of(translate: Callable[[Tensor], Tensor], inputs: Tensor, count: int, measurement: Degradation | None) -> Tensor:
+    """The mean of what `translate` makes of volumes (B, C, H, W, D) in the first of eight ways, turned back.
+
+    Raises BadInput where the axes that are exchanged were measured differently.
+    """
+    factors = (1, 1) if measurement is None else measurement.factors
+    if any(way & SWAPPED for way in WAYS[:count]) and factors[0] != factors[1]:
+        raise BadInput(f"orientations {count}: blocks are {factors[0]}x{factors[1]}, which cannot be turned; take 1 or 2")
+    first = translate(inputs)
+    if count == 1:
+        return first
+    total = first.double()  # sums without rounding: background stays what it was
+    for way in WAYS[1:count]:
+        total += turned_back(translate(turned(inputs, way).contiguous()), way)
+    return (total / count).to(first.dtype)
+
+
+def _mirrored(way: int) -> list[int]:
+    return [axis for axis, bit in ((2, FIRST), (3, SECOND)) if way & bit]

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An answer of several orientations belongs to the volume, and not to how it lies."""
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.diffusion import Diffusion, NoiseSchedule, sample_one_step
+from scripts.errors import BadInput
+from scripts.inferers import FusedScoreInferer
+from scripts.inferers.orientations import WAYS, turned, turned_back
+from scripts.measurement import BlockAverage
+
+BLOCK = (4, 4, 1)
+
+
+def inferer(orientations, *, block=BLOCK, steps=1, **options):
+    process = Diffusion(NoiseSchedule("cosine"), "v", residual=True, sigma_data=0.2)
+    options = {"degradation": BlockAverage(block), "precision": "float32", **options}
+    return FusedScoreInferer(process, sample_one_step, steps=steps, orientations=orientations, **options)
+
+
+class Network(nn.Module):
+    """What it says depends on where a voxel lies."""
+
+    def forward(self, x, x_t, timesteps):
+        return torch.sin(3 * x[:, :1] + 2 * x[:, 1:2] - 4 * x[:, 2:3] + timesteps.view(-1, 1, 1, 1, 1))
+
+
+def test_each_of_eight_ways_is_another_and_can_be_undone(seed):
+    volume = torch.randn(2, 3, 5, 5, 4)
+    assert len({turned(volume, way).numpy().tobytes() for way in WAYS}) == 8
+    for way in WAYS:
+        assert torch.equal(turned_back(turned(volume, way), way), volume)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_volume_laid_otherwise_gives_the_same_answer_laid_otherwise(way, draw_head):
+    inputs = BlockAverage(BLOCK)(draw_head(20, 24, 18))
+    for orientations, same in ((1, way == 0), (8, True)):
+        ask = inferer(orientations)
+        answers = ask(turned(inputs, way).contiguous(), Network()), turned(ask(inputs, Network()), way)
+        assert torch.allclose(*answers, rtol=0, atol=1e-6 * float(inputs.max())) == same  # sums in another order
+
+
+def test_the_answer_keeps_measurement_and_background(draw_head):
+    measured = BlockAverage(BLOCK)(draw_head(20, 24, 18))
+    result = inferer(8)(measured, Network())
+    torch.testing.assert_close(BlockAverage(BLOCK)(result), measured, rtol=0, atol=1e-5 * float(measured.max()))
+    assert torch.equal(result[measured == 0], measured[measured == 0])
+
+
+def test_each_orientation_counts_as_an_evaluation():
+    assert (inferer(4).nfe, inferer(1).nfe) == (4, 1)
+
+
+@pytest.mark.parametrize(("asked", "said"), [
+    ({"orientations": 9}, "1 to 8 ways"), ({"orientations": 4, "block": (4, 1, 1)}, "blocks are 4x1"),
+    ({"orientations": 2, "samples": 3}, "take orientations 1"),
+])  # fmt: skip
+def test_what_cannot_be_turned_is_refused(asked, said, draw_head):
+    with pytest.raises(BadInput, match=said):
+        inferer(**asked)(draw_head(20, 24, 18), Network())
