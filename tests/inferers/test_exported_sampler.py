@@ -21,12 +21,14 @@ import importlib.util, sys
 sys.modules["monai"] = None  # an import of it fails
 assert importlib.util.find_spec("scripts") is None
 import torch
-model, volumes, results = sys.argv[1:]
+volumes, results, *models = sys.argv[1:]
+volumes, said = torch.load(volumes), []
 with torch.no_grad(), torch.jit.optimized_execution(False):  # which takes longer than the network
-    sampler = torch.jit.load(model)
-    said = [sampler(volume) for volume in torch.load(volumes)]
-    sampler.seed.add_(1)
-    torch.save([*said, sampler(torch.load(volumes)[0])], results)
+    for sampler in map(torch.jit.load, models):
+        said.append([sampler(volume) for volume in volumes])
+        sampler.seed.add_(1)
+        said[-1].append(sampler(volumes[0]))
+torch.save(said, results)
 """
 
 
@@ -43,31 +45,30 @@ def scripted(inferer, network, path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("steps", "sampler", "consistency"),
-    [(1, "ddim", True), (3, "ancestral", False)],
-)
-def test_a_process_with_torch_alone_says_what_the_bundle_says(steps, sampler, consistency, tmp_path, draw_head, awaken, seed):
+def test_a_process_with_torch_alone_says_what_the_bundle_says(tmp_path, draw_head, awaken, seed):
     network = awaken(ScoreFusion(size="tiny", features=False)).eval()
     torch.save(network.state_dict(), tmp_path / "model.pt")
     files = {"ckpt_file": str(tmp_path / "model.pt"), "meta_file": str(CONFIGS / "metadata.json")}
-    options = {"sampler#_target_": f"scripts.diffusion.sample_{sampler}", "steps": steps, "consistency": consistency}
-    ckpt_export(
-        net_id="sampler_def", filepath=str(tmp_path / "model.ts"), config_file=str(CONFIGS / "inference.yaml"),
-        size="tiny", features=False, seed=seed, **files, **options,
-    )  # fmt: skip
+    kinds = [(1, "ddim", True), (3, "ancestral", False)]
+    for steps, sampler, consistency in kinds:
+        options = {"sampler#_target_": f"scripts.diffusion.sample_{sampler}", "steps": steps, "consistency": consistency}
+        ckpt_export(
+            net_id="sampler_def", filepath=str(tmp_path / f"{sampler}.ts"), config_file=str(CONFIGS / "inference.yaml"),
+            size="tiny", features=False, seed=seed, **files, **options,
+        )  # fmt: skip
     volumes = [900 * draw_head(20, 24, 20), torch.rand(2, 1, 24, 20, 28)]
     torch.save(volumes, tmp_path / "volumes.pt")
-    paths = [str(tmp_path / name) for name in ("model.ts", "volumes.pt", "results.pt")]
+    paths = [str(tmp_path / name) for name in ("volumes.pt", "results.pt", *(f"{sampler}.ts" for _, sampler, _ in kinds))]
     subprocess.run([sys.executable, "-I", "-c", STRANGER, *paths], cwd=tmp_path, check=True, capture_output=True)
-    inferer = FusedScoreInferer(
-        Diffusion(sigma_data=0.058), SAMPLERS[sampler], steps=steps, precision="float32",
-        degradation=BlockAverage((4, 4, 4), consistency=consistency),
-    )  # fmt: skip
-    wanted = [inferer(volume, network, seed=seed) for volume in volumes] + [inferer(volumes[0], network, seed=seed + 1)]
-    for volume, result, expected in zip([*volumes, volumes[0]], torch.load(paths[2]), wanted, strict=True):
-        assert (expected - volume).abs().max() > 0.01 * volume.max()  # the network did add something
-        torch.testing.assert_close(result, expected, rtol=0, atol=1e-4 * float(volume.max()))
+    for (steps, sampler, consistency), results in zip(kinds, torch.load(paths[1]), strict=True):
+        inferer = FusedScoreInferer(
+            Diffusion(sigma_data=0.058), SAMPLERS[sampler], steps=steps, precision="float32",
+            degradation=BlockAverage((4, 4, 4), consistency=consistency),
+        )  # fmt: skip
+        wanted = [inferer(volume, network, seed=seed) for volume in volumes] + [inferer(volumes[0], network, seed=seed + 1)]
+        for volume, result, expected in zip([*volumes, volumes[0]], results, wanted, strict=True):
+            assert (expected - volume).abs().max() > 0.01 * volume.max()  # the network did add something
+            torch.testing.assert_close(result, expected, rtol=0, atol=1e-4 * float(volume.max()))
 
 
 @pytest.mark.parametrize("samples", [1, 3])

@@ -265,10 +265,15 @@ def test_a_case_that_is_given_up_fails_alone(here, restore, folder):
 
 
 def test_what_workers_warn_of_and_whose_weights_they_took_is_in_the_record(here, restore, folder):
-    here(lambda answer: answer._replace(warnings=["a doubt"], line=answer.line | {"weights": "special.pt"}))
+    def told(answer):
+        unread = {"numbers": ""} if answer.line["outcome"] == "failed" else {}  # by a worker that had no other case
+        return answer._replace(warnings=["a doubt"], line=answer.line | {"weights": "special.pt"} | unread)
+
+    here(told)
     assert restore("out", "--cluster", "local") == 2
     record = json.loads((folder / "out" / "run.json").read_text())
     assert record["warnings"] == ["a doubt"] and record["cases"]["a000"]["weights"] == "special.pt"
+    assert record["numbers"] == "float32"
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(here, restore, folder, capsys):

@@ -4,6 +4,7 @@
 That process runs this file by its path, so it imports nothing of ours.
 """
 
+import atexit
 import io
 import json
 import os
@@ -34,7 +35,7 @@ BY_GDCM = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, J
 BY_CHARLS = (JPEGLSLossless, JPEGLSNearLossless)  # whose errors are exceptions, while GDCM's end the process here, too
 
 
-_idle: list[subprocess.Popen[bytes]] = []  # processes that wait for the next series; they end when this one does
+_idle: list[subprocess.Popen[bytes]] = []  # processes that wait for the next series
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)  # two that ask one process would get each other's answers
 
@@ -55,8 +56,7 @@ class Decoder:
         if kind is None and not self._asking:
             _idle.append(self._process)
         else:  # it may have ended, or have more to say
-            self._process.kill()
-            self._process.communicate()
+            _end(self._process)
         self._process = None
 
     def frames(
@@ -100,6 +100,17 @@ def _process() -> subprocess.Popen[bytes]:
         return process
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     return subprocess.Popen([sys.executable, "-P", __file__], **pipes)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+@atexit.register
+def _end_idle() -> None:
+    while _idle:
+        _end(_idle.pop())
 
 
 def _serve(asked: BinaryIO, answers: BinaryIO) -> None:

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
 import shutil
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from pydicom.uid import (
 )
 from surroundings import SCANS, needs_scans
 
-from scripts.data.dicom import DicomSeries
 from scripts.data.dicom.choose import find_studies
 from scripts.data.dicom.find import find_series
 
@@ -261,12 +259,6 @@ def test_a_hostile_preamble_is_refused(tmp_path, write, start):
     assert series.problem == f"may lack 0004.dcm{found.refused[0].removeprefix(str(paths[3]))}"  # with the same remedy
 
 
-def test_a_series_is_the_same_after_json(tmp_path, write):
-    write()
-    (series,) = find_series(tmp_path).series
-    assert DicomSeries.of(json.loads(json.dumps(series.content()))) == series
-
-
 @pytest.mark.parametrize(
     ("modality", "sop_class", "fact"),
     [
@@ -353,26 +345,6 @@ def test_linked_folders_are_followed_and_never_in_a_circle(tmp_path, write):
     (tmp_path / "archive" / "s1" / "back").symlink_to("../../study")
     (series,) = find_series(tmp_path / "study").series
     assert len(series.files) == 8
-
-
-def test_two_series_of_one_label_get_labels_that_a_rule_can_tell_apart(tmp_path, write, rng):
-    study, affine = generate_uid(), random_affine(rng)
-    for folder in "ab":
-        write(folder, affine, StudyInstanceUID=study)
-    series = find_series(tmp_path).series
-    assert [one.part for one in series] == [f"uid {one.uid[-8:]}" for one in series] and len({one.label for one in series}) == 2
-
-
-def test_two_enhanced_files_of_one_series_are_told_apart_by_their_names(tmp_path, rng):
-    voxels, affine, uids = random_voxels(rng), np.diag([-1.0, -1, 2, 1]), same_series()
-    for name in "ab":
-        write_enhanced(tmp_path / f"{name}.dcm", voxels, affine, **uids)
-    assert [series.part for series in find_series(tmp_path).series] == ["axial 12x10 file a.dcm", "axial 12x10 file b.dcm"]
-
-
-def test_records_of_0_6_0_are_still_read():
-    old = {"files": ["a"], "uid": "1", "study_uid": "2", "patient_id": "p", "doubt": "is a localizer"}
-    assert DicomSeries.of(old).exclusion == "is a localizer"
 
 
 def test_a_file_that_is_dicom_only_by_name_is_refused(tmp_path, write):

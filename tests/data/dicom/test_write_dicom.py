@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from functools import cache
 from importlib.resources import files as package_files
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +24,6 @@ from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, ParametricMapSto
 from surroundings import needs_dciodvfy
 
 from scripts.data import Provenance, SaveVolumed
-from scripts.data.dicom.write_pixels import to_integers
 from scripts.errors import BadInput
 from scripts.measurement import BlockAverage, Task
 
@@ -392,43 +390,3 @@ def test_a_source_that_is_gone_is_named(classic):
 def test_without_provenance_no_dicom_is_written(classic):
     SaveVolumed(["pred"], classic.folder / "out", suffixes=["pred"])({"case": "a", "pred": classic.volume(classic.voxels)})
     assert [path.name for path in classic.out.rglob("*")] == ["a_pred.nii.gz"]
-
-
-@pytest.mark.parametrize(
-    ("charset", "name"),
-    [(["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"), ("ISO_IR 138", "שרון^דבורה"), ("ISO_IR 100", "Äneas^Rüdiger")],
-)
-def test_a_name_in_any_alphabet_survives(classic, charset, name):
-    for path in classic.sources:
-        dataset = dcmread(path)
-        dataset.SpecificCharacterSet, dataset.PatientName, dataset.StudyDescription = charset, name, ""
-        dataset.save_as(path)
-    classic.save_both()
-    assert str(classic.first.PatientName) == name
-
-
-def test_a_source_without_frame_of_reference_gets_one_for_both_results(classic):
-    for path in classic.sources:
-        dataset = dcmread(path)
-        del dataset.FrameOfReferenceUID, dataset.AccessionNumber
-        dataset.PatientSex = "unknown"
-        dataset.save_as(path)
-    classic.save_both()
-    first, uncertainty = classic.first, dcmread(classic.written[-1])
-    assert first.FrameOfReferenceUID == uncertainty.FrameOfReferenceUID != ""
-    assert (first.PatientSex, first.AccessionNumber) == ("", "")
-
-
-def test_integers_span_16_bits_and_come_back_within_half_a_step(rng):
-    for scale in (1e-6, 1.0, 1e6):
-        values = (scale * rng.normal(size=(3, 4, 5))).astype(np.float32)
-        integers, slope, intercept = to_integers(values)
-        assert (integers.min(), integers.max()) == (0, 65535)
-        np.testing.assert_allclose(integers * slope + intercept, values, rtol=0, atol=0.501 * np.ptp(values) / 65535)
-
-
-def test_a_constant_result_is_stored_and_nan_is_not():
-    integers, slope, intercept = to_integers(np.full((2, 2, 2), 7.5, dtype=np.float32))
-    assert set(chain.from_iterable(integers.reshape(2, -1) * slope + intercept)) == {7.5}
-    with pytest.raises(ValueError, match="NaN"):
-        to_integers(np.full((2, 2, 2), np.nan, dtype=np.float32))
