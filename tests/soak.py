@@ -4,6 +4,7 @@
 The last line that a part prints is its outcome. One that fails is shown at length, and the program ends with 1.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -42,11 +43,11 @@ class Part(NamedTuple):
 
 def run(target):
     """A target, by make in this folder."""
-    planned = subprocess.run(["make", "--dry-run", target], capture_output=True, text=True, check=False).stdout.splitlines()
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}  # else it says where it is
+    asked: dict[str, Any] = {"env": outside, "stdout": subprocess.PIPE, "text": True, "check": False}
+    planned = subprocess.run(["make", "--dry-run", target], stderr=subprocess.DEVNULL, **asked).stdout.splitlines()
     start = time.monotonic()
-    ended = subprocess.run(
-        ["make", "--silent", target], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
-    )
+    ended = subprocess.run(["make", "--silent", target], stderr=subprocess.STDOUT, errors="replace", **asked)
     lines = [line for line in ended.stdout.splitlines() if line.strip()]
     command = re.sub(PYTHON, lambda match: "" if match[1] else "python ", planned[-1]) if planned else f"make {target}"
     part = Part(command, ended.returncode, lines, time.monotonic() - start)

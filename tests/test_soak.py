@@ -21,6 +21,11 @@ quiet:
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
+@pytest.fixture(params=["", "1"], ids=["alone", "within make"], autouse=True)
+def within(request, monkeypatch):
+    monkeypatch.setenv("MAKELEVEL", request.param)
+
+
 def soak(folder, *targets):
     (folder / "Makefile").write_text(MAKEFILE)
     command = [sys.executable, ROOT / "tests" / "soak.py", *targets]
