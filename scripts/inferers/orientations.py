@@ -4,8 +4,9 @@
 Self-ensemble, number four of Timofte et al. 2016, "Seven ways to improve example-based single image super resolution".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import BadInput
@@ -29,14 +30,13 @@ def turned_back(volume: Tensor, way: int) -> Tensor:
 def mean_of(translate: Callable[[Tensor], Tensor], inputs: Tensor, count: int, measurement: Degradation | None) -> Tensor:
     """The mean of what `translate` makes of volumes (B, C, H, W, D) in the first of eight ways, turned back.
 
-    Raises BadInput where the axes that are exchanged were measured differently.
+    Raises BadInput where the axes that are turned were not measured alike from either end, or those exchanged differ.
     """
-    factors = (1, 1) if measurement is None else measurement.factors
-    if any(way & SWAPPED for way in WAYS[:count]) and factors[0] != factors[1]:
-        raise BadInput(f"orientations {count}: blocks are {factors[0]}x{factors[1]}, which cannot be turned; take 1 or 2")
-    first = translate(inputs)
     if count == 1:
-        return first
+        return translate(inputs)
+    if measurement is not None:
+        _check(measurement, inputs.shape[2:], count)
+    first = translate(inputs)
     total = first.double()  # sums without rounding: background stays what it was
     for way in WAYS[1:count]:
         total += turned_back(translate(turned(inputs, way).contiguous()), way)
@@ -45,3 +45,14 @@ def mean_of(translate: Callable[[Tensor], Tensor], inputs: Tensor, count: int, m
 
 def _mirrored(way: int) -> list[int]:
     return [axis for axis, bit in ((2, FIRST), (3, SECOND)) if way & bit]
+
+
+def _check(measurement: Degradation, shape: Sequence[int], count: int) -> None:
+    axes = measurement.slices(shape)[:2]
+    one, other = (axis and axis._replace(number=0, voxels=0) for axis in axes)
+    if any(way & SWAPPED for way in WAYS[:count]) and one != other:
+        blocks = "x".join(str(factor) for factor in measurement.factors[:2])
+        raise BadInput(f"orientations {count}: blocks are {blocks}, which cannot be turned; take 1 or 2")
+    for axis in axes:
+        if axis is not None and not np.allclose(axis.matrix(), axis.matrix()[::-1, ::-1]):
+            raise BadInput(f"orientations {count}: slices of this scan lie otherwise seen from the other end; take 1")

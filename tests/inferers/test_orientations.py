@@ -8,8 +8,10 @@ from torch import nn
 from scripts.diffusion import Diffusion, NoiseSchedule, sample_one_step
 from scripts.errors import BadInput
 from scripts.inferers import FusedScoreInferer
-from scripts.inferers.orientations import WAYS, turned, turned_back
+from scripts.inferers.orientations import WAYS, mean_of, turned, turned_back
 from scripts.measurement import BlockAverage
+from scripts.measurement.slice_profile import SliceProfile
+from scripts.measurement.slices import Slices
 
 BLOCK = (4, 4, 1)
 
@@ -61,3 +63,20 @@ def test_each_orientation_counts_as_an_evaluation():
 def test_what_cannot_be_turned_is_refused(asked, said, draw_head):
     with pytest.raises(BadInput, match=said):
         inferer(**asked)(draw_head(20, 24, 18), Network())
+
+
+@pytest.mark.parametrize(("axes", "orientations"), [
+    ([Slices.covering(8, 2.5)._replace(voxels=21), None, None], 2),  # the last slice does not end where the volume does
+    ([Slices.covering(8, 3.0), Slices.covering(8, 3.0, 2.0), None], 8),  # gaps along one axis alone
+    ([Slices.covering(8, 3.0), None, None], 8),
+])  # fmt: skip
+def test_slices_that_lie_otherwise_in_another_orientation_are_refused(axes, orientations):
+    scan = SliceProfile(axes)
+    volume = torch.rand(1, 1, *(24 if axis is None else axis.voxels for axis in axes))
+    with pytest.raises(BadInput, match=f"orientations {orientations}: "):
+        mean_of(lambda inputs: inputs, volume, orientations, scan)
+
+
+def test_slices_that_lie_alike_may_be_turned():
+    scan, volume = SliceProfile([None, None, Slices.covering(8, 2.5)]), torch.rand(1, 1, 20, 24, 20)
+    assert torch.allclose(mean_of(lambda inputs: inputs, volume, 8, scan), volume, rtol=0, atol=1e-6)
