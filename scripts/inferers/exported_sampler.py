@@ -25,7 +25,7 @@ class ExportedSampler(nn.Module):
     volume; process and sampler are asked for their coefficients (`step_table`), and the loop below only adds up.
     Buffers: `seed`, which may be changed after loading; `levels` (NFE,), `table` (NFE, 7) and `begin` (2,).
     Its state dict is the network's. Raises BadInput for a sampler that is not linear in what it sees or asks planes one by one,
-    and for several scans of one contrast.
+    for several scans of one contrast and for several orientations.
     """
 
     seed: Tensor
@@ -49,6 +49,8 @@ class ExportedSampler(nn.Module):
         degradation, diffusion = inferer.degradation, inferer.diffusion
         if isinstance(degradation, AsScanned) or (degradation is not None and degradation.positions != "coordinates"):
             raise BadInput("what depends on the slices of each scan cannot be exported; run the bundle itself")
+        if inferer.orientations > 1:
+            raise BadInput("the mean of several orientations cannot be exported; take orientations 1, or run the bundle itself")
         if degradation is not None and len(degradation.scans) > 1:
             raise BadInput("several scans of one contrast cannot be exported; run the bundle itself")
         self.block = [1, 1, 1] if degradation is None else list(degradation.factors)

@@ -146,6 +146,7 @@ def test_a_sampler_that_is_not_linear_is_refused():
     [
         {"sampler": Alternating(sample_ddim, members=2)},
         {"sampler": sample_ddim, "degradation": ThickScans([(1, 1, 4), (1, 4, 1)])},
+        {"sampler": sample_ddim, "orientations": 2},
     ],
 )
 def test_what_cannot_be_exported_is_refused(unusual):
