@@ -16,7 +16,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
 
-from ..errors import BadInput, one_line
+from ..errors import BadInput
 from ..files import remove, whole
 from .doubts import FORMS_APART, distance_mm, sides
 from .provenance import Provenance
@@ -108,7 +108,7 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
     if task := volume.meta.get(SPECIALIST):
         weights = Path(Specialist.of(task).weights)
         provenance = replace(provenance, weights=str(weights), model=weights.stem)
-    from .dicom.told import without_values
+    from .dicom.told import writing
     from .dicom.write import write_parametric_map, write_series  # here: highdicom is not everywhere, and slow to import
     from .dicom.write_pixels import Placed
 
@@ -117,13 +117,8 @@ def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -
     affine = np.asarray(volume.affine, dtype=np.float64)
     placed = Placed(_channels_last(volume)[..., 0], affine, np.asarray(volume.meta.get("source_affine", affine)))
     write = partial(write_parametric_map, quantity=path.stem) if path.suffix == DICOM_SUFFIX else write_series
-    with whole(path, REMEDY) as part:
-        try:
-            write(placed, part, files, provenance)
-        except (BadInput, OSError):
-            raise
-        except Exception as error:  # the standard does not bear what the source holds
-            raise BadInput(f"no DICOM can be written of it ({without_values(one_line(error))}); mend its header") from error
+    with whole(path, REMEDY) as part, writing():
+        write(placed, part, files, provenance)
 
 
 def nifti_image(volume: MetaTensor) -> Any:

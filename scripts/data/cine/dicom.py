@@ -26,15 +26,18 @@ def read_dicom(path: Path) -> Cine:
 
 
 def write_dicom(cine: Cine, like: Cine, path: Path, provenance: Provenance | None = None) -> None:
-    """A folder `path`: a derived series, `0001.dcm` on, in the study of its source. Raises ValueError without provenance."""
+    """A folder `path`: a derived series, `0001.dcm` on, in the study of its source. Raises ValueError without provenance, and
+    BadInput where the standard does not bear what the source holds.
+    """
     from ...files import whole
+    from ..dicom.told import writing
     from .write_film import write_film
     from .write_mr import write_mr
 
     if provenance is None:
         raise ValueError("a DICOM result says what made it: give its provenance")
     loop = find(like.source)
-    with whole(path) as part:
+    with whole(path) as part, writing():
         if isinstance(loop, Header):
             write_film(cine, like, part, (_file(loop), provenance))
         else:

@@ -44,15 +44,16 @@ def read_film(path: Path, file: Path) -> Cine:
     Raises BadInput for what is not allowed to be in colour, cannot be decoded, or does not say how long a frame lasts.
     """
     dataset = header_of(file)
-    shape = int(dataset.Columns), int(dataset.Rows), 1, int(dataset.NumberOfFrames)
-    check_shape(file.name, shape)
-    times, doubts = _times(file.name, dataset, shape[3])
-    check_times(file.name, times, clock=_rounding(dataset))
+    with _readable(file):  # pydicom parses a value when it is asked for
+        shape = int(dataset.Columns), int(dataset.Rows), 1, int(dataset.NumberOfFrames)
+        check_shape(file.name, shape)
+        times, doubts = _times(file.name, dataset, shape[3])
+        check_times(file.name, times, clock=_rounding(dataset))
+        if dataset.get("BurnedInAnnotation") != "NO":
+            doubts.append("may have text burned into its pixels: it may name the patient, and is restored as if it were tissue")
     voxels = np.empty(shape, dtype=np.float32)
     for frame, picture in enumerate(pictures(file)):
         voxels[:, :, 0, frame] = luminance(picture).T
-    if dataset.get("BurnedInAnnotation") != "NO":
-        doubts.append("may have text burned into its pixels: it may name the patient, and is restored as if it were tissue")
     doubts += check_voxels(file.name, voxels)
     return Cine(voxels, np.eye(4), times, False, path, tuple(f"{file.name} {line}" for line in doubts))
 

@@ -4,7 +4,11 @@
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from ...errors import BadInput, one_line
 
 
 def _words(text: str) -> frozenset[str]:
@@ -40,6 +44,17 @@ def _says_nothing(record: logging.LogRecord) -> bool:
 def without_values(text: str) -> str:
     """A message of a library without what stands in quotes, which is what the header held."""
     return QUOTED.sub("***", text)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Raises BadInput, without values of headers, where the standard does not bear what a source holds."""
+    try:
+        yield
+    except (BadInput, OSError):
+        raise
+    except Exception as error:
+        raise BadInput(f"no DICOM can be written of it ({without_values(one_line(error))}); mend its header") from error
 
 
 def is_common(value: Any) -> bool:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Films in DICOM: ultrasound that keeps its colours, times and calibration; fluoroscopy; what is refused."""
 
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from cine_files import beating, canary_share, finer, provenance, write_film
 from PIL import Image
 from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from surroundings import needs_dciodvfy
 
@@ -56,6 +58,30 @@ def test_an_ultrasound_loop_that_is_written_unchanged_shows_the_same(tmp_path):
     before, after = source.SequenceOfUltrasoundRegions[0], image.SequenceOfUltrasoundRegions[0]
     for key in ("PhysicalDeltaX", "PhysicalDeltaY", "RegionLocationMinX0", "RegionLocationMaxY1", "PhysicalUnitsXDirection"):
         assert after[key].value == before[key].value
+
+
+@pytest.mark.parametrize("key", ["FrameTime", "BurnedInAnnotation", "Rows"])
+def test_a_value_of_no_known_kind_is_one_line(key, frames, tmp_path):
+    file = write_film(tmp_path / "a.dcm", in_colour(frames), BurnedInAnnotation="NO")
+    file.write_bytes(of_no_kind(file.read_bytes(), key))
+    with pytest.raises(BadInput, match=r"a\.dcm: ") as raised:
+        read_cine(file)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_film_whose_header_cannot_be_copied_is_one_line(frames, tmp_path):
+    file = write_film(tmp_path / "a.dcm", in_colour(frames), Manufacturer="ACME")
+    cine = read_cine(file)
+    file.write_bytes(of_no_kind(file.read_bytes(), "Manufacturer"))
+    with pytest.raises(BadInput, match="no DICOM can be written of it"):
+        written(cine, cine, tmp_path)
+
+
+def of_no_kind(content, key):
+    """A file whose value of this keyword has a representation that does not exist."""
+    tag = tag_for_keyword(key)
+    place = content.index(struct.pack("<HH", tag >> 16, tag & 0xFFFF), 132)
+    return content[: place + 4] + b"QQ" + content[place + 6 :]
 
 
 def test_lengths_can_be_measured_in_a_finer_result_with_more_frames(frames, tmp_path):
