@@ -73,17 +73,20 @@ class _Errands:
     def given_up(self, workers: set[str]) -> Iterator[tuple[str, str]]:
         """Take cases back whose workers are not among these any more; those that took too many along, and why they failed."""
         for future in [one for one, errand in self.under_way.items() if errand.worker not in workers and not one.done()]:
-            errand = self.under_way.pop(future)
-            future.cancel()
-            self.deaths[errand.case] += 1
-            if (deaths := self.deaths[errand.case]) < MOST_DEATHS:
-                logger.warning(f"worker {errand.worker} is gone; case {errand.case} goes to another")
-                self.waiting.appendleft(errand.entry)
-            else:
-                yield errand.case, f"{deaths} workers that were at it are gone, as one that has too little memory; try it alone"
+            yield from self.lost(self.under_way.pop(future), future)
 
-    def ended(self) -> Iterator[tuple[str, Any]]:
-        """Cases that ended, with Dask's futures; where there are none, after a moment."""
+    def lost(self, errand: _Errand, future: Any) -> Iterator[tuple[str, str]]:
+        """Take a case back whose worker is gone, with its answer perhaps; it, and why it failed, after too many."""
+        future.cancel()
+        self.deaths[errand.case] += 1
+        if (deaths := self.deaths[errand.case]) < MOST_DEATHS:
+            logger.warning(f"worker {errand.worker} is gone; case {errand.case} goes to another")
+            self.waiting.appendleft(errand.entry)
+        else:
+            yield errand.case, f"{deaths} workers that were at it are gone, as one that has too little memory; try it alone"
+
+    def ended(self) -> Iterator[tuple[_Errand, Any]]:
+        """Errands that ended, with Dask's futures; where there are none, after a moment."""
         from distributed import wait
 
         if not self.under_way:
@@ -91,7 +94,7 @@ class _Errands:
         with suppress(TimeoutError):
             wait(list(self.under_way), timeout=LOOK, return_when="FIRST_COMPLETED")
         for future in [one for one in self.under_way if one.done()]:
-            yield self.under_way.pop(future).case, future
+            yield self.under_way.pop(future), future
 
 
 class Cluster:
@@ -145,17 +148,29 @@ class Cluster:
                     raise BadInput(f"cluster {self.where}: no worker for {self.patience:.0f} s; see whether any are started")
                 yield from errands.given_up(workers)
                 errands.send(workers)
-                for case, future in errands.ended():
-                    yield case, self._taken(future)
+                for errand, future in errands.ended():
+                    if (answer := self._taken(future, errand.worker, client)) is not None:
+                        yield errand.case, answer
+                    else:
+                        yield from errands.lost(errand, future)
 
-    def _taken(self, future: Any) -> Answer:
-        error = future.exception()
+    def _taken(self, future: Any, worker: str, client: Any) -> Answer | None:
+        """What a worker has ready; None if it is gone before it was asked for: Dask would wait for it to come back."""
+        while True:
+            try:
+                return self._asked(future)
+            except TimeoutError:
+                if worker not in client.scheduler_info()["workers"]:
+                    return None
+
+    def _asked(self, future: Any) -> Answer:
+        error = future.exception(timeout=LOOK)
         if isinstance(error, ImportError | OSError):
             fact = f"a worker cannot begin ({one_line(error)})"
             raise BadInput(f"cluster {self.where}: {fact}; install this version there") from error
         if error is not None:
             raise error
-        return Answer(*future.result())
+        return Answer(*future.result(timeout=LOOK))
 
     @contextmanager
     def _client(self) -> Iterator[Any]:

@@ -98,6 +98,27 @@ def test_a_worker_that_is_killed_loses_nothing_and_repeats_nothing(folder, resto
     assert [line["case"] for line in lines(folder / "out")][len(noted) :] == ["z"]
 
 
+def test_a_worker_that_is_killed_with_an_answer_ready_loses_nothing(folder, restore, monkeypatch, capsys):
+    assert restore("alone") == 2
+    take, killed = cluster.Cluster._taken, []
+
+    def taken(self, future, worker, client):
+        if not killed:
+            killed.append(worker)
+            os.kill(client.run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
+            while worker in client.scheduler_info()["workers"]:
+                time.sleep(0.02)
+        return take(self, future, worker, client)
+
+    monkeypatch.setattr(cluster.Cluster, "_taken", taken)
+    capsys.readouterr()
+    assert restore("out", "--cluster", "local") == 2
+    assert f"worker {killed[0]} is gone; case " in capsys.readouterr().out
+    assert results(folder / "out") == results(folder / "alone")
+    done = [line["case"] for line in lines(folder / "out") if line["outcome"] == "done"]
+    assert sorted(done) == [f"a{number:03}" for number in range(CASES)]  # each once
+
+
 @pytest.fixture
 def interruptible():
     """A shell that starts tests in the background has them ignore Ctrl-C."""
