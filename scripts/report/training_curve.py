@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -38,14 +39,15 @@ def training_curve(runs: Sequence[str], output: str = "training_curve.png") -> N
 
 def _scalars(run: str, tag: str) -> Curve:
     """Steps and values of a tag in all logs of a training, those of a resumed one joined."""
-    if not (files := sorted(Path(run).expanduser().glob("events.out.tfevents.*"))):
+    if not (files := list(Path(run).expanduser().glob("events.out.tfevents.*"))):
         raise BadInput(f"{run}: holds no TensorBoard log; give the ckpt_dir of a training")
-    values: dict[int, float] = {}
+    events: list[Any] = []
     for file in files:
         log = EventAccumulator(str(file), size_guidance={"scalars": 0})
         log.Reload()
-        if tag in log.Tags()["scalars"]:
-            values |= {event.step: event.value for event in log.Scalars(tag)}
+        events += log.Scalars(tag) if tag in log.Tags()["scalars"] else []
+    # By when they were written: names of files end in a number, of which 10 comes before 9.
+    values = {event.step: event.value for event in sorted(events, key=lambda event: event.wall_time)}
     return sorted(values), [values[step] for step in sorted(values)]
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.errors import BadInput
@@ -9,8 +10,9 @@ from scripts.report.training_curve import training_curve
 
 
 @pytest.fixture
-def run(tmp_path):
-    """What a training of 200 steps leaves that was killed after 120, two validations among them."""
+def run(tmp_path, monkeypatch):
+    """What a training of 200 steps leaves that was killed after 120, two validations among them; its later log sorts first."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
     for first, last, epochs in ((1, 120, [1]), (101, 200, [2])):
         with SummaryWriter(str(tmp_path / "fusion"), filename_suffix=str(last)) as writer:
             for step in range(first, last + 1):
