@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 SOAK := soak-runs fuzz-dicom soak-training fuzz-nifti soak-lines soak-cases soak-workers fuzz-cine soak-words
-.PHONY: demo demo-dicom pictures test test-integrations coverage soak fuzz $(filter soak-%,$(SOAK)) lint lock sbom audit clean
+.PHONY: demo demo-dicom pictures results test test-integrations coverage soak fuzz $(filter soak-%,$(SOAK)) lint lock sbom audit clean
 
 # A fine T1w volume of a whole head; without one, the brain alone.
 HEAD ?= $(wildcard ../shared/data/whole_head/sub-09*.nii.gz)
@@ -24,6 +24,10 @@ BRAIN ?= ../shared/data/t1/sub-05_t1.nii.gz
 pictures: $(VENV)/.run
 	$(BIN)/python -m scripts demo --brain $(BRAIN) --output demo/pictures
 	cp demo/pictures/close_up.webp docs/figures/close_up.webp
+
+# Every table of docs/results.md by one version, about three hours of one core: make results T1=FOLDER GLIOMA=FOLDER.
+results: $(VENV)/.run
+	$(MAKE) -f docs/results.mk PYTHON=$(BIN)/python
 
 test: lint
 	$(BIN)/python -m pytest

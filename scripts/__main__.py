@@ -158,6 +158,7 @@ GROUPS = {
             arg("--published", action="store_true", help="the paper's whole table, not only our systems' rows"),
             arg("--format", dest="form", choices=["markdown", "csv", "latex"], help="default: markdown"),
             arg("--output", help="file to write (default: print)"),
+            arg("--place", metavar="TEXT", help="of a page of Markdown: write in place of the table below <!-- TEXT -->"),
             arg("--compare", action="store_true", help="tests between the systems of a task, not their means"))),
         "side_by_side": Command(
             "a picture of what several systems made of one case", "report.side_by_side:side_by_side",

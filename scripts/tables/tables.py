@@ -21,13 +21,14 @@ OVERVIEW = PAPER[1]._replace(rows=(*ABLATIONS, *PAPER[1].rows, *MODALITIES[:3]))
 
 def tables(
     results: Sequence[str], *, form: str = "markdown", output: str | None = None, compare: bool = False,
-    table: int | None = None, published: bool = False,
+    table: int | None = None, published: bool = False, place: str | None = None,
 ) -> None:  # fmt: skip
     """Print a table of systems, or write it to a file.
 
     results: results.json files (for table 2 downstream.json), or folders that hold them; form: "markdown", "csv" or "latex";
     compare: paired tests between the systems of a task instead of their means; table: the number of one of the paper's;
-    published: also its rows without one of ours. Raises BadInput for what is missing, unreadable, empty or unknown.
+    published: also its rows without one of ours; place: in a file of Markdown that is there, take the place of the table below
+    the comment of this text. Raises BadInput for what is missing, unreadable, empty or unknown.
     """
     if form not in FORMATS:
         raise BadInput(f"no format '{form}'; choose from {', '.join(FORMATS)}")
@@ -35,14 +36,29 @@ def tables(
         raise BadInput(f"no table {table}; choose from {', '.join(map(str, PAPER))}")
     if compare and (table or published):
         raise BadInput("--compare makes a table of its own; leave out --table and --published")
+    if place and (output is None or form != "markdown"):
+        raise BadInput(f"--place {place}: is a comment in a page of Markdown, which --output names")
     loaded = load_downstream(results) if table == 2 else load_results(results)
-    text = FORMATS[form](comparison(loaded) if compare else means(loaded, table, published=published))
+    made = comparison(loaded) if compare else means(loaded, table, published=published)
+    text = FORMATS[form](made._replace(caption="") if place else made)
     if output is None:
         print(text)
         return
     if Path(output).expanduser().resolve() in [result.path for result in loaded]:
         raise BadInput(f"{output}: this is one of the results; give --output another name")
-    write_text(output, text + "\n", "give --output another name")
+    write_text(output, (in_page(output, place, text) if place else text) + "\n", "give --output another name")
+
+
+def in_page(page: str, place: str, table: str) -> str:
+    """The text of a page of Markdown with a table, and its footnotes, in place of those below `<!-- place -->`."""
+    file, mark = Path(page).expanduser(), f"<!-- {place} -->"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    if lines.count(mark) != 1:
+        raise BadInput(f"{page}: has {lines.count(mark)} lines {mark}; write one where the table belongs")
+    begin = end = lines.index(mark) + 1
+    while end < len(lines) and (not lines[end] or lines[end].startswith(("|", "[^"))):
+        end += 1
+    return "\n".join([*lines[:begin], "", table.strip(), *([""] if end < len(lines) else []), *lines[end:]])
 
 
 def means(results: Sequence[Result], table: int | None = None, *, published: bool = False) -> Table:

@@ -301,3 +301,33 @@ def test_results_are_never_overwritten_by_their_table(write):
     path = write("a")
     with pytest.raises(BadInput, match="one of the results"):
         tables([path], output=f"{path}/results.json")
+
+
+# In a page
+
+
+def test_a_table_takes_the_place_of_the_one_below_its_comment(write, tmp_path):
+    page = tmp_path / "page.md"
+    before, after = "# Page\n\n| a | b |\n|---|---|\n\n<!-- ours -->\n\n", "\n\nWords.\n\n<!-- other -->\n\n| c |\n| - |\n"
+    page.write_text(f"{before}| old |\n| --- |\n| 1[^1] |\n\n[^1]: A note.{after}")
+    failed = write("a", (30.0, None, 35.0))
+    for _ in range(2):  # again changes nothing
+        main(["tables", str(failed), "--output", str(page), "--place", "ours"])
+        text = page.read_text()
+        assert text.startswith(f"{before}| system | PSNR (dB) |") and text.endswith(after), text
+        assert "32.50" in text and "[^1]: " in text and "old" not in text and "A note" not in text
+
+
+@pytest.mark.parametrize("text", ["", "<!-- ours -->\n\n<!-- ours -->\n"])
+def test_a_place_that_is_missing_or_twice_there_leaves_the_page_as_it_was(text, write, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(BadInput, match=rf"page\.md: has {text.count('ours')} lines <!-- ours -->; write one"):
+        tables([str(write("a"))], output=str(page), place="ours")
+    assert page.read_text() == text
+
+
+@pytest.mark.parametrize("more", [{}, {"output": "page.tex", "form": "latex"}])
+def test_a_place_is_one_in_a_page_of_markdown(more, write):
+    with pytest.raises(BadInput, match="--place ours: is a comment in a page of Markdown"):
+        tables([str(write("a"))], place="ours", **more)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make results T1=FOLDER GLIOMA=FOLDER`: trains, measures and writes all tables and pictures of docs/results.md, by one version.
+# About three hours of one core. What lies in OUT, by the same settings and data, is not made again.
+T1 ?= ../shared/data/t1
+GLIOMA ?= ../shared/data/glioma
+OUT ?= eval/results
+PYTHON ?= python
+
+export OMP_NUM_THREADS ?= 1
+SCORE := $(PYTHON) -m scripts
+EXPERIMENT = $(SCORE) experiment $1 $2 --output $(OUT)/$(or $3,$1) --plane-steps 400 --volume-steps 250 --options
+SMALL := "train_2d": {"batch_size": 8, "patch": [64, 64]}, "train_3d": {"patch": [48, 48, 48]}
+TUMOUR := {$(SMALL), "evaluate": {"mask": "seg"}}
+FLAIR := {"conditions": ["flair"], "target": "flair", "sigma_data": 0.085, $(SMALL)}
+PAGE = $(SCORE) tables $1 --table $2 --output docs/results.md --place
+COMBINED := tpdm tpdm_alternate ours_tpdm madm_states
+FUSED := tpdm_modalities ours_modalities ours_modalities_small tpdm ours_tpdm
+SHIPPED := model thick_slice translation both flair
+
+.PHONY: results trained shipped pages pictures
+.DELETE_ON_ERROR:
+results: pages pictures
+
+trained:
+	$(call EXPERIMENT,both,$(GLIOMA)) '$(TUMOUR)'
+	$(call EXPERIMENT,both,$(GLIOMA)) '$(TUMOUR)' --systems $(COMBINED) --steps 4
+	$(call EXPERIMENT,translation,$(GLIOMA)) '$(TUMOUR)'
+	$(call EXPERIMENT,translation,$(GLIOMA)) '$(TUMOUR)' --systems $(COMBINED) --steps 4
+	$(call EXPERIMENT,super_resolution,$(T1)) '{$(SMALL)}'
+	$(call EXPERIMENT,thick_planes,$(T1)) '{$(SMALL)}'
+	$(call EXPERIMENT,ablations,$(GLIOMA)) '$(FLAIR)'
+
+# The weights that ship, fused and averaged; `flair`: those for T1w on another contrast.
+OF_model := $(T1) --task super_resolution
+OF_thick_slice := $(T1) --task super_resolution_thick_slice
+OF_translation := $(GLIOMA) --task translation --mask seg
+OF_both := $(GLIOMA) --task both --mask seg
+OF_flair := $(GLIOMA) --task super_resolution --contrast flair --mask seg
+RUNS := $(foreach name,$(SHIPPED),$(OUT)/shipped/$(name)_fusion $(OUT)/shipped/$(name)_average)
+SAMPLED := $(foreach name,translation both,$(OUT)/sampled/$(name)_fusion $(OUT)/sampled/$(name)_average)
+NAME = $(firstword $(subst _fusion,,$(subst _average,,$(notdir $(@D)))))
+AVERAGE = $(if $(findstring _average,$@), --set fusion=False)
+$(RUNS:=/results.json):
+	$(SCORE) evaluate $(OF_$(NAME)) --steps 1$(AVERAGE) -o $(@D)
+$(SAMPLED:=/results.json):
+	$(SCORE) evaluate $(OF_$(NAME)) --steps 2 --samples 5 --max-cases 6$(AVERAGE) -o $(@D)
+
+FOUND := $(OUT)/downstream
+BUNDLE = $(PYTHON) -m monai.bundle run evaluating --dataset_dir $(GLIOMA) --output_dir $(@D) --config_file
+DOWNSTREAM := 'configs/inference.yaml','configs/evaluate_downstream.yaml'
+$(FOUND)/measured/downstream.json: $(RUNS:=/results.json)
+	$(BUNDLE) "[$(DOWNSTREAM)]" --predictions "['both average=$(OUT)/shipped/both_average','both fusion=$(OUT)/shipped/both_fusion',\
+	'super-resolution average=$(OUT)/shipped/flair_average','super-resolution fusion=$(OUT)/shipped/flair_fusion']"
+$(FOUND)/missing/downstream.json: $(RUNS:=/results.json)
+	$(BUNDLE) "[$(DOWNSTREAM),'configs/downstream_translation.yaml']" \
+	  --predictions "['average=$(OUT)/shipped/translation_average','fusion=$(OUT)/shipped/translation_fusion']"
+
+shipped: $(RUNS:=/results.json) $(SAMPLED:=/results.json) $(FOUND)/measured/downstream.json $(FOUND)/missing/downstream.json
+
+pages: trained shipped
+	$(call PAGE,$(OUT)/super_resolution/systems,1) "table 1: super-resolution"
+	$(call PAGE,$(OUT)/translation/systems,1) "table 1: translation"
+	$(call PAGE,$(OUT)/both/systems,1) "table 1: both"
+	$(call PAGE,$(OUT)/thick_planes/systems,1) "table 1: thick planes"
+	$(call PAGE,$(FOUND),2) "table 2"
+	$(call PAGE,$(foreach name,$(FUSED),$(OUT)/both/systems/$(name)_1),3) "table 3"
+	$(call PAGE,$(OUT)/ablations/systems,4) "table 4"
+	$(call PAGE,$(OUT)/sampled,5) "table 5"
+	$(call PAGE,$(OUT)/shipped/flair_fusion $(OUT)/shipped/flair_average,6) "table 6"
+	$(call PAGE,$(OUT)/super_resolution/systems,8) "table 8"
+	$(SCORE) tables $(filter-out %flair_fusion %flair_average,$(RUNS)) --output docs/results.md --place "shipped weights"
+
+SYSTEMS := u_net palette tpdm ours_tpdm
+pictures: trained shipped
+	$(SCORE) side_by_side $(foreach name,$(SYSTEMS),$(OUT)/both/systems/$(name)_1) --output docs/figures/systems_both.webp
+	$(SCORE) side_by_side $(OUT)/shipped/translation_average $(OUT)/shipped/translation_fusion --output docs/figures/translation.webp
+	$(SCORE) side_by_side $(OUT)/shipped/thick_slice_average $(OUT)/shipped/thick_slice_fusion --output docs/figures/thick_slice.webp
+	$(SCORE) side_by_side $(OUT)/sampled/both_average $(OUT)/sampled/both_fusion --output docs/figures/uncertainty_both.webp
