@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make results T1=FOLDER GLIOMA=FOLDER`: trains, measures and writes all tables and pictures of docs/results.md, by one version.
-# About three hours of one core. What lies in OUT, by the same settings and data, is not made again.
+# About three hours of one core, `-j 2` of two. What lies in OUT, by the same settings and data, is not made again.
 T1 ?= ../shared/data/t1
 GLIOMA ?= ../shared/data/glioma
 OUT ?= eval/results
@@ -8,7 +8,7 @@ PYTHON ?= python
 
 export OMP_NUM_THREADS ?= 1
 SCORE := $(PYTHON) -m scripts
-EXPERIMENT = $(SCORE) experiment $1 $2 --output $(OUT)/$(or $3,$1) --plane-steps 400 --volume-steps 250 --options
+EXPERIMENT = $(SCORE) experiment $1 $2 --output $(OUT)/$1 --plane-steps 400 --volume-steps 250 --options
 SMALL := "train_2d": {"batch_size": 8, "patch": [64, 64]}, "train_3d": {"patch": [48, 48, 48]}
 TUMOUR := {$(SMALL), "evaluate": {"mask": "seg"}}
 FLAIR := {"conditions": ["flair"], "target": "flair", "sigma_data": 0.085, $(SMALL)}
@@ -17,18 +17,18 @@ COMBINED := tpdm tpdm_alternate ours_tpdm madm_states
 FUSED := tpdm_modalities ours_modalities ours_modalities_small tpdm ours_tpdm
 SHIPPED := model thick_slice translation both flair
 
-.PHONY: results trained shipped pages pictures
+EXPERIMENTS := both translation super_resolution thick_planes ablations
+.PHONY: results $(EXPERIMENTS) shipped pages pictures
 .DELETE_ON_ERROR:
 results: pages pictures
 
-trained:
-	$(call EXPERIMENT,both,$(GLIOMA)) '$(TUMOUR)'
-	$(call EXPERIMENT,both,$(GLIOMA)) '$(TUMOUR)' --systems $(COMBINED) --steps 4
-	$(call EXPERIMENT,translation,$(GLIOMA)) '$(TUMOUR)'
-	$(call EXPERIMENT,translation,$(GLIOMA)) '$(TUMOUR)' --systems $(COMBINED) --steps 4
-	$(call EXPERIMENT,super_resolution,$(T1)) '{$(SMALL)}'
-	$(call EXPERIMENT,thick_planes,$(T1)) '{$(SMALL)}'
-	$(call EXPERIMENT,ablations,$(GLIOMA)) '$(FLAIR)'
+both translation:
+	$(call EXPERIMENT,$@,$(GLIOMA)) '$(TUMOUR)'
+	$(call EXPERIMENT,$@,$(GLIOMA)) '$(TUMOUR)' --systems $(COMBINED) --steps 4
+super_resolution thick_planes:
+	$(call EXPERIMENT,$@,$(T1)) '{$(SMALL)}'
+ablations:
+	$(call EXPERIMENT,$@,$(GLIOMA)) '$(FLAIR)'
 
 # The weights that ship, fused and averaged; `flair`: those for T1w on another contrast.
 OF_model := $(T1) --task super_resolution
@@ -57,7 +57,7 @@ $(FOUND)/missing/downstream.json: $(RUNS:=/results.json)
 
 shipped: $(RUNS:=/results.json) $(SAMPLED:=/results.json) $(FOUND)/measured/downstream.json $(FOUND)/missing/downstream.json
 
-pages: trained shipped
+pages: $(EXPERIMENTS) shipped
 	$(call PAGE,$(OUT)/super_resolution/systems,1) "table 1: super-resolution"
 	$(call PAGE,$(OUT)/translation/systems,1) "table 1: translation"
 	$(call PAGE,$(OUT)/both/systems,1) "table 1: both"
@@ -71,7 +71,7 @@ pages: trained shipped
 	$(SCORE) tables $(filter-out %flair_fusion %flair_average,$(RUNS)) --output docs/results.md --place "shipped weights"
 
 SYSTEMS := u_net palette tpdm ours_tpdm
-pictures: trained shipped
+pictures: both shipped
 	$(SCORE) side_by_side $(foreach name,$(SYSTEMS),$(OUT)/both/systems/$(name)_1) --output docs/figures/systems_both.webp
 	$(SCORE) side_by_side $(OUT)/shipped/translation_average $(OUT)/shipped/translation_fusion --output docs/figures/translation.webp
 	$(SCORE) side_by_side $(OUT)/shipped/thick_slice_average $(OUT)/shipped/thick_slice_fusion --output docs/figures/thick_slice.webp

@@ -34,6 +34,7 @@ OF_OTHERS = 60.0  # likewise, of a scheduler that somebody else started
 ANSWER = 10.0  # seconds in which a scheduler answers
 MOST_DEATHS = 4  # workers that a case may take along before it is given up
 LOOK = 1.0  # seconds between looks for workers that came or went
+REPLACED = 10.0  # seconds between looks for those that are to be started again
 
 
 class _Errand(NamedTuple):
@@ -139,11 +140,14 @@ class Cluster:
         """
         with self._client() as client:
             errands = _Errands(client, partial(restore_case, self.recipe, lean=is_lean()), entries)
-            since = time.monotonic()
+            since = replaced = time.monotonic()
             while errands.are_left():
                 workers = set(client.scheduler_info()["workers"])
                 self.at_once = max(self.at_once, len(workers))
                 since = time.monotonic() if workers else since
+                if len(workers) < self.workers and time.monotonic() - replaced > REPLACED:
+                    self._replace(client.cluster)
+                    replaced = time.monotonic()
                 if time.monotonic() - since > self.patience:
                     raise BadInput(f"cluster {self.where}: no worker for {self.patience:.0f} s; see whether any are started")
                 yield from errands.given_up(workers)
@@ -153,6 +157,14 @@ class Cluster:
                         yield errand.case, answer
                     else:
                         yield from errands.lost(errand, future)
+
+    def _replace(self, cluster: Any) -> None:
+        """Start workers, or jobs of a queue, that Dask has given up, as one that took 15 s to come back to a busy machine.
+
+        Those that wait or start are left alone. cluster: of a client; None where it is not ours.
+        """
+        if self.where in PATIENCE and cluster is not None:
+            cluster.scale(self.workers)
 
     def _taken(self, future: Any, worker: str, client: Any) -> Answer | None:
         """What a worker has ready; None if it is gone before it was asked for: Dask would wait for it to come back."""
