@@ -63,8 +63,8 @@ def command(tmp_path, awaken):
     options = ["--task", "cine_super_resolution", "--weights", str(tmp_path / "tiny.pt"), "--trust", str(tmp_path / "tiny.pt")]
     out = tmp_path / "out"
 
-    def restore(source):
-        tiny = ["--set", "size=tiny", "--set", "precision=float32"]
+    def restore(source, orientations=1):
+        tiny = ["--set", "size=tiny", "--set", "precision=float32", "--set", f"orientations={orientations}"]
         return main(["restore", str(source), "-o", str(out), *options, *tiny]), out
 
     return restore
@@ -73,7 +73,7 @@ def command(tmp_path, awaken):
 @pytest.mark.parametrize("kind", [classic, enhanced, ultrasound, gif], ids=lambda kind: kind.__name__)
 def test_a_loop_is_answered_in_kind_four_times_as_fine(kind, command, tmp_path, rng):
     source = kind(tmp_path, rng)
-    code, out = command(source)
+    code, out = command(source, orientations=8 if kind is gif else 1)  # as shipped, and sooner
     assert code == 0
     result = result_of(out)
     assert result.shape == (4 * SHAPE[0], 4 * SHAPE[1], SHAPE[3])
