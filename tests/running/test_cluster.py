@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts import bundle_root
 from scripts.__main__ import main
 from scripts.errors import BadInput
 from scripts.running import cluster
@@ -23,6 +24,7 @@ from scripts.running.cluster import Cluster
 pytestmark = pytest.mark.filterwarnings("ignore")
 distributed = pytest.importorskip("distributed", reason="needs distributed")
 dask = pytest.importorskip("dask")
+ROOT = bundle_root()
 TINY = ["--set", "size=tiny", "--set", "precision=float32", "--set", "backend=torch"]
 KILLS = int(os.environ.get("KILLS", "1"))  # make soak: 10
 CASES = 4 + 4 * KILLS
@@ -236,7 +238,6 @@ def no_slurm(tmp_path, monkeypatch):
 
 
 def test_jobs_are_as_the_configuration_says_and_cancelled_in_the_end(no_slurm, restore, monkeypatch, capsys):
-    dask = pytest.importorskip("dask")
     pytest.importorskip("dask_jobqueue", reason="needs dask-jobqueue")
     assert restore("out", "--cluster", "slurm") == 1
     assert "how much cores and memory per job you want to use; in ~/.config/dask/jobqueue.yaml" in capsys.readouterr().err
@@ -249,6 +250,32 @@ def test_jobs_are_as_the_configuration_says_and_cancelled_in_the_end(no_slurm, r
     assert "--cpus-per-task=4" in job and "-t 02:00:00" in job and "--nthreads 4" in job
     assert job.rstrip().endswith("--memory-limit 0")
     assert (no_slurm / "gone").read_text() == "7\n"
+
+
+def test_a_job_that_its_time_limit_ends_is_submitted_again(folder, restore, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("dask_jobqueue", reason="needs dask-jobqueue")
+    jobs = tmp_path / "jobs"
+    commands = {
+        "sbatch": f"cp $1 {tmp_path}/$$; setsid sh {tmp_path}/$$ >> {tmp_path}/log 2>&1 & echo $! >> {jobs}; "
+        "echo Submitted batch job $!",
+        "scancel": "kill -KILL -- -$1",
+    }
+    for name, command in commands.items():  # a queue of this machine, whose jobs are process groups
+        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(cluster, "REPLACED", 1.0)
+    monkeypatch.setitem(cluster.PATIENCE, "slurm", 60.0)
+    when_lines(folder / "out", 1, lambda: os.killpg(int(jobs.read_text()), signal.SIGKILL))
+    job = {"cores": 1, "memory": "8GB", "processes": 1, "interface": "lo"}
+    with dask.config.set(
+        {f"jobqueue.slurm.{key}": value for key, value in job.items()} | {"distributed.deploy.lost-worker-timeout": "1ms"}
+    ):
+        assert restore("out", "--cluster", "slurm") == 2, (tmp_path / "log").read_text()
+    assert len(jobs.read_text().split()) == 2
+    done = [line["case"] for line in lines(folder / "out") if line["outcome"] == "done"]
+    assert sorted(done) == [f"a{number:03}" for number in range(CASES)]
 
 
 class Elsewhere:
