@@ -29,8 +29,10 @@ def root_cause(error: BaseException | None) -> BadInput | None:
 
 
 def one_line(error: BaseException) -> str:
-    """What to tell a user: the `BadInput` behind an error, or its kind and the beginning of its first line."""
+    """What to tell a user: the `BadInput` behind an error, or kind and beginning of the first line of what a framework wrapped."""
     known = root_cause(error)
+    while error.__cause__ is not None:
+        error = error.__cause__
     return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
+from monai.transforms import Compose
 
 from scripts.diffusion import sample_ddim
 from scripts.errors import BadInput, one_line
@@ -272,3 +273,6 @@ def test_without_a_single_good_case_there_is_no_mean(evaluate):
 def test_errors_are_told_in_one_line():
     assert one_line(ValueError()) == "ValueError: "
     assert one_line(KeyError("a\nb")) == "KeyError: 'a\\nb'"
+    with pytest.raises(RuntimeError, match="applying transform") as caught:
+        Compose([None])(torch.zeros(1))
+    assert one_line(caught.value) == "TypeError: 'NoneType' object is not callable"  # MONAI says which object, not what is wrong
