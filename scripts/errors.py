@@ -29,7 +29,7 @@ def root_cause(error: BaseException | None) -> BadInput | None:
 
 
 def one_line(error: BaseException) -> str:
-    """What to tell a user: the `BadInput` behind an error, or kind and beginning of the first line of what a framework wrapped."""
+    """What to tell a user: the `BadInput` behind an error, or kind and first words of the one that a framework wrapped."""
     known = root_cause(error)
     while error.__cause__ is not None:
         error = error.__cause__

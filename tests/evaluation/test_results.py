@@ -275,4 +275,4 @@ def test_errors_are_told_in_one_line():
     assert one_line(KeyError("a\nb")) == "KeyError: 'a\\nb'"
     with pytest.raises(RuntimeError, match="applying transform") as caught:
         Compose([None])(torch.zeros(1))
-    assert one_line(caught.value) == "TypeError: 'NoneType' object is not callable"  # MONAI says which object, not what is wrong
+    assert one_line(caught.value) == "TypeError: 'NoneType' object is not callable"  # not MONAI's words
