@@ -238,7 +238,8 @@ def test_the_contrast_and_the_auc_of_a_tumour_equal_their_definitions(pair, tumo
     found = tumour_metrics(pred, truth, mask)
     rest = ~mask & (truth > 0)
     contrasts = [(float(v[mask].mean()) - float(v[rest].mean())) / float(v[rest].std()) for v in (pred, truth)]
-    assert found["tumour_contrast"] == pytest.approx(contrasts[0] / contrasts[1], rel=1e-4, abs=1e-5)  # float32, perhaps of none
+    # Of float32, and perhaps next to none.
+    assert found["tumour_contrast"] == pytest.approx(contrasts[0] / contrasts[1], rel=1e-4, abs=1e-5)
     for key, volume in (("tumour_auc", pred), ("tumour_auc_truth", truth)):
         assert found[key] == pytest.approx(roc_auc_score(mask[truth > 0], volume[truth > 0]), abs=1e-9)
 
