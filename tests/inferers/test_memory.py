@@ -29,7 +29,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only gl
 
 @linux
 def test_the_forecast_is_the_peak_of_the_process_to_a_fifth_and_does_not_grow_with_the_volumes(rng):
-    sides = [[*map(int, 80 + rng.integers(0, 24, 3))] for _ in range(2)]
+    sides = [[*map(int, 64 + rng.integers(0, 16, 3))] for _ in range(2)]
     program = RESTORED.format(sides=sides)
     ended = subprocess.run([sys.executable, "-c", program], cwd=bundle_root(), capture_output=True, text=True, check=True)
     print(sides, ended.stdout)
