@@ -68,7 +68,7 @@ pages: $(EXPERIMENTS) shipped
 	$(call PAGE,$(OUT)/sampled,5) "table 5"
 	$(call PAGE,$(OUT)/shipped/flair_fusion $(OUT)/shipped/flair_average,6) "table 6"
 	$(call PAGE,$(OUT)/super_resolution/systems,8) "table 8"
-	$(SCORE) tables $(filter-out %flair_fusion %flair_average,$(RUNS)) --output docs/results.md --place "shipped weights"
+	$(call PAGE,$(filter-out %flair_fusion %flair_average,$(RUNS)),1) "shipped weights"
 
 SYSTEMS := u_net palette tpdm ours_tpdm
 pictures: both shipped

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -45,20 +46,24 @@ def write_cases(folder: Path, count: int, rng: np.random.Generator) -> None:
 
 
 def watched(folder: Path, weights: Path, count: int, more: list[str]) -> tuple[int, dict[int, tuple[float, float]], list[str]]:
-    """Exit code of a run, its memory in MB and the time when a tenth, half and all of the cases had ended, and its log."""
+    """Exit code of a run, its memory in MB and the time when a tenth, half and all of the cases had ended, and its log.
+
+    Memory is the median of the last five seconds: at a moment a case more or less is held.
+    """
     tiny = ["--set", "size=tiny", "--set", "precision=float32", "--set", "backend=torch"]
     options = ["--weights", str(weights), "--trust", str(weights), *tiny]
     command = [sys.executable, "-m", "scripts", "restore", str(folder / "in"), "-o", str(folder / "out"), *options, *more]
-    ledger, marks = folder / "out" / "ledger.jsonl", {}
+    ledger, marks, held = folder / "out" / "ledger.jsonl", {}, deque[float](maxlen=50)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         while process.poll() is None:
+            held.append(resident_mb(process.pid))
             done = ledger.read_bytes().count(b'"outcome"') if ledger.is_file() else 0
             for mark in (count // 10, count // 2, count - 1):
                 if done >= mark and mark not in marks:
-                    marks[mark] = resident_mb(process.pid), time.monotonic()
+                    marks[mark] = median(held), time.monotonic()
             time.sleep(0.1)
     return process.wait(), marks, (folder / "log").read_text().splitlines()
 

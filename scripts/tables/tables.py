@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of results: one row a system with bootstrap intervals, as one of the paper's tables, the paper's row beside it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def tables(
 
 
 def in_page(page: str, place: str, table: str) -> str:
-    """The text of a page of Markdown with a table, and its footnotes, in place of those below `<!-- place -->`."""
+    """The text of a page of Markdown with a table, and footnotes of its own, in place of those below `<!-- place -->`."""
     file, mark = Path(page).expanduser(), f"<!-- {place} -->"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     if lines.count(mark) != 1:
@@ -58,7 +59,8 @@ def in_page(page: str, place: str, table: str) -> str:
     begin = end = lines.index(mark) + 1
     while end < len(lines) and (not lines[end] or lines[end].startswith(("|", "[^"))):
         end += 1
-    return "\n".join([*lines[:begin], "", table.strip(), *([""] if end < len(lines) else []), *lines[end:]])
+    own = re.sub(r"\[\^(\d+)\]", rf"[^{re.sub('[^a-z0-9]+', '-', place.lower())}-\1]", table.strip())
+    return "\n".join([*lines[:begin], "", own, *([""] if end < len(lines) else []), *lines[end:]])
 
 
 def means(results: Sequence[Result], table: int | None = None, *, published: bool = False) -> Table:

@@ -315,7 +315,7 @@ def test_a_table_takes_the_place_of_the_one_below_its_comment(write, tmp_path):
         main(["tables", str(failed), "--output", str(page), "--place", "ours"])
         text = page.read_text()
         assert text.startswith(f"{before}| system | PSNR (dB) |") and text.endswith(after), text
-        assert "32.50" in text and "[^1]: " in text and "old" not in text and "A note" not in text
+        assert "32.50" in text and "[^ours-1]: " in text and "old" not in text and "A note" not in text
 
 
 @pytest.mark.parametrize("text", ["", "<!-- ours -->\n\n<!-- ours -->\n"])
