@@ -52,7 +52,8 @@ def test_only_what_was_not_measured_varies_and_background_stays(case, rng):
     background = case["image"][1] == -1
     assert torch.equal(first, case["image"][0]) and torch.equal(sample["label"], case["label"])
     assert (second[background] == -1).all() and not torch.equal(second, case["image"][1])
-    assert (second - case["image"][1]).abs().max() < 1 and torch.isfinite(second).all()
+    change = (second - case["image"][1]).abs()
+    assert torch.isfinite(second).all() and change.mean() < 0.6 and change.max() < 2.5  # a field five deviations off doubles
     translation = VolumePatch(augmentation=augmentation._replace(measured=0))(**case, rng=rng)
     assert torch.equal(translation["base"][0], translation["image"][0])
     assert not torch.equal(translation["base"][0], case["image"][0])
