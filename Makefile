@@ -25,7 +25,7 @@ pictures: $(VENV)/.run
 	$(BIN)/python -m scripts demo --brain $(BRAIN) --output demo/pictures
 	cp demo/pictures/close_up.webp docs/figures/close_up.webp
 
-# Every table of docs/results.md by one version, about three hours of one core: make results T1=FOLDER GLIOMA=FOLDER.
+# Every table of docs/results.md by one version, in hours: make results T1=FOLDER GLIOMA=FOLDER.
 results: $(VENV)/.run
 	$(MAKE) -f docs/results.mk PYTHON=$(BIN)/python
 

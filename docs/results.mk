@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make results T1=FOLDER GLIOMA=FOLDER`: trains, measures and writes all tables and pictures of docs/results.md, by one version.
-# About three hours of one core, `-j 2` of two. What lies in OUT, by the same settings and data, is not made again.
+# It takes hours, `-j 2` on two cores. What lies in OUT is not made again; other code, configs or weights have another OUT.
 T1 ?= ../shared/data/t1
 GLIOMA ?= ../shared/data/glioma
-OUT ?= eval/results
+OUT := $(if $(OUT),$(OUT),eval/results/$(shell git log -1 --format=%h -- scripts configs models))
 PYTHON ?= python
 
 export OMP_NUM_THREADS ?= 1

@@ -29,9 +29,9 @@ def root_cause(error: BaseException | None) -> BadInput | None:
 
 
 def one_line(error: BaseException) -> str:
-    """What to tell a user: the `BadInput` behind an error, or kind and first words of the one that a framework wrapped."""
+    """What to tell a user: the `BadInput` behind an error, or kind and first words of the one that a transform raised."""
     known = root_cause(error)
-    while error.__cause__ is not None:
+    while str(error).startswith("applying transform") and error.__cause__ is not None:  # MONAI's words for any
         error = error.__cause__
     return str(known) if known else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 

@@ -273,6 +273,9 @@ def test_without_a_single_good_case_there_is_no_mean(evaluate):
 def test_errors_are_told_in_one_line():
     assert one_line(ValueError()) == "ValueError: "
     assert one_line(KeyError("a\nb")) == "KeyError: 'a\\nb'"
+    meant = ValueError("what to do")
+    meant.__cause__ = KeyError("x")
+    assert one_line(meant) == "ValueError: what to do"
     with pytest.raises(RuntimeError, match="applying transform") as caught:
         Compose([None])(torch.zeros(1))
     assert one_line(caught.value) == "TypeError: 'NoneType' object is not callable"  # not MONAI's words

@@ -252,7 +252,7 @@ def test_jobs_are_as_the_configuration_says_and_cancelled_in_the_end(no_slurm, r
     assert (no_slurm / "gone").read_text() == "7\n"
 
 
-def test_a_job_that_its_time_limit_ends_is_submitted_again(folder, restore, tmp_path, monkeypatch, capfd):
+def test_a_job_that_its_time_limit_ends_is_submitted_again(folder, restore, tmp_path, monkeypatch):
     pytest.importorskip("dask_jobqueue", reason="needs dask-jobqueue")
     jobs = tmp_path / "jobs"
     commands = {
