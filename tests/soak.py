@@ -51,7 +51,8 @@ def run(target):
     lines = [line for line in ended.stdout.splitlines() if line.strip()]
     command = re.sub(PYTHON, lambda match: "" if match[1] else "python ", planned[-1]) if planned else f"make {target}"
     part = Part(command, ended.returncode, lines, time.monotonic() - start)
-    print(f"{target}: {'failed' if part.code else 'passed'}, {part.seconds:.0f} s", file=sys.stderr, flush=True)
+    # In one piece: print writes the end of a line by itself, and another thread between.
+    sys.stderr.write(f"{target}: {'failed' if part.code else 'passed'}, {part.seconds:.0f} s\n")
     return part
 
 

@@ -71,7 +71,7 @@ def test_no_source_or_two_show_the_usage(given, capsys):
     [
         ("score-fusion rest", {"restore"}),
         ("score-fusion restore --model th", {"thick_slice"}),
-        ("score-fusion evaluate x --task tr", {"translation"}),
+        ("score-fusion evaluate x --task translation_", {"translation_head"}),
         ("score-fusion restore --json", {"--json-log"}),
     ],
 )

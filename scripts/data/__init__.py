@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .seen import DoubtUnseend as DoubtUnseend
     from .specialists import ChooseWeightsd as ChooseWeightsd
     from .volumes import LoadVolumesd as LoadVolumesd
+    from .within_slices import ResampleWithinSlicesd as ResampleWithinSlicesd
     from .write import SaveVolumed as SaveVolumed
 
 _NAMES = {
@@ -34,6 +35,7 @@ _NAMES = {
     "seen": ("DoubtUnseend",),
     "specialists": ("ChooseWeightsd",),
     "volumes": ("LoadVolumesd",),
+    "within_slices": ("ResampleWithinSlicesd",),
     "write": ("SaveVolumed",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}

@@ -16,6 +16,7 @@ from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
 from .meta_tensors import RAS, make_volume
 from .volumes import orientations
+from .within_slices import OWN_SIDES, returned
 
 SMALLEST_CROP = 32
 AFFINE_TOLERANCE = 1e-6
@@ -54,7 +55,7 @@ class RestoreGridd(MapTransform):
 
     reference_key: the (cropped) input, whose meta was left by `LoadVolumesd` and `CropToContentd`.
     fill: what lies outside the crop, for all keys or one a key: "background" is the reference's, else a number. A volume of
-    the whole grid, which was not cropped, is taken as it is.
+    the whole grid, which was not cropped, is taken as it is. After `ResampleWithinSlicesd` results return to the own pixels.
     The result is a MetaTensor on the source's grid, or for super-resolution on the finer grid with the source's axes.
     Raises ValueError when a prediction has not the size of its reference.
     """
@@ -95,7 +96,8 @@ def crop_box(image: Tensor) -> tuple[slice, slice, slice]:
 def restore_grid(pred: Tensor, reference: MetaTensor, *, fill: float) -> MetaTensor:
     """One prediction (C, H, W, D) of the crop `reference` on the source's axes; see `RestoreGridd`."""
     padded = list(map(int, reference.meta.get("padded_shape", reference.shape[1:])))  # whatever a DataLoader made of them
-    if list(pred.shape[1:]) not in (list(reference.shape[1:]), padded):
+    own = [*map(int, reference.meta.get(OWN_SIDES, padded[:2])), padded[2]]
+    if list(pred.shape[1:]) not in (list(reference.shape[1:]), padded, own):
         raise ValueError(f"prediction {list(pred.shape)} and its reference {list(reference.shape)} differ in size")
     meta = dict(reference.meta)
     voxels = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
@@ -103,11 +105,13 @@ def restore_grid(pred: Tensor, reference: MetaTensor, *, fill: float) -> MetaTen
     meta.pop("padded_shape", None), meta.pop("background", None)
     height, width, depth = map(int, meta.pop("grid_shape"))
     full = voxels
-    if list(voxels.shape[1:]) != padded:
+    if list(voxels.shape[1:]) == list(reference.shape[1:]) != padded or list(voxels.shape[1:]) not in (padded, own):
         full = voxels.new_full((voxels.shape[0], *padded), fill)
         h, w, d = (slice(at, at + side) for at, side in zip(start, voxels.shape[1:], strict=True))
         full[:, h, w, d] = voxels
     affine = _matrix(reference.affine) @ _shift([-at for at in start])
+    if meta.pop(OWN_SIDES, None) is not None:
+        full, affine = returned(full, affine, own[:2], padded[:2])
     return _to_source_axes(full[:, :height, :width, :depth], affine, meta)
 
 

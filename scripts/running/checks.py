@@ -75,14 +75,18 @@ def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], sourc
     check_plain(options, source)
     workflows = [str(file) for file in files if PREFLIGHT in configs[Path(file).name]]
     known = ConfigParser.load_config_files(workflows)
-    for unused in (key for file in workflows for key in configs[Path(file).name].get(WITHOUT, [])):
-        known.pop(unused)
+    fixed = dict[str, Any]()
+    for workflow in (configs[Path(file).name] for file in workflows):
+        for unused in workflow.get(WITHOUT, []):
+            known.pop(unused)
+            fixed |= {unused: workflow[unused]} if unused in workflow else {}
     known |= {key: config.get(key) for config in configs.values() for key in config.get(WITH, [])}
     for name, config in configs.items():
         if config.get(OVER, name) not in configs:
             raise BadInput(f"{name}: changes {config[OVER]} alone; leave it out here")
         if PREFLIGHT not in config:
-            check_keys(config, known, name, workflows[-1])
+            changed = {key: value for key, value in config.items() if fixed.get(key, ...) != value}
+            check_keys(changed, known, name, workflows[-1])
     check_keys(options, known, source, workflows[-1])
     for key, value in options.items():
         _check_value(key, value, _default(key, known), source)

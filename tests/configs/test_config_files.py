@@ -186,7 +186,9 @@ def test_an_overlay_is_taken_exactly_where_it_changes_something(base, overlay):
     files = config_files(base, [overlay])
     arguments = ["run", "--config_file", str([str(file) for file in files])]
     known = whole(base) | dict.fromkeys(load(overlay).get("_with_", []))
-    missing = [key for key in load(overlay) if not key.startswith("_") and not has_id(known, key.lstrip("+"))]
+    holds = {key: load(base)[key] for key in load(base).get("_without_", []) if key in load(base)}
+    said = {key for key, value in load(overlay).items() if holds.get(key, ...) != value}  # of the others nothing changes
+    missing = [key for key in load(overlay) if key in said and key[0] != "_" and not has_id(known, key.lstrip("+"))]
     if base in ALONE.get(overlay, FITS[overlay.split("_")[0]]):
         assert not missing
         preflight(arguments)
@@ -210,7 +212,8 @@ def test_groups_of_overlays_do_not_undo_each_other():
                                            ("gan", "multi"), ("network", "ensemble"), ("network", "phase"),
                                            ("combine", "predictions"), ("multi", "scans"), ("regression", "scans"),
                                            ("gan", "scans"), ("method", "scans"), ("bridge", "scans"),
-                                           ("task", "size"), ("network", "scans"), ("network", "gan"))}  # fmt: skip
+                                           ("task", "size"), ("network", "scans"), ("network", "gan"),
+                                           ("task", "combine"))}  # fmt: skip
     for first, second in itertools.combinations(OVERLAYS, 2):
         groups = frozenset({first.split("_")[0], second.split("_")[0]})
         if not set.intersection(*(FITS[name] for name in groups)):
@@ -254,7 +257,7 @@ def test_networks_of_every_combination_build(base, task):
         assert [member.plane for member in network.members] == planes
         assert {member.slab for member in network.members if member.plane != SPACE_TIME} == {config["slab"]}
         assert {member.conditions for member in network.members} == {len(config["conditions"])}
-        assert bool(network.members[0].alignments) == (base in FUSED and phase != "phase_1")
+        assert bool(network.members[0].alignments) == (base in FUSED and phase != "phase_1" and config["fusion"])
 
 
 @pytest.mark.parametrize("base", BUILT)
