@@ -240,6 +240,7 @@ def test_a_value_as_the_command_line_gives_it_is_taken(key, value):
         ("planes", "axial", "is no list with something in it"),
         ("conditions", "[]", "is no list with something in it"),
         ("device", "quantum", "is not there"),
+        ("interval", "null", "leaves no step to call; without weights it does nothing: interval#weights=null"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(key, value, fact):
