@@ -70,7 +70,8 @@ class Expectation(NamedTuple):
     """What a run takes its files for.
 
     blocks: voxels averaged along (H, W, D), of each scan of the target; none where nothing is measured, or in simulation.
-    trained_mm: voxel size of the volumes that the weights saw, 0 for any. resample: whether other grids are put right.
+    trained_mm: voxel size of the volumes that the weights saw, 0 for any; pixel_mm: of axial slices that are brought onto it, 0
+    for no such weights. resample: whether other grids are put right.
     weights: those that ship for the task, in models/; caveat: of those (`Limits`); refusing: whether what is unlike all that
     they saw is refused. scanned: how slices follow from the header instead, where they are not laid out yet; specialists: tasks
     whose weights may answer instead; loops: whether volumes are loops (x, y, t), for which a source is one cine.
@@ -78,6 +79,7 @@ class Expectation(NamedTuple):
 
     blocks: Sequence[Sequence[int]] = ()
     trained_mm: float = 0.0
+    pixel_mm: float = 0.0
     resample: bool = False
     weights: str = ""
     caveat: str = ""
@@ -105,6 +107,8 @@ def plan(case: str, sources: Sequence[tuple[str, Grid]], expected: Expectation) 
     if len(sources) < len(blocks):
         raise BadInput(f"case {case}: {len(blocks)} scans are needed; name them all in --conditions")
     name, first = sources[0]
+    if expected.pixel_mm:
+        check_axial(name, first.spacing)
     order, doubts = (0, 1, 2), list[str]()
     if len(blocks) == 1 and (across := _thick(blocks[0])) is not None:
         order, doubts = _axes(name, first, across, expected.trained_mm)
@@ -144,6 +148,13 @@ def thick_axis(spacing: Sequence[float]) -> int | None:
     return list(spacing).index(largest) if largest > (THICKER - 1e-3) * second else None
 
 
+def check_axial(name: str, spacing: Sequence[float]) -> None:
+    """Raise BadInput for slices (voxels in mm along right, anterior, superior) that are thick along another axis."""
+    if (thick := thick_axis(spacing)) not in (None, SLICES.index("axial")):
+        fact = f"its slices are {SLICES[thick]}, of {_mm(spacing)}, and the weights saw axial ones"
+        raise BadInput(f"{Path(name).name}: {fact}; make its voxels isotropic first (--task {ANY})")
+
+
 def fitting_task(spacing: Sequence[float], trained_mm: float = 0.0) -> str:
     """The shipped task that suits voxels of this size (mm) and what it makes of them, or why none does."""
     fine, finest = [mm / FACTOR for mm in spacing], FINEST * (trained_mm or 1.0)
@@ -181,7 +192,7 @@ def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
     coarse, weights = [block for block in blocks if max(block) > 1], Path(bundle_root(), "models", f"{config['model_name']}.pt")
     scanned = AsScanned(config["spacing"], config["thickness"]) if "spacing" in config else None
     expected = Expectation(
-        coarse, float(config["trained_mm"]), weights=str(weights), caveat=limits_of(weights).caveat,
+        coarse, float(config["trained_mm"]), float(config["pixel_mm"]), weights=str(weights), caveat=limits_of(weights).caveat,
         refusing=measured is None, scanned=scanned, specialists=tuple(config["specialists"] or ()),
         loops=config["axes"][-1] == "t",
     )  # fmt: skip

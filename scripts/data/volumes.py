@@ -96,7 +96,7 @@ class LoadVolumesd(MapTransform):
         if isinstance(self.degradation, AsScanned) and not self.simulate:
             loaded = {**loaded, sources[0]: laid_out(loaded[sources[0]], self.degradation)}
         scans = self.degradation.scans if isinstance(self.degradation, Degradation) and not self.simulate else []
-        expected = Expectation([scan.factors for scan in scans], self.trained_mm, self.resample or self.register)
+        expected = Expectation([scan.factors for scan in scans], self.trained_mm, resample=self.resample or self.register)
         way = plan(case, [(str(path), grid_of(loaded[path])) for path in sources], expected)
         placed = {path: with_axes(volume, way.order) for path, volume in loaded.items()}
         for path, scan in zip(sources, scans, strict=False):

@@ -10,7 +10,8 @@ from monai.transforms.transform import MapTransform
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .meta_tensors import make_volume
+from .advice import check_axial
+from .meta_tensors import grid_of, make_volume
 
 TOLERANCE = 0.1  # pixels that differ by less stay as they are
 OWN_SIDES = "own_sides"
@@ -21,7 +22,7 @@ class ResampleWithinSlicesd(MapTransform):
 
     keys: MetaTensors as `LoadVolumesd` leaves them; nearest: those of them that are label maps. mm: 0 for none of it. Pixels
     within a tenth of that stay. The affine follows, and meta gets `own_sides` (H, W), by which `RestoreGridd` returns results
-    on the scan's own grid.
+    on the scan's own grid. Raises BadInput for slices across another axis.
     """
 
     def __init__(
@@ -39,11 +40,14 @@ class ResampleWithinSlicesd(MapTransform):
         return d
 
     def _resampled(self, volume: MetaTensor, mode: str) -> MetaTensor:
-        spacing = np.linalg.norm(np.asarray(volume.affine)[:3, :2], axis=0)
-        if not self.mm or max(abs(spacing / self.mm - 1)) < TOLERANCE:
+        if not self.mm:
+            return volume
+        spacing = grid_of(volume).spacing
+        check_axial(str(volume.meta["filename_or_obj"]), spacing)
+        if all(abs(mm / self.mm - 1) < TOLERANCE for mm in spacing[:2]):
             return volume
         before = list(volume.shape[1:3])
-        after = [max(round(side * mm / self.mm), 1) for side, mm in zip(before, spacing, strict=True)]
+        after = [max(round(side * mm / self.mm), 1) for side, mm in zip(before, spacing[:2], strict=True)]
         affine = affine_of_sides(np.asarray(volume.affine), before, after)
         return make_volume(with_sides(volume.as_tensor(), after, mode), affine, {**volume.meta, OWN_SIDES: before})
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 from monai.transforms import Compose
 
+from scripts.data.doctor import doctor
 from scripts.data.grid import CropToContentd, RestoreGridd
 from scripts.data.volumes import LoadVolumesd
 from scripts.data.within_slices import ResampleWithinSlicesd, affine_of_sides, with_sides
+from scripts.errors import BadInput
 
 
 @pytest.fixture
@@ -71,3 +73,15 @@ def test_a_place_keeps_its_brightness(after, rng):
     wanted = np.tensordot(slope, world(after, affine_of_sides(affine, before, after)), 1)
     a_twentieth = 0.05 * np.abs(slope * np.diag(affine)[:2] * before / np.array(after)).max()
     np.testing.assert_allclose(resampled[3:-3, 3:-3], wanted[3:-3, 3:-3], atol=a_twentieth)
+
+
+def test_slices_across_another_axis_are_refused_by_run_and_doctor(rng, tmp_path, capsys):
+    voxels = rng.uniform(1, 2, (12, 60, 60)).astype(np.float32)
+    (tmp_path / "in").mkdir()
+    nib.save(nib.Nifti1Image(voxels, np.diag([6.5, 0.8, 0.8, 1.0])), path := tmp_path / "in" / "head_t1ce.nii.gz")
+    line = r"head_t1ce.nii.gz: its slices are sagittal, of 6.5 x 0.8 x 0.8 mm, and the weights saw axial ones"
+    with pytest.raises(BadInput, match=line):
+        prepared(str(path), 1.5)
+    with pytest.raises(BadInput, match=line):
+        doctor(tmp_path / "in", ["translation_head"])
+    assert "cannot be used" in capsys.readouterr().out
