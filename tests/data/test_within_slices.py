@@ -81,7 +81,7 @@ def test_slices_across_another_axis_are_refused_by_run_and_doctor(rng, tmp_path,
     nib.save(nib.Nifti1Image(voxels, np.diag([6.5, 0.8, 0.8, 1.0])), path := tmp_path / "in" / "head_t1ce.nii.gz")
     line = r"head_t1ce.nii.gz: its slices are sagittal, of 6.5 x 0.8 x 0.8 mm, and the weights saw axial ones"
     with pytest.raises(BadInput, match=line):
-        prepared(str(path), 1.5)
+        ResampleWithinSlicesd(mm=1.5)(LoadVolumesd()({"image": [str(path)]}))
     with pytest.raises(BadInput, match=line):
         doctor(tmp_path / "in", ["translation_head"])
     assert "cannot be used" in capsys.readouterr().out
