@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..bundle import bundle_root
 from ..errors import BadInput
 from ..files import read_json, sha256, write_json
 
@@ -29,6 +30,7 @@ ALIKE = 1e-6  # a property of which training volumes differ by less tells nothin
 SHRUNK = 0.2  # of the correlations towards none: there are hardly more training volumes than correlations
 CALM, MARGIN = 0.99, 1.1  # a volume is doubted beyond this quantile of training volumes, each left out in turn, and a margin
 REFUSED = 1.3  # times the distance of a doubt: what the networks make of such volumes is none of what was asked for
+SUFFIX = ".seen.json"
 GUIDE = "docs/any_scan.md#when-not-to-trust-it"
 MAKE = "make it anew (score-fusion seen) or delete it"
 
@@ -198,7 +200,7 @@ def _rounded(value: Any) -> Any:
 
 def seen_file(weights: str | Path) -> Path:
     """Where it lies what weights have seen: beside them."""
-    return Path(weights).expanduser().with_suffix(".seen.json")
+    return Path(weights).expanduser().with_suffix(SUFFIX)
 
 
 def write_seen(weights: str | Path, task: str, samples: Mapping[str, Vector]) -> Path:
@@ -231,9 +233,19 @@ def judge(name: str, seen: Seen, found: Vector, *, refusing: bool) -> list[str]:
     """The doubt about a condition with these properties, if there is one. Raises BadInput for one far outside if `refusing`."""
     distance = seen.distance(found)
     if refusing and distance > seen.refuse:
-        fact = f"{name} is unlike all that the weights saw: {seen.unusual(found)}"
-        raise BadInput(f"{fact}; give scans like theirs ({GUIDE}), or --force, and do not trust the result")
+        fact, task = f"{name} is unlike all that the weights saw: {seen.unusual(found)}", _task_that_saw(name, found)
+        remedy = f"those of --task {task} saw such scans" if task else f"give scans like theirs ({GUIDE})"
+        raise BadInput(f"{fact}; {remedy}, or --force, and do not trust the result")
     return [f"{name} is unlike what the weights saw: {seen.unusual(found)}"] if not seen.like(found) else []
+
+
+def _task_that_saw(name: str, found: Vector) -> str:
+    """The task of this condition alone whose shipped weights saw volumes with these properties, if there is one."""
+    for file in sorted(Path(bundle_root(), "models").glob(f"*{SUFFIX}")):
+        known = read_seen(file.with_name(file.name.removesuffix(SUFFIX) + ".pt"))
+        if known.keys() == {name} and known[name].like(found):
+            return str(read_json(file, MAKE)["task"])
+    return ""
 
 
 class DoubtUnseend:

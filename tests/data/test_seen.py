@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 from scipy.spatial.distance import mahalanobis
 
+import scripts.data.seen as seen_module
 from scripts.data import DoubtUnseend
 from scripts.data.seen import PROPERTIES, Seen, channel_properties, properties, read_seen, seen_file, write_seen
 from scripts.errors import BadInput
@@ -163,6 +164,17 @@ def test_a_translation_of_an_unstripped_head_is_refused_unless_forced(weights, r
     (line,) = doubts(DoubtUnseend(weights, force=True)(case_of(head)))
     assert line.startswith("t1ce is unlike what the weights saw: ")
     assert line.partition(": ")[2] in str(error.value)
+
+
+def test_the_line_names_the_task_whose_weights_saw_such_scans(weights, rng, tmp_path, monkeypatch):
+    monkeypatch.setattr(seen_module, "bundle_root", lambda: str(tmp_path))
+    (tmp_path / "models").mkdir()
+    (heads := tmp_path / "models" / "heads.pt").write_bytes(b"other weights")
+    write_seen(heads, "of_heads", {"t1ce": np.array([properties(draw_head(rng), SPACING) for _ in range(40)])})
+    with pytest.raises(BadInput, match="; those of --task of_heads saw such scans, or --force"):
+        DoubtUnseend(weights)(case_of(draw_head(rng)))
+    with pytest.raises(BadInput, match="; give scans like theirs"):
+        DoubtUnseend(weights)(case_of(rng.random((40, 48, 36)).astype(np.float32)))
 
 
 def test_super_resolution_is_doubted_and_never_refused(weights, rng):
