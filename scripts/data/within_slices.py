@@ -20,26 +20,25 @@ OWN_SIDES = "own_sides"
 class ResampleWithinSlicesd(MapTransform):
     """Bring volumes (C, H, W, D) onto pixels of `mm` along their first two axes; slices stay as and where they are.
 
-    keys: MetaTensors as `LoadVolumesd` leaves them; nearest: those of them that are label maps. mm: 0 for none of it. Pixels
-    within a tenth of that stay. The affine follows, and meta gets `own_sides` (H, W), by which `RestoreGridd` returns results
-    on the scan's own grid. Raises BadInput for slices across another axis.
+    keys: images as `LoadVolumesd` leaves them; mm: 0 for none of it. Pixels within a tenth stay. The affine follows, and
+    meta gets `own_sides` (H, W), by which `RestoreGridd` returns results on the scan's own grid.
+    Raises BadInput for slices across another axis.
     """
 
     def __init__(
-        self, keys: Sequence[str] = ("image", "label"), mm: float = 0.0, *, nearest: Sequence[str] = (),
-        allow_missing_keys: bool = True,
+        self, keys: Sequence[str] = ("image", "label"), mm: float = 0.0, *, allow_missing_keys: bool = True
     ) -> None:  # fmt: skip
         super().__init__(keys, allow_missing_keys)
-        self.mm, self.nearest = mm, set(nearest)
+        self.mm = mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace every volume whose pixels are others."""
         d = dict(data)
         for key in self.key_iterator(d):
-            d[key] = self._resampled(d[key], "nearest-exact" if key in self.nearest else "bilinear")
+            d[key] = self._resampled(d[key])
         return d
 
-    def _resampled(self, volume: MetaTensor, mode: str) -> MetaTensor:
+    def _resampled(self, volume: MetaTensor) -> MetaTensor:
         if not self.mm:
             return volume
         spacing = grid_of(volume).spacing
@@ -49,13 +48,12 @@ class ResampleWithinSlicesd(MapTransform):
         before = list(volume.shape[1:3])
         after = [max(round(side * mm / self.mm), 1) for side, mm in zip(before, spacing[:2], strict=True)]
         affine = affine_of_sides(np.asarray(volume.affine), before, after)
-        return make_volume(with_sides(volume.as_tensor(), after, mode), affine, {**volume.meta, OWN_SIDES: before})
+        return make_volume(with_sides(volume.as_tensor(), after), affine, {**volume.meta, OWN_SIDES: before})
 
 
-def with_sides(voxels: Tensor, sides: Sequence[int], mode: str = "bilinear") -> Tensor:
+def with_sides(voxels: Tensor, sides: Sequence[int]) -> Tensor:
     """A volume (C, H, W, D) on the same field with other numbers of pixels (H, W): linear, and where coarser antialiased."""
-    slices = voxels.permute(3, 0, 1, 2)
-    resampled = interpolate(slices, list(sides), mode=mode, **({"antialias": True} if mode == "bilinear" else {}))
+    resampled = interpolate(voxels.permute(3, 0, 1, 2), list(sides), mode="bilinear", antialias=True)
     return resampled.permute(1, 2, 3, 0).contiguous()
 
 
