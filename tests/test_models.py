@@ -63,7 +63,7 @@ def test_all_that_ships_is_described_and_agrees_with_configs_cards_and_what_was_
 def test_the_list_says_of_each_what_a_user_asks(home, capsys):
     assert main(["models", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
-    assert listed.keys() == {"any", "both", "cine", "model", "segmentation", "thick_slice", "translation"}
+    assert listed.keys() == {"any", "both", "cine", "model", "segmentation", "thick_slice", "translation", "translation_head"}
     for entry in listed.values():
         content = Path(entry["file"]).read_bytes()
         assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
@@ -180,7 +180,7 @@ def test_names_choose_what_ships_with_its_task():
     [
         (
             ["--model", "unknown"],
-            "no model 'unknown'; choose one of any, both, cine, model, thick_slice, translation, or add it",
+            "no model 'unknown'; choose one of any, both, cine, model, thick_slice, translation, translation_head, or add it",
         ),
         (["--model", "segmentation"], "model 'segmentation': restores nothing, it is a yardstick"),
         (["--model", "any", "--weights", "mine.pt"], "--model any: --weights names others"),

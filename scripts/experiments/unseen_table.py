@@ -21,7 +21,7 @@ from ..running.case_evaluator import TolerantDataset
 from ..running.workflow import config_files, load_config, task_config
 
 nifti: Any = nib
-TASKS = ("super_resolution", "super_resolution_thick_slice", "translation", "both")
+TASKS = ("super_resolution", "super_resolution_thick_slice", "translation", "translation_head", "both")
 UNLIKE = "unlike all that the weights saw"
 FRAMES, NOISES, AIR = (0, 5, 10, 15), 5, 20
 Kind = tuple[str, Sequence[Mapping[str, Any]]]  # its name, and of each case the files, by what they are given as
