@@ -12,8 +12,8 @@ FILE = "limits.json"
 
 class Limits(NamedTuple):
     """Of a file of weights. caveat: a line for who uses it, "" for none; most_steps: of the sampler, beyond which results lose
-    more than 1 dB to those of one step, None where nobody measured such a number. offered: by Label and Slicer to who names no
-    task; not what was seen to be no better than no network, or on too few to tell.
+    more than 1 dB to those of one step or to what needs no network, None where nobody measured such a number. offered: by Label
+    and Slicer to who names no task; not what was seen to be no better than no network, or on too few to tell.
     """
 
     caveat: str = ""
@@ -33,6 +33,6 @@ def limits_of(weights: str | Path, *, steps: int | None = None, force: bool = Fa
         return Limits()
     limits = Limits(entry.get("caveat", ""), entry.get("most_steps"), entry.get("offered", True))
     if steps is not None and limits.most_steps is not None and steps > limits.most_steps and not force:
-        fact = f"{path.name}: {steps} steps are more than 1 dB worse than one with these weights (docs/gate.md)"
+        fact = f"{path.name}: {steps} steps are more than these weights bear (docs/gate.md)"
         raise BadInput(f"{fact}; take --steps {limits.most_steps} or fewer, or --force")
     return limits

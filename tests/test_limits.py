@@ -39,7 +39,7 @@ def test_as_many_steps_as_they_bear_are_taken(shipped, steps):
 
 def test_more_steps_than_they_bear_are_refused_unless_forced(shipped):
     with pytest.raises(
-        BadInput, match=r"^shipped\.pt: 3 steps are more than 1 dB worse .*; take --steps 2 or fewer, or --force$"
+        BadInput, match=r"^shipped\.pt: 3 steps are more than these weights bear .*; take --steps 2 or fewer, or --force$"
     ):
         limits_of(shipped, steps=3)
     assert limits_of(shipped, steps=3, force=True).caveat == "no better"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..bundle import bundle_version
 from ..files import sha256
+from ..limits import limits_of
 from ..measurement import Task
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
@@ -58,4 +59,9 @@ class Provenance:
     @property
     def warning(self) -> str:
         """Why the result of a case is not to be trusted, before other text; empty where nothing speaks against it."""
-        return "".join(f"DOUBTED: {line}. " for line in self.unseen)
+        return "".join(f"DOUBTED: {line}. " for line in (*self.unseen, *self.caveats))
+
+    @cached_property
+    def caveats(self) -> list[str]:
+        """What was measured to be wrong with these weights (`Limits`), if they ship and anything was."""
+        return list(filter(None, [limits_of(Path(self.weights).expanduser()).caveat]))

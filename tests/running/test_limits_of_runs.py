@@ -7,8 +7,10 @@ import pytest
 
 from scripts import restore
 from scripts.__main__ import main
+from scripts.data import Provenance
 from scripts.errors import BadInput
 from scripts.files import sha256, write_json
+from scripts.measurement import Task
 from scripts.report import report
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -41,7 +43,7 @@ def test_more_steps_than_weights_bear_are_refused_in_one_line_unless_forced(file
     assert main(command) == 1
     told = capsys.readouterr().err.splitlines()
     assert [line for line in told if line.startswith("error: ")] == told[-1:]
-    assert "tiny.pt: 2 steps are more than 1 dB worse than one" in told[-1]
+    assert "tiny.pt: 2 steps are more than these weights bear" in told[-1]
     assert not (tmp_path / "out" / "anna").exists()
     assert main([*command, "--force"]) == 0
     assert json.loads((tmp_path / "out" / "run.json").read_text())["system"]["nfe"] == 2
@@ -51,5 +53,12 @@ def test_from_python_they_are_told_and_refused_alike(file, limited, capsys):
     options = {"ckpt_path": str(limited), "size": "tiny", "precision": "float32"}
     restore(str(file), **options)
     assert f"WARNING scripts.running.steps: {CAVEAT}" in capsys.readouterr().out
-    with pytest.raises(BadInput, match="2 steps are more than 1 dB worse"):
+    with pytest.raises(BadInput, match="2 steps are more than these weights bear"):
         restore(str(file), steps=2, **options)
+
+
+def test_a_caveat_stands_first_in_what_dicom_results_say_of_themselves(limited):
+    provenance = Provenance("tiny", str(limited), 1, 1, 0, Task(("t1ce",), "flair", None), unseen=("it is noise",))
+    assert provenance.sentence.startswith(f"DOUBTED: it is noise. DOUBTED: {CAVEAT}. Synthetic image, ")
+    limited.write_bytes(b"other weights")
+    assert Provenance("tiny", str(limited), 1, 1, 0, Task(("t1ce",), "flair", None)).warning == ""
