@@ -11,9 +11,9 @@ FILE = "limits.json"
 
 
 class Limits(NamedTuple):
-    """Of a file of weights. caveat: a line for who uses it, "" for none; most_steps: of the sampler, beyond which results lose
-    more than 1 dB to those of one step or to what needs no network, None where nobody measured such a number. offered: by Label
-    and Slicer to who names no task; not what was seen to be no better than no network, or on too few to tell.
+    """Of a file of weights. caveat: a line for who uses it, "" for none; most_steps: of the sampler, beyond which results are
+    more than 1 dB below those of one step or no better than with no network, None where nobody measured it. offered: by
+    Label and Slicer to who names no task; not what was seen to be no better than no network, or on too few to tell.
     """
 
     caveat: str = ""

@@ -97,7 +97,8 @@ def restore_grid(pred: Tensor, reference: MetaTensor, *, fill: float) -> MetaTen
     """One prediction (C, H, W, D) of the crop `reference` on the source's axes; see `RestoreGridd`."""
     padded = list(map(int, reference.meta.get("padded_shape", reference.shape[1:])))  # whatever a DataLoader made of them
     own = [*map(int, reference.meta.get(OWN_SIDES, padded[:2])), padded[2]]
-    if list(pred.shape[1:]) not in (list(reference.shape[1:]), padded, own):
+    shape, crop = list(pred.shape[1:]), list(reference.shape[1:])
+    if shape not in (crop, padded, own):
         raise ValueError(f"prediction {list(pred.shape)} and its reference {list(reference.shape)} differ in size")
     meta = dict(reference.meta)
     voxels = pred.as_tensor() if isinstance(pred, MetaTensor) else pred
@@ -105,7 +106,7 @@ def restore_grid(pred: Tensor, reference: MetaTensor, *, fill: float) -> MetaTen
     meta.pop("padded_shape", None), meta.pop("background", None)
     height, width, depth = map(int, meta.pop("grid_shape"))
     full = voxels
-    if list(voxels.shape[1:]) == list(reference.shape[1:]) != padded or list(voxels.shape[1:]) not in (padded, own):
+    if shape == crop != padded:
         full = voxels.new_full((voxels.shape[0], *padded), fill)
         h, w, d = (slice(at, at + side) for at, side in zip(start, voxels.shape[1:], strict=True))
         full[:, h, w, d] = voxels

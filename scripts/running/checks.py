@@ -27,7 +27,7 @@ RUN_OPTIONS = {
 }  # fmt: skip
 WITHOUT_LIST = {"patch", "specialists"}  # ids of lists that may be null
 NUMBERS = {"memory_gb", "max_cases", "thickness"}  # ids of numbers that are not given by default
-STEPS = {"interval", "unseen"}  # ids of transforms that others call by their id
+TRANSFORMS = {"interval", "unseen"}  # ids of steps that a list of them names, and calls
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
 _NO_NEWS = re.compile(r"Engine run resuming from iteration 0,|(Current|Engine) run is terminating due to exception: (143)?$")
 ENGINES = ("CaseEvaluator", "SupervisedEvaluator", "SupervisedTrainer")  # whose start ignite calls a resuming
@@ -133,7 +133,7 @@ def _check_value(key: str, value: Any, default: Any, source: str) -> None:
         raise BadInput(f"{source}: --{key} {value} is no {kind}; the default is {default}")
     if isinstance(default, Mapping) and default.get("_mode_") == "callable" and isinstance(value, str | int | float):
         raise BadInput(f"{source}: --{key} {value} is no component; set its parts, as --{key}#{next(iter(default))}")
-    if key in STEPS and str(value) in ("None", "null"):
+    if key in TRANSFORMS and str(value) in ("None", "null"):
         raise BadInput(f"{source}: --{key} {value} leaves no step to call; without weights it does nothing: {key}#weights=null")
     if isinstance(default, list) and not (value is None and key in WITHOUT_LIST):
         given = list(value) if isinstance(value, tuple | list) else _list_of(str(value))
