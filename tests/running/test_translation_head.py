@@ -48,3 +48,10 @@ def test_more_steps_than_one_are_refused(folder, capsys):
     command = ["restore", str(folder / "in"), "-o", str(folder / "out"), "--task", "translation_head", "--steps", "2"]
     assert main(command) == 1
     assert "take --steps 1 or fewer, or --force" in capsys.readouterr().err
+
+
+def test_other_pixels_are_another_result_to_the_ledger(folder, capsys):
+    command = ["restore", str(folder / "in"), "-o", str(folder / "out"), "--task", "translation_head", "--set", "backend=torch"]
+    for more, said in (([], ": done in "), ([], "finished before"), (["--set", "pixel_mm=2"], ": done in ")):
+        assert main([*command, *more]) == 0
+        assert said in capsys.readouterr().out
