@@ -56,6 +56,11 @@ def restore(folder, weights, monkeypatch):
     return restore
 
 
+def worker_processes():
+    """Of Dask: other tests' DataLoaders may have left some of theirs, whose deaths PyTorch would report."""
+    return [child for child in multiprocessing.active_children() if "Dask Worker" in child.name]
+
+
 def lines(folder):
     """Of cases."""
     return [line for line in map(json.loads, (folder / "ledger.jsonl").read_text().splitlines()) if "case" in line]
@@ -79,7 +84,7 @@ def when_lines(folder, count, do):
 def test_a_worker_that_is_killed_loses_nothing_and_repeats_nothing(folder, restore, rng, capsys):
     assert restore("alone") == 2
     for kill in range(KILLS):
-        when_lines(folder / "out", 1 + 4 * kill, lambda: rng.choice(multiprocessing.active_children()).kill())
+        when_lines(folder / "out", 1 + 4 * kill, lambda: rng.choice(worker_processes()).kill())
     capsys.readouterr()
     assert restore("out", "--cluster", "local", "--workers", "2") == 2
     said = capsys.readouterr().out
@@ -126,7 +131,7 @@ def test_a_worker_that_dask_gave_up_while_a_busy_machine_brought_it_back_is_repl
     monkeypatch.setitem(cluster.PATIENCE, "local", 40.0)
     monkeypatch.setattr(cluster, "REPLACED", 1.0)
     killed = []
-    when_lines(folder / "out", 1, lambda: killed.extend(child.kill() for child in multiprocessing.active_children()))
+    when_lines(folder / "out", 1, lambda: killed.extend(child.kill() for child in worker_processes()))
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}):  # 15 s, which are over at once
         assert restore("out", "--cluster", "local") == 2
     assert killed
@@ -149,7 +154,7 @@ def test_ctrl_c_ends_the_workers_and_leaves_a_record_of_what_is_done(folder, res
     assert said.err == "stopped; the same command goes on\n" and "stopped: " in said.out
     done = [line["case"] for line in lines(folder / "out")]
     assert list(json.loads((folder / "out" / "run.json").read_text())["cases"]) == done and 0 < len(done) < CASES
-    assert not multiprocessing.active_children() and not list((folder / "out").rglob(".*"))
+    assert not worker_processes() and not list((folder / "out").rglob(".*"))
 
 
 def test_a_case_that_takes_its_workers_along_is_given_up_and_the_others_go_on(monkeypatch):
