@@ -16,7 +16,8 @@ Batch = tuple[Tensor, Tensor, tuple[()], dict[str, Any]]
 class NoisyBatch:
     """Adds noise: Algorithm 1 of Zhu et al. 2025 up to the network. The `prepare_batch` of a MONAI trainer.
 
-    Noise and noise level of a sample depend on its index alone, so that a resumed or distributed run sees the same.
+    Noise and noise level of a sample depend on its index alone (noise on the kind of device, too), so that a resumed or
+    distributed run sees the same.
     kept: what frozen planes say at gamma = 0, for a `RecallingFusion`.
     """
 
@@ -27,8 +28,8 @@ class NoisyBatch:
         """Batch of `image`, `label`, `base`, `index` -> network input, target, (), {x_t, timesteps = gamma}."""
         image, label, base = (batchdata[key].to(device, non_blocking=non_blocking) for key in ("image", "label", "base"))
         x_0 = self.diffusion.encode(label, base)
-        draws = [self._draw(int(index), x_0.shape[1:]) for index in batchdata["index"]]
-        epsilon = torch.stack([noise for noise, _ in draws]).to(device)
+        draws = [self._draw(int(index), x_0[0]) for index in batchdata["index"]]
+        epsilon = torch.stack([noise for noise, _ in draws])
         gamma = self.diffusion.draw_gamma(torch.tensor([uniform for _, uniform in draws])).to(device)
         x_t = self.diffusion.shown(self.diffusion.noised(x_0, epsilon, gamma), gamma)
         noisy: dict[str, Any] = {"x_t": x_t, "timesteps": gamma}
@@ -36,7 +37,10 @@ class NoisyBatch:
             noisy["kept"] = self.kept.recall(batchdata, gamma)
         return image, self.diffusion.target(x_0, epsilon, gamma), (), noisy
 
-    def _draw(self, index: int, shape: torch.Size) -> tuple[Tensor, float]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+    def _draw(self, index: int, sample: Tensor) -> tuple[Tensor, float]:
+        seed = self.seed * 1_000_003 + index
+        generator = torch.Generator().manual_seed(seed)
         uniform = float(torch.rand((), generator=generator))
-        return torch.randn(shape, generator=generator), uniform
+        if sample.device.type != "cpu":  # drawn where it is used: millions of numbers a step would keep a GPU waiting
+            generator = torch.Generator(sample.device).manual_seed(seed)
+        return torch.randn(sample.shape, generator=generator, device=sample.device), uniform

@@ -46,6 +46,7 @@ EXPRESSIONS = {
     "$@ema.ema_model": 2,
     "$@kept.prepare()": 2,
     "$@num_workers > 0": 2,
+    "$@device.type == 'cuda'": 2,
     "$None if @keep_ids else @output_dir + '/identifiers.json'": 2,
     "$int(@degradation is not None)": 2,
     "$len(@planes)": 2,
