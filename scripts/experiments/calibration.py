@@ -43,12 +43,14 @@ def calibrate(
     except BadInput:  # of other weights, or damaged: they are what is made anew
         ranges_file(Path(weights)).unlink()
     workflow = config_files("evaluate", [task_config(task), *overlays])
-    options = {"dataset_dir": dataset_dir, "ckpt_path": weights, **dict(map(setting, settings))}
+    # These weights are asked, whatever others saw such scans.
+    options = {"dataset_dir": dataset_dir, "ckpt_path": weights, "specialists": None, **dict(map(setting, settings))}
     network = load_config(workflow, options).get_parsed_content("network").eval()
     train, val = (
         _volumes(workflow, {**options, "split": split}, most) for split, most in (("train", cases), ("val", max_cases))
     )
-    ranges = _observed(workflow, options, network, [image for image, _ in train])
+    if not (ranges := _observed(workflow, options, network, [image for image, _ in train])):
+        raise BadInput(f"{weights}: no convolution of it was asked for any case; let it answer (--set specialists=null)")
     floating = _quality(_inferer(workflow, options, backend="torch", precision="float32"), network, val)
     while True:
         attach_ranges(network, ranges)

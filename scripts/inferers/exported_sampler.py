@@ -14,6 +14,7 @@ from ..measurement.channels import coordinates, inside, measured, normalized
 from ..measurement.intensity import IntensityRange, background, bright_end
 from ..networks.engine import release_unets
 from .fused_score_inferer import FusedScoreInferer, projected
+from .orientations import UNTURNED, WAYS, mirrored
 
 PROBE = 64  # numbers in a probe: plenty to tell four coefficients from
 
@@ -25,13 +26,14 @@ class ExportedSampler(nn.Module):
     volume; process and sampler are asked for their coefficients (`step_table`), and the loop below only adds up.
     Buffers: `seed`, which may be changed after loading; `levels` (NFE,), `table` (NFE, 7) and `begin` (2,).
     Its state dict is the network's. Raises BadInput for a sampler that is not linear in what it sees or asks planes one by one,
-    for several scans of one contrast and for several orientations.
+    for several scans of one contrast and for orientations that exchange axes.
     """
 
     seed: Tensor
     levels: Tensor
     table: Tensor
     begin: Tensor
+    mirrored: list[list[int]]
 
     def __init__(self, inferer: FusedScoreInferer, network: nn.Module) -> None:
         super().__init__()
@@ -49,8 +51,11 @@ class ExportedSampler(nn.Module):
         degradation, diffusion = inferer.degradation, inferer.diffusion
         if isinstance(degradation, AsScanned) or (degradation is not None and degradation.positions != "coordinates"):
             raise BadInput("what depends on the slices of each scan cannot be exported; run the bundle itself")
-        if inferer.orientations > 1:
-            raise BadInput("the mean of several orientations cannot be exported; take orientations 1, or run the bundle itself")
+        if (ways := inferer.ways(inferer.samples)) > UNTURNED:
+            raise BadInput(
+                f"axes that change places cannot be exported; take orientations 1 to {UNTURNED}, or run the bundle"
+            )
+        self.mirrored = [mirrored(way) for way in WAYS[1:ways]]
         if degradation is not None and len(degradation.scans) > 1:
             raise BadInput("several scans of one contrast cannot be exported; run the bundle itself")
         self.block = [1, 1, 1] if degradation is None else list(degradation.factors)
@@ -87,6 +92,14 @@ class ExportedSampler(nn.Module):
         for axis in range(3):
             if image.shape[axis + 2] % self.block[axis] != 0:
                 raise ValueError("every side of the volume must be a multiple of the block; pad it first")
+        first = self.translated(image)
+        total = first.double()
+        for axes in self.mirrored:
+            total += self.translated(image.flip(axes)).flip(axes)
+        return (total / (1 + len(self.mirrored))).to(first.dtype)
+
+    def translated(self, image: Tensor) -> Tensor:
+        """As `forward`, in one orientation."""
         image = self.measured(image)
         low = self.background(image)
         high = self.bright_end(image, low)

@@ -37,7 +37,7 @@ class FusedScoreInferer(Inferer):
     was; samples: runs with different noise; seed: of the first; precision: "auto", "float32" or "bfloat16"; backend: "auto",
     "torch" or "openvino" (`Backend`); memory_gb: use no more than this, where less memory is wanted than is free (`ladder`).
     brightest: where estimates are cut, normalised: 0.5 is the 99.9th percentile of what was measured. orientations: ways in
-    which a volume is laid, of 8, for one answer, their mean (`orientations`).
+    which a volume is laid, of 8, for an answer of one evaluation, their mean (`orientations`).
     """
 
     def __init__(  # noqa: PLR0913  as of `find_cases`
@@ -66,11 +66,16 @@ class FusedScoreInferer(Inferer):
         """Network evaluations per plane and sample: of the plane that is asked most often."""
         calls = self._asked()
         together = calls.pop(None, 0)
-        return together + max(calls.values(), default=0)
+        return self.ways(self.samples) * (together + max(calls.values(), default=0))
 
     def calls(self) -> Counter[int | None]:
         """Network evaluations of all samples of a volume: of each member alone, and under None of all of them together."""
-        return Counter({member: self.samples * count for member, count in self._asked().items()})
+        times = self.samples * self.ways(self.samples)
+        return Counter({member: times * count for member, count in self._asked().items()})
+
+    def ways(self, samples: int) -> int:
+        """In how many a volume is laid: what several steps or samples give is drawn, and a mean of such draws would be none."""
+        return self.orientations if samples * self._asked().total() == 1 else 1
 
     def _asked(self) -> Counter[int | None]:
         """How often the sampler asks each member alone, and under None all of them: counted by running it on one voxel."""
@@ -81,7 +86,7 @@ class FusedScoreInferer(Inferer):
             return x_t
 
         self.sampler(denoise, torch.zeros(1, 1, 1, 1, 1), self.gammas, generator=Generator())
-        return Counter({member: self.orientations * count for member, count in calls.items()})
+        return calls
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -101,11 +106,8 @@ class FusedScoreInferer(Inferer):
         samples = self.samples if samples is None else samples
         first = (self.seed if seed is None else seed) + crc32(case.encode())
         measurement = self.measured_by(inputs)
-        if self.orientations > 1 and samples * self._asked().total() > self.orientations:
-            fact = "of several steps or samples would be no sample of anything"
-            raise BadInput(f"orientations {self.orientations}: the mean {fact}; take orientations 1")
         answer = partial(self._opened, network=network, measurement=measurement, first=first, samples=samples)
-        return mean_of(answer, inputs.as_subclass(Tensor), self.orientations, measurement)
+        return mean_of(answer, inputs.as_subclass(Tensor), self.ways(samples), measurement)
 
     def _opened(self, inputs: Tensor, *, network: nn.Module, measurement: Degradation | None, **options: Any) -> Tensor:
         """As `_translated`, where the last axis closes in a circle as well."""
@@ -119,7 +121,7 @@ class FusedScoreInferer(Inferer):
     ) -> Tensor:  # fmt: skip
         """As the call; first: seed of the first sample."""
         self._check(inputs, measurement)
-        evaluations = samples * self._asked().total() // self.orientations
+        evaluations = samples * self._asked().total()
         if samples > 1 and self.gammas[0] == 0 and evaluations == samples:
             remedy = "take 2 or more steps for an uncertainty (sampler_fast)"
             raise BadInput(f"{samples} samples of one step are all the same; {remedy}")

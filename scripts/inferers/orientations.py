@@ -13,18 +13,20 @@ from ..errors import BadInput
 from ..measurement.degradations import Degradation
 
 FIRST, SECOND, SWAPPED = 1, 2, 4  # what is done, in bits: mirrored along an axis, and then the axes exchanged
-WAYS = (0, FIRST | SECOND, SWAPPED, SWAPPED | FIRST | SECOND, FIRST, SECOND, SWAPPED | FIRST, SWAPPED | SECOND)
+# The first 2 mirror left and right, the first `UNTURNED` exchange no axes.
+WAYS = (0, FIRST, SECOND, FIRST | SECOND, SWAPPED, SWAPPED | FIRST, SWAPPED | SECOND, SWAPPED | FIRST | SECOND)
+UNTURNED = 4
 
 
 def turned(volume: Tensor, way: int) -> Tensor:
     """(B, C, H, W, D), or (B, C, W, H, D) where axes are exchanged."""
-    volume = volume.flip(_mirrored(way))
+    volume = volume.flip(mirrored(way))
     return volume.transpose(2, 3) if way & SWAPPED else volume
 
 
 def turned_back(volume: Tensor, way: int) -> Tensor:
     """Inverse of `turned`."""
-    return (volume.transpose(2, 3) if way & SWAPPED else volume).flip(_mirrored(way))
+    return (volume.transpose(2, 3) if way & SWAPPED else volume).flip(mirrored(way))
 
 
 def mean_of(translate: Callable[[Tensor], Tensor], inputs: Tensor, count: int, measurement: Degradation | None) -> Tensor:
@@ -43,7 +45,8 @@ def mean_of(translate: Callable[[Tensor], Tensor], inputs: Tensor, count: int, m
     return (total / count).to(first.dtype)
 
 
-def _mirrored(way: int) -> list[int]:
+def mirrored(way: int) -> list[int]:
+    """Axes of (B, C, H, W, D) that a way mirrors."""
     return [axis for axis, bit in ((2, FIRST), (3, SECOND)) if way & bit]
 
 
@@ -52,7 +55,7 @@ def _check(measurement: Degradation, shape: Sequence[int], count: int) -> None:
     one, other = (axis and axis._replace(number=0, voxels=0) for axis in axes)
     if any(way & SWAPPED for way in WAYS[:count]) and one != other:
         blocks = "x".join(str(factor) for factor in measurement.factors[:2])
-        raise BadInput(f"orientations {count}: blocks are {blocks}, which cannot be turned; take 1 or 2")
+        raise BadInput(f"orientations {count}: blocks are {blocks}, which cannot be turned; take 1 to {UNTURNED}")
     for axis in axes:
         if axis is not None and not np.allclose(axis.matrix(), axis.matrix()[::-1, ::-1]):
             raise BadInput(f"orientations {count}: slices of this scan lie otherwise seen from the other end; take 1")

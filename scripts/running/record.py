@@ -76,7 +76,7 @@ class RunRecord:
     def _by(self) -> str:
         """Which weights answer, as far as is known before a case is read."""
         others = self.inferer.instead_of(self.weights) if hasattr(self.inferer, "instead_of") else []
-        suits = f", {' or '.join(others)} where they saw such scans" if others else ""
+        suits = f", {' or '.join(others)} where {'they' if len(others) > 1 else 'it'} saw such scans" if others else ""
         return "" if self.weights is None else f" with {Path(self.weights).name}{suits}"
 
     def write(self, engine: Any) -> None:

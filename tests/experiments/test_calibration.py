@@ -71,6 +71,17 @@ def test_convolutions_go_back_to_floats_where_inference_would_take_floats_instea
     assert read_ranges(weights) == {}
 
 
+def test_ranges_of_weights_that_others_answered_for_are_no_ranges(data, weights, monkeypatch):
+    """A run of task any asks the weights that saw such scans, and integers would seem to cost nothing."""
+    asked = []
+    load = calibration.load_config
+    monkeypatch.setattr(calibration, "load_config", lambda files, options: asked.append(options) or load(files, options))
+    monkeypatch.setattr(calibration, "_observed", lambda *given: {})
+    with pytest.raises(BadInput, match=r"tiny.pt: no convolution of it was asked"):
+        calibration.calibrate(str(data), str(weights), settings=SETTINGS)
+    assert asked and all(options["specialists"] is None for options in asked)
+
+
 def test_without_openvino_it_says_so(monkeypatch):
     monkeypatch.setattr(calibration, "has_openvino", lambda: False)
     with pytest.raises(BadInput, match="pip install openvino"):

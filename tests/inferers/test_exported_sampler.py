@@ -84,6 +84,14 @@ def test_python_says_what_torchscript_says(samples, tmp_path, draw_head, awaken,
             ExportedSampler(inferer, network)(volume[..., 1:])
 
 
+def test_the_mean_with_mirror_images_is_exported_too(tmp_path, draw_head, awaken):
+    network = awaken(ScoreFusion(["coronal"], size="tiny", fusion=False)).eval()
+    inferer = FusedScoreInferer(Diffusion(), sample_ddim, steps=1, orientations=4, precision="float32")
+    volume = draw_head(20, 24, 20)
+    result = scripted(inferer, network, tmp_path / "model.ts")(volume)
+    torch.testing.assert_close(result, inferer(volume, network), rtol=0, atol=1e-5 * float(volume.max()))
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_every_sampler_is_exported_as_it_is_or_refused(sampler, tmp_path, draw_head, awaken):
     network = awaken(ScoreFusion(["coronal"], size="tiny", fusion=False)).eval()
@@ -146,9 +154,9 @@ def test_a_sampler_that_is_not_linear_is_refused():
     [
         {"sampler": Alternating(sample_ddim, members=2)},
         {"sampler": sample_ddim, "degradation": ThickScans([(1, 1, 4), (1, 4, 1)])},
-        {"sampler": sample_ddim, "orientations": 2},
+        {"sampler": sample_ddim, "orientations": 8, "steps": 1},
     ],
 )
 def test_what_cannot_be_exported_is_refused(unusual):
     with pytest.raises(BadInput, match="cannot be exported"):
-        ExportedSampler(FusedScoreInferer(Diffusion(), steps=4, **unusual), ScoreFusion(size="tiny", fusion=False))
+        ExportedSampler(FusedScoreInferer(Diffusion(), **{"steps": 4, **unusual}), ScoreFusion(size="tiny", fusion=False))

@@ -5,21 +5,23 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.diffusion import Diffusion, NoiseSchedule, sample_one_step
+from scripts.diffusion import Diffusion, NoiseSchedule, sample_ddim, sample_one_step
 from scripts.errors import BadInput
 from scripts.inferers import FusedScoreInferer
 from scripts.inferers.orientations import WAYS, mean_of, turned, turned_back
 from scripts.measurement import BlockAverage
+from scripts.measurement.channels import measured
 from scripts.measurement.slice_profile import SliceProfile
 from scripts.measurement.slices import Slices
+from scripts.running.workflow import config_files, load_config, task_config
 
 BLOCK = (4, 4, 1)
 
 
-def inferer(orientations, *, block=BLOCK, steps=1, **options):
+def inferer(orientations, *, block=BLOCK, steps=1, sampler=sample_one_step, **options):
     process = Diffusion(NoiseSchedule("cosine"), "v", residual=True, sigma_data=0.2)
     options = {"degradation": BlockAverage(block), "precision": "float32", **options}
-    return FusedScoreInferer(process, sample_one_step, steps=steps, orientations=orientations, **options)
+    return FusedScoreInferer(process, sampler, steps=steps, orientations=orientations, **options)
 
 
 class Network(nn.Module):
@@ -39,7 +41,7 @@ def test_each_of_eight_ways_is_another_and_can_be_undone(seed):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_volume_laid_otherwise_gives_the_same_answer_laid_otherwise(way, draw_head):
     inputs = BlockAverage(BLOCK)(draw_head(20, 24, 18))
-    for orientations, same in ((1, way == 0), (8, True)):
+    for orientations, same in ((1, way == 0), (2, way in WAYS[:2]), (4, way in WAYS[:4]), (8, True)):
         ask = inferer(orientations)
         answers = ask(turned(inputs, way).contiguous(), Network()), turned(ask(inputs, Network()), way)
         assert torch.allclose(*answers, rtol=0, atol=1e-6 * float(inputs.max())) == same  # sums in another order
@@ -56,9 +58,29 @@ def test_each_orientation_counts_as_an_evaluation():
     assert (inferer(4).nfe, inferer(1).nfe) == (4, 1)
 
 
+@pytest.mark.parametrize("task", ["translation", "translation_head", "both"])
+def test_what_ships_answers_left_and_right_alike(task, draw_head, seed):
+    """Their coordinates are those of the place, so that the networks alone paint a ramp into every patient."""
+    config = load_config(config_files("inference", [task_config(task)]), {"precision": "float32", "backend": "torch"})
+    ask, network = (config.get_parsed_content(name) for name in ("inferer", "network"))
+    head = torch.cat([draw_head(28, 24, 20) for _ in config["conditions"]], dim=1)
+    inputs = head if ask.measured_by(head) is None else measured(head, ask.measured_by(head))
+    answer, mirrored = ask(inputs, network), ask(inputs.flip(2), network).flip(2)
+    assert (answer - inputs[:, :1]).abs().max() > 0.01 * inputs.max()  # the network did say something
+    torch.testing.assert_close(mirrored, answer, rtol=0, atol=1e-5 * float(inputs.max()))
+
+
+def test_several_steps_or_samples_are_drawn_in_one_orientation(draw_head):
+    inputs = draw_head(20, 24, 18)
+    for orientations in (1, 8):
+        drawn = inferer(orientations, steps=3, sampler=sample_ddim)
+        assert drawn.nfe == 3
+        results = drawn(inputs, Network(), samples=2)
+        assert torch.equal(results, inferer(1, steps=3, sampler=sample_ddim)(inputs, Network(), samples=2))
+
+
 @pytest.mark.parametrize(("asked", "said"), [
-    ({"orientations": 9}, "1 to 8 ways"), ({"orientations": 4, "block": (4, 1, 1)}, "blocks are 4x1"),
-    ({"orientations": 2, "samples": 3}, "take orientations 1"),
+    ({"orientations": 9}, "1 to 8 ways"), ({"orientations": 5, "block": (4, 1, 1)}, "blocks are 4x1"),
 ])  # fmt: skip
 def test_what_cannot_be_turned_is_refused(asked, said, draw_head):
     with pytest.raises(BadInput, match=said):
