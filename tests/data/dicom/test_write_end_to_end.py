@@ -103,5 +103,5 @@ def test_two_enhanced_series_give_an_enhanced_one_that_names_both(tmp_path, rng,
     assert named == {dcmread(path).SOPInstanceUID for path in sources}
     assert [item.CodeValue for item in how.DerivationCodeSequence] == ["123110"]  # not resampled
     assert not (case / "uncertainty.dcm").exists()
-    assert "NFE 1, samples 1" in str(how)  # what was made, not what was asked for
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["system"]["nfe"] == 1
+    assert "NFE 2, samples 1" in str(how)  # what was made, not what was asked for: a step, and that of the mirror image
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["system"]["nfe"] == 2
