@@ -92,7 +92,8 @@ class _Plan(NamedTuple):
 
     def evaluation(self, name: str, steps: int) -> Stage:
         """One row of the results."""
-        stage = self._stage("evaluate", SYSTEMS[name], SYSTEMS[name].weights, {"steps": steps})
+        once = {"steps": steps, "orientations": 1}  # which several steps and planes asked one by one are bound to
+        stage = self._stage("evaluate", SYSTEMS[name], SYSTEMS[name].weights, once)
         return stage._replace(folder=f"systems/{name}_{steps}", told=partial(self._told, name))
 
     def _told(self, name: str) -> dict[str, Any]:

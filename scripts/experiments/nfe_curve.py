@@ -33,7 +33,8 @@ class Experiment(NamedTuple):
     def stage(self, overlays: Sequence[str], options: Mapping[str, Any], weights: Mapping[str, Path]) -> Stage:
         """In a folder such as `fusion_ddim_time_4`."""
         sampler = {"sampler#_target_": f"scripts.diffusion.sample_{self.sampler}", "schedule#spacing": self.spacing}
-        own = {"fusion": ENSEMBLES[self.ensemble], "steps": self.steps, "specialists": None, **sampler}
+        alone = {"specialists": None, "orientations": 1}  # these weights, once a step
+        own = {"fusion": ENSEMBLES[self.ensemble], "steps": self.steps, **alone, **sampler}
         name = {"system#name": f"{self.ensemble}, {self.sampler}, {self.spacing}, {self.steps}"}
         return Stage("_".join(map(str, self)), "evaluate", overlays, {**options, **own}, weights, lambda: name)
 

@@ -13,7 +13,7 @@ from ..errors import BadInput
 from ..measurement.degradations import Degradation
 
 FIRST, SECOND, SWAPPED = 1, 2, 4  # what is done, in bits: mirrored along an axis, and then the axes exchanged
-# The first 2 mirror left and right, the first `UNTURNED` exchange no axes.
+# The first two are a volume as it is and mirrored left to right; the first `UNTURNED` exchange no axes.
 WAYS = (0, FIRST, SECOND, FIRST | SECOND, SWAPPED, SWAPPED | FIRST, SWAPPED | SECOND, SWAPPED | FIRST | SECOND)
 UNTURNED = 4
 
