@@ -52,9 +52,7 @@ class ExportedSampler(nn.Module):
         if isinstance(degradation, AsScanned) or (degradation is not None and degradation.positions != "coordinates"):
             raise BadInput("what depends on the slices of each scan cannot be exported; run the bundle itself")
         if (ways := inferer.ways(inferer.samples)) > UNTURNED:
-            raise BadInput(
-                f"axes that change places cannot be exported; take orientations 1 to {UNTURNED}, or run the bundle"
-            )
+            raise BadInput(f"axes that change places cannot be exported; take orientations 1 to {UNTURNED}, or run the bundle")
         self.mirrored = [mirrored(way) for way in WAYS[1:ways]]
         if degradation is not None and len(degradation.scans) > 1:
             raise BadInput("several scans of one contrast cannot be exported; run the bundle itself")
