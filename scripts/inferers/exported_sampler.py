@@ -91,6 +91,8 @@ class ExportedSampler(nn.Module):
             if image.shape[axis + 2] % self.block[axis] != 0:
                 raise ValueError("every side of the volume must be a multiple of the block; pad it first")
         first = self.translated(image)
+        if len(self.mirrored) == 0:
+            return first
         total = first.double()
         for axes in self.mirrored:
             total += self.translated(image.flip(axes)).flip(axes)
