@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from monai.data.meta_tensor import MetaTensor
 
+from ..data.grid import restore_grid
 from ..data.meta_tensors import make_volume
 from ..data.volumes import LoadVolumesd, pad_to_multiple, read_volume
 from ..data.write import check_output_dir, write_volume
@@ -24,7 +25,7 @@ from ..report.slices import Volume
 from ..running.workflow import run_workflow
 
 FACTORS = (4, 4, 4)
-THICK = 4  # voxels of a whole head in a slice
+THICK = 4  # voxels of a whole head in a slice, along the axis of its finest ones
 NOT_FOR_DIAGNOSIS = "Synthetic, not for diagnosis."
 
 
@@ -67,7 +68,7 @@ def demo(output: str, *, brain: str | None = None, head: str | None = None) -> N
 
 
 def _whole_head(source: Path, folder: Path) -> None:
-    """Thick axial slices of a head to voxels as fine as those within them."""
+    """Thick slices of a head to voxels as fine as those within them."""
     from ..data.registration import resampled, unmoved  # here: SimpleITK takes a moment to import
 
     volume, scan = read_volume(source), folder / "head" / "scan" / "head_t1.nii.gz"
@@ -83,9 +84,9 @@ def _whole_head(source: Path, folder: Path) -> None:
     operator, measured = scanned.of(image), image.as_tensor()[None]
     truth = resampled(volume, result, unmoved(), nearest=False)[0][0].numpy()
     scale = float(truth.max())
-    shown = {"input": operator.plain(measured)[0, 0].numpy(), "cubic": operator.interpolate(measured)[0, 0].numpy()}
-    shown["restored"] = result[0].numpy()
-    shown = {name: values / scale for name, values in shown.items()}
+    between = {"input": operator.plain(measured), "cubic": operator.interpolate(measured)}
+    shown = {name: restore_grid(values[0], image, fill=0.0)[0].numpy() / scale for name, values in between.items()}
+    shown["restored"] = result[0].numpy() / scale
     names = _measured(shown, truth / scale)
     columns = {names[name]: values for name, values in shown.items()} | {"truth": truth / scale}
     spacing = np.linalg.norm(result.affine[:3, :3].numpy(), axis=0).tolist()
@@ -95,13 +96,15 @@ def _whole_head(source: Path, folder: Path) -> None:
 
 
 def _write_thick(volume: MetaTensor, path: Path) -> float:
-    """Averages over `THICK` axial slices, and the file of BIDS that says how thick they are; mm."""
+    """Averages over `THICK` voxels, and the file of BIDS that says how thick the slices are; mm."""
     voxels, affine = volume.as_tensor(), volume.affine.numpy()
-    thick = affine @ np.diag([1.0, 1, THICK, 1])
-    thick[:3, 3] += affine[:3, 2] * (THICK - 1) / 2
-    mm = float(np.linalg.norm(thick[:3, 2]))
-    whole = voxels[..., : voxels.shape[-1] // THICK * THICK]
-    write_volume(make_volume(BlockAverage((1, 1, THICK)).measure(whole), thick, {}), path)
+    axis = int(np.linalg.norm(affine[:3, :3], axis=0).argmin())
+    factors = (*(THICK if other == axis else 1 for other in range(3)),)
+    thick = affine @ np.diag([*factors, 1.0])
+    thick[:3, 3] += affine[:3, axis] * (THICK - 1) / 2
+    mm = float(np.linalg.norm(thick[:3, axis]))
+    whole = voxels.narrow(axis + 1, 0, voxels.shape[axis + 1] // THICK * THICK)
+    write_volume(make_volume(BlockAverage(factors).measure(whole), thick, {}), path)
     write_json(path.parent / "head_t1.json", {"SliceThickness": mm})
     return mm
 

@@ -18,7 +18,8 @@ from scripts.demos.demo import demo
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-TILTED = np.array([[1, 0, 0, -80], [0, 0.96, -0.28, -90], [0, 0.28, 0.96, -60], [0, 0, 0, 1.0]])
+# Finest from left to right, as heads that were acquired in sagittal slices.
+TILTED = np.array([[1, 0, 0, -80], [0, 1.25, -0.36, -90], [0, 0.36, 1.25, -60], [0, 0, 0, 1.0]])
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +57,10 @@ def test_figures_are_of_the_files_that_are_left_and_what_was_measured_is_kept(sh
 def test_slices_of_the_head_are_means_in_their_places(shown):
     folder, printed = shown
     scan, fine = nib.load(folder / "head" / "scan" / "head_t1.nii.gz"), nib.load(folder / "head.nii.gz")
-    np.testing.assert_allclose(scan.get_fdata(), blocks(fine.get_fdata(), (1, 1, 4)), rtol=1e-4, atol=0.1)
+    np.testing.assert_allclose(scan.get_fdata(), blocks(fine.get_fdata(), (4, 1, 1)), rtol=1e-4, atol=0.1)
     assert json.loads((folder / "head" / "scan" / "head_t1.json").read_text())["SliceThickness"] == pytest.approx(4)
-    centre = TILTED @ [10, 12, 4 * 5 + 1.5, 1]  # of the sixth slice
-    np.testing.assert_allclose(scan.affine @ [10, 12, 5, 1], centre, atol=1e-3)
+    centre = TILTED @ [4 * 5 + 1.5, 12, 10, 1]  # of the sixth slice
+    np.testing.assert_allclose(scan.affine @ [5, 12, 10, 1], centre, atol=1e-3)
     assert re.search(r"^whole head, slices of 4\.0 mm, in \d+ s; look at .*head\.png$", printed, re.MULTILINE)
 
 
