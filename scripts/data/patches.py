@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, DistributedSampler
 from ..measurement.as_scanned import AsScanned
 from ..measurement.channels import conditions_and_mask, positions
 from ..measurement.degradations import Degradation
-from ..measurement.intensity import intensity_range
+from ..measurement.intensity import tissue_range
 from ..measurement.planes import axis_of
 from .augmentation import Augmentation
 from .cache import VolumeCache
@@ -27,7 +27,7 @@ class PrepareTrainingd(MapTransform):
     """Normalises a loaded case for training: `image` becomes conditions and mask (C + 1, H, W, D), `label` (1, H, W, D).
 
     With a degradation the label shares the measurement's intensity range, which is all that is known at inference;
-    without one (another contrast) it has its own.
+    without one (another contrast) it has its own, by the median of its tissue.
     """
 
     def __init__(self, degradation: Degradation | AsScanned | None = None) -> None:
@@ -39,7 +39,7 @@ class PrepareTrainingd(MapTransform):
         image, label = (torch.as_tensor(data[key])[None] for key in ("image", "label"))
         operator = None if self.degradation is None else self.degradation.of(data["image"])
         conditions, mask, scale = conditions_and_mask(image, operator)
-        target = scale.of_channel(0) if self.degradation is not None else intensity_range(label)
+        target = scale.of_channel(0) if self.degradation is not None else tissue_range(label)
         prepared = {"image": torch.cat([conditions, mask], dim=1)[0], "label": target.normalize(label)[0]}
         return {**data, **{key: value.as_subclass(Tensor).contiguous() for key, value in prepared.items()}}
 

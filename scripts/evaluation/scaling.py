@@ -7,16 +7,16 @@ from typing import Any
 from monai.transforms import MapTransform
 
 from ..measurement import AsScanned, Degradation
-from ..measurement.intensity import IntensityRange, intensity_range
+from ..measurement.intensity import IntensityRange, tissue_range
 
 
 class ScaleToTruthd(MapTransform):
     """Scales `pred` (first channel) and `label` by the label's minimum and maximum: both (1, H, W, D), about [0, 1].
 
-    `runs` (k, H, W, D), where there are several samples, likewise; `uncertainty` and `interval` are differences and only
+    `runs` (k, H, W, D), where there are several samples, as `pred`; `uncertainty` and `interval` are differences and only
     multiplied. `error` is `|pred - label|` after that. No mask and no clipping, as in the paper. Without a degradation the
-    result is another contrast in the units of its condition, `image`: background and bright end of the condition are first
-    laid on those of the label.
+    result is another contrast, whose units nobody knows: its background and the median of its tissue are first laid on those
+    of the label.
     """
 
     def __init__(self, degradation: Degradation | AsScanned | None = None) -> None:
@@ -30,9 +30,8 @@ class ScaleToTruthd(MapTransform):
         scaled, span_of_pred = {"label": (label - low) / (high - low)}, high - low
         own: tuple[IntensityRange, IntensityRange] | None = None
         if self.degradation is None:
-            condition, target = (intensity_range(volume[None]) for volume in (data["image"][:1], label))
-            span_of_pred = span_of_pred * ((condition.high - condition.low) / (target.high - target.low))[0]
-            own = condition, target
+            result, truth = own = tissue_range(data["pred"][None, :1]), tissue_range(label[None])
+            span_of_pred = span_of_pred * ((result.high - result.low) / (truth.high - truth.low))[0]
         for key, volume in {"pred": data["pred"][:1], "runs": data.get("runs")}.items():
             if volume is not None:
                 in_units = volume if own is None else own[1].restore(own[0].normalize(volume[None]))[0]

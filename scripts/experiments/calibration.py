@@ -13,6 +13,7 @@ from ..data.cases import ERROR
 from ..data.grid import crop_box
 from ..errors import BadInput
 from ..evaluation.metrics import psnr
+from ..evaluation.scaling import ScaleToTruthd
 from ..inferers import FusedScoreInferer
 from ..inferers.backend import relative_difference
 from ..networks.engine import compile_unets, has_openvino, release_unets
@@ -90,11 +91,10 @@ def _observed(workflow: Any, options: dict[str, Any], network: nn.Module, images
 
 def _quality(inferer: FusedScoreInferer, network: nn.Module, volumes: Sequence[tuple[Tensor, Tensor]]) -> float:
     """Mean PSNR, on the scale of the truth, over the part that was computed."""
-    values = []
+    values, to_truth = [], ScaleToTruthd(inferer.degradation)
     for image, truth in volumes:
-        low, high = truth.min(), truth.max()
-        pred = inferer(image, network)[0, 0]
-        values.append(psnr(*(((volume - low) / (high - low)).numpy() for volume in (pred, truth))))
+        scaled = to_truth({"pred": inferer(image, network)[0], "label": truth[None]})
+        values.append(psnr(*(scaled[key][0].numpy() for key in ("pred", "label"))))
     return float(np.mean(values))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 SPAN = 1.5  # the condition's range maps to [-1, 0.5]: a restored detail may be brighter than any block average
 USUAL, DARKER = 0.5, 0.01  # shares of faces that are background, and of voxels that may lie below it
 PERCENTILE = 0.999  # of the foreground; a single bright vessel must not set the scale
+TISSUE, MEDIAN = 0.1, 0.64  # share of the bright end that tissue exceeds, and where its median lies, -1 being background
 
 
 class IntensityRange(NamedTuple):
@@ -69,3 +70,15 @@ def intensity_range(volume: Tensor) -> IntensityRange:
     high = bright_end(volume, low)
     shape = (*low.shape, 1, 1, 1)
     return IntensityRange(low.view(shape), high.view(shape))
+
+
+def tissue_range(volume: Tensor) -> IntensityRange:
+    """As `intensity_range`, by the median of tissue, `MEDIAN` above -1, instead of the bright end, which lesions set."""
+    low = background(volume)
+    least = low + TISSUE * (bright_end(volume, low) - low)
+    width = torch.ones_like(low)
+    for index, values in enumerate(volume.float().flatten(2).flatten(0, 1)):
+        if (tissue := values[values > least.view(-1)[index]]).numel():
+            width.view(-1)[index] = (tissue.median() - low.view(-1)[index]) * (SPAN / MEDIAN)
+    shape = (*low.shape, 1, 1, 1)
+    return IntensityRange(low.view(shape), (low + width).view(shape))

@@ -70,8 +70,8 @@ def load_case(files: Files, task: Task, *, simulated: bool, compared: bool = Tru
             raw |= found
         except (BadInput, ValueError) as error:
             notes.append(f"{name}: {error}")
-    volumes, further = _on_one_scale(raw, task)
-    return CaseVolumes(volumes, np.asarray(result.affine, dtype=np.float64), [*notes, *further])
+    volumes = _on_one_scale(raw, task)
+    return CaseVolumes(volumes, np.asarray(result.affine, dtype=np.float64), notes)
 
 
 def _inputs(paths: Sequence[str | DicomSeries], task: Task, **options: bool) -> dict[str, MetaTensor]:
@@ -108,31 +108,27 @@ def _check_grid(volume: MetaTensor, result: MetaTensor) -> None:
         raise ValueError("its voxels do not lie where those of the result do")
 
 
-def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> tuple[dict[str, Volume], list[str]]:
-    """In reading order (inputs, result, truth, error, uncertainty, interval), and notes."""
+def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> dict[str, Volume]:
+    """In reading order (inputs, result, truth, error, uncertainty, interval)."""
     arrays = {name: volume.as_tensor()[0].numpy().astype(np.float64) for name, volume in raw.items()}
     inputs = [name for name in arrays if name.startswith("input")]
     measured, truth, result = inputs[: len(task.scans)], arrays.get("truth"), arrays["result"]
-    comparable = truth is not None and bool(task.scans or inputs)
     low, high = float(background(raw["result"].as_tensor()[None])), float(result.max())
     scaled = (result - low) / (high - low)
     if truth is not None:
         low, high = float(truth.min()), float(truth.max())
-    if comparable:
-        pair = {"pred": raw["result"], "label": raw["truth"], "image": raw[inputs[0]] if inputs else None}
+        pair = {"pred": raw["result"], "label": raw["truth"]}
         scaled = ScaleToTruthd(task.degradation)(pair)["pred"][0].numpy().astype(np.float64)
     shown = {name: (arrays[name] - low) / (high - low) if name in measured else _own_range(raw[name])
              for name in inputs}  # fmt: skip
     shown["result"] = scaled
     if truth is not None:
         shown["truth"] = (truth - low) / (high - low)
-    if comparable:
         shown["error"] = scaled - shown["truth"]
     for name in ("uncertainty", "interval"):
         if name in arrays:
             shown[name] = arrays[name] * (np.ptp(scaled) / np.ptp(result))
-    said = "error: the result is in the units of the input, without which it cannot be compared with the truth"
-    return shown, [said] if truth is not None and not comparable else []
+    return shown
 
 
 def _own_range(volume: MetaTensor) -> Volume:

@@ -181,12 +181,20 @@ def test_a_projected_prediction_has_no_measurement_error(rng):
 
 
 @pytest.mark.parametrize("degradation", [None, BlockAverage((4, 4, 4))], ids=["translation", "super-resolution"])
-def test_an_uncertainty_is_scaled_like_the_difference_of_two_predictions(degradation, seed):
-    label, image = torch.rand(2, 1, 5, 6, 7) * torch.tensor([300.0, 9.0]).view(2, 1, 1, 1, 1) - 2
-    low, high = torch.rand(2, 1, 5, 6, 7) * 50
-    scale = ScaleToTruthd(degradation)
-    both = [scale({"pred": pred, "label": label, "image": image, "uncertainty": high - low}) for pred in (low, high)]
-    torch.testing.assert_close(both[0]["uncertainty"], both[1]["pred"] - both[0]["pred"], rtol=1e-4, atol=1e-4)
+def test_an_uncertainty_is_scaled_like_differences_within_a_prediction(degradation, seed):
+    label, pred = torch.rand(2, 1, 5, 6, 7) * torch.tensor([300.0, 9.0]).view(2, 1, 1, 1, 1) - 2
+    scaled = ScaleToTruthd(degradation)({"pred": pred, "label": label, "uncertainty": pred - pred.min()})
+    torch.testing.assert_close(scaled["uncertainty"], scaled["pred"] - scaled["pred"].min(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("gain", [0.01, 40.0])
+def test_a_translation_is_measured_in_any_units(gain, seed):
+    truth = torch.rand(1, 12, 12, 12).where(torch.ones(1, 12, 12, 12).tril() > 0, 0.0)
+    pred = truth + 0.1 * torch.rand_like(truth) * (truth > 0)
+    one, other = (ScaleToTruthd()({"pred": factor * pred, "label": truth})["pred"] for factor in (1.0, gain))
+    torch.testing.assert_close(other, one)
+    same = ScaleToTruthd()({"pred": gain * truth, "label": truth})
+    torch.testing.assert_close(same["pred"], same["label"])
 
 
 def test_volumes_are_scaled_by_the_range_of_the_truth_without_clipping(seed):
