@@ -53,7 +53,8 @@ def error(rival, case):
 def test_a_matched_histogram_finds_any_rising_map_between_contrasts_and_a_mean_does_not(case):
     cases = [case(lambda condition, place: condition**3) for _ in range(4)]
     found = fitted(cases[:3])
-    assert error(found["matched histogram"], cases[3]) < 0.02
+    assert error(found["matched histogram"], cases[3]) < 0.05  # heads differ in the median that is their scale
+    assert _deviation(cases[3]) > 0.15
     assert error(found["mean intensity"], cases[3]) == pytest.approx(_deviation(cases[3]), rel=0.1)
 
 
