@@ -111,10 +111,13 @@ class _Plan(NamedTuple):
         return {"ckpt_path": weights, "system#name": name, "system#training_days": days, "system#volumes": volumes}
 
     def _stage(self, workflow: str, line: Training | System, weights: str, own: Mapping[str, Any]) -> Stage:
-        """With what was given for all workflows and for this one, and what the experiment sets: no key is in both."""
+        """With what was given for all workflows and for this one, and what the experiment sets: no key is in both.
+
+        What a line sets to None it has not, whatever the others are given: full volumes have no size of patches.
+        """
         given = {key: value for key, value in self.given.items() if key not in WORKFLOWS} | self.given.get(workflow, {})
         own = {**line.options, **own}
-        if fixed := [key for key in given if key in own or key in PLACES]:
+        if fixed := [key for key in given if own.get(key) is not None or key in PLACES]:
             raise BadInput(f"--options: '{fixed[0]}' of {workflow} is for the experiment to set; leave it out")
         if weights in TRAININGS and TRAININGS[weights].small:
             own["size"] = SMALLER[given.get("size", "compact")]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shlex
+import subprocess
 from contextlib import nullcontext
 
 import nibabel as nib
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.__main__ import main
 from scripts.errors import BadInput
 from scripts.experiments import experiment as module
 from scripts.experiments import study
@@ -93,12 +96,25 @@ def test_an_option_that_would_change_nothing_is_refused_before_the_first_trainin
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["both", "ablations"])  # all systems
-def test_no_line_of_the_table_has_a_key_that_changes_nothing(name, data, tmp_path, monkeypatch):
-    conditions = [{"case": "a", "image": [], "label": "a_t1.nii"}]
-    monkeypatch.setattr(study, "find_cases", lambda **asked: conditions)
+@pytest.fixture
+def plan_alone(monkeypatch):
+    """Experiments are planned and checked; nothing is trained."""
+    monkeypatch.setattr(study, "find_cases", lambda **asked: [{"case": "a", "image": [], "label": "a_t1.nii"}])
     monkeypatch.setattr(study.Study, "run", lambda self, stage: None)
     monkeypatch.setattr(module, "tables", lambda *_, **__: None)
+
+
+def test_make_results_asks_for_nothing_that_an_experiment_refuses(plan_alone, data, tmp_path):
+    targets = ["both", "translation", "super_resolution", "thick_planes", "ablations"]
+    make = ["make", "-n", "-f", "docs/results.mk", f"OUT={tmp_path / 'out'}", f"T1={data}", f"GLIOMA={data}", *targets]
+    lines = subprocess.run(make, capture_output=True, text=True, check=True).stdout.splitlines()
+    commands = [shlex.split(line.split("-m scripts ")[1]) for line in lines]
+    assert {command[1] for command in commands} == set(targets)
+    assert all(main(command) == 0 for command in commands)
+
+
+@pytest.mark.parametrize("name", ["both", "ablations"])  # all systems
+def test_no_line_of_the_table_has_a_key_that_changes_nothing(name, plan_alone, data, tmp_path):
     experiment(name, data, str(tmp_path / "out"), steps=[1, 10], options={"size": "published"})
 
 
