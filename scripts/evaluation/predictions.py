@@ -19,6 +19,7 @@ from ..data.identifiers import FILE, Identifiers
 from ..data.meta_tensors import make_volume
 from ..data.volumes import read_volume
 from ..errors import BadInput
+from ..measurement import AsScanned, Degradation
 from ..measurement.intensity import intensity_range
 from ..running.record import record
 
@@ -38,13 +39,17 @@ class ReadPredictiond(MapTransform):
     """Takes `pred`, and `uncertainty` where there is one, from `{predictions}/{case}/{case}_pred.nii.gz`.
 
     predictions: the output_dir of `inference.yaml` or `evaluate.yaml`, or a folder laid out alike; cases: those of the run, to
-    name predictions that have no truth among them. They must lie on the truth's grid, in the units of the first condition.
+    name predictions that have no truth among them; degradation: of the task. They must lie on the truth's grid and, where there
+    is a degradation, be in the units of the first condition; without one they are measured in units of their own.
     Raises BadInput for a case without prediction, or with one of another grid or range or that cannot be read.
     """
 
-    def __init__(self, predictions: str, cases: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, predictions: str, cases: Sequence[Mapping[str, Any]], degradation: Degradation | AsScanned | None = None
+    ) -> None:
         super().__init__(("image", "label"))
         self.folder = _existing(predictions)
+        self.degradation = degradation
         self.seconds = {case: told.get("seconds") for case, told in record(self.folder).get("cases", {}).items()}
         identifiers = Identifiers(self.folder / FILE)
         for case in cases:
@@ -58,10 +63,8 @@ class ReadPredictiond(MapTransform):
         """Adds the volumes in RAS and, as the earlier run told them, its seconds."""
         d, case = dict(data), str(data["case"])
         pred = self._read(case, "pred", d["label"])
-        width, usual = (_width(volume) for volume in (pred, d["image"][:1]))
-        if not usual / OTHER_RANGE < width < usual * OTHER_RANGE:
-            fact = f"case {case}: the prediction spans {width:.3g}, its condition {usual:.3g}"
-            raise BadInput(f"{fact}; scale it to the units of the condition first")
+        if self.degradation is not None:
+            _check_units(pred, d["image"][:1], case)
         d["pred"] = pred
         if self._path(case, "uncertainty").is_file():
             d["uncertainty"] = self._read(case, "uncertainty", d["label"])
@@ -94,6 +97,13 @@ def _existing(predictions: str) -> Path:
     if not folder.is_dir():
         raise BadInput(f"{predictions}: there is no such folder; give --predictions the output_dir of a run")
     return folder
+
+
+def _check_units(pred: Tensor, condition: Tensor, case: str) -> None:
+    width, usual = (_width(volume) for volume in (pred, condition))
+    if not usual / OTHER_RANGE < width < usual * OTHER_RANGE:
+        fact = f"case {case}: the prediction spans {width:.3g}, its condition {usual:.3g}"
+        raise BadInput(f"{fact}; scale it to the units of the condition first")
 
 
 def _width(volume: Tensor) -> float:

@@ -11,6 +11,7 @@ from scripts.errors import BadInput
 from scripts.evaluation.predictions import ReadPredictiond, system_of
 from scripts.measurement import BlockAverage
 
+BLOCKS = BlockAverage((4, 4, 4))
 AFFINE = np.array([[0, -1.0, 0, 17.5], [0, 0, -1.25, -8], [1.5, 0, 0, 3], [0, 0, 0, 1]])
 
 
@@ -21,7 +22,7 @@ def truth(tmp_path, rng):
     voxels[:3], voxels[-3:], voxels[:, :3], voxels[:, -3:] = 0, 0, 0, 0
     nib.save(nib.Nifti1Image(voxels, AFFINE), tmp_path / "a_t1.nii.gz")
     path = str(tmp_path / "a_t1.nii.gz")
-    load = LoadVolumesd(degradation=BlockAverage((4, 4, 4)), simulate=True)
+    load = LoadVolumesd(degradation=BLOCKS, simulate=True)
     return voxels, load({"case": "a", "image": [path], "label": path})
 
 
@@ -30,8 +31,8 @@ def leave(folder, voxels, case="a", suffix="pred", affine=AFFINE):
     nib.save(nib.Nifti1Image(voxels, affine), folder / case / f"{case}_{suffix}.nii.gz")
 
 
-def read(folder, case, cases=({"case": "a"},)):
-    return ReadPredictiond(str(folder), cases)(case)
+def read(folder, case, cases=({"case": "a"},), degradation=BLOCKS):
+    return ReadPredictiond(str(folder), cases, degradation)(case)
 
 
 def test_a_prediction_lands_on_the_padded_grid_of_its_truth(truth, tmp_path, rng):
@@ -48,6 +49,12 @@ def test_a_prediction_lands_on_the_padded_grid_of_its_truth(truth, tmp_path, rng
     leave(tmp_path / "run", voxels * 0.1, suffix="uncertainty")
     assert read(tmp_path / "run", case)["uncertainty"].max() == pytest.approx(0.1 * voxels.max())
     assert system_of(str(tmp_path / "run")) == {"predictions": str(tmp_path / "run"), "nfe": 3}
+
+
+def test_a_translation_may_come_in_units_of_its_own(truth, tmp_path):
+    voxels, case = truth
+    leave(tmp_path / "run", voxels / 900)
+    assert read(tmp_path / "run", case, degradation=None)["pred"].max() == pytest.approx(voxels.max() / 900)
 
 
 def test_without_a_record_only_the_folder_is_known(truth, tmp_path):
