@@ -99,8 +99,9 @@ def _labels(root: Path, what: str, prefix: str, given: Sequence[str], there: set
 
 def _filtered(scans: Sequence[Scan], bids_filter: Mapping[str, Any]) -> list[Scan]:
     chosen: list[Scan] = []
-    for _, group in groupby(scans, key=lambda scan: (scan.owner, scan.contrast)):
+    rivals = sorted(scans, key=lambda scan: (scan.owner, scan.contrast))
+    for _, group in groupby(rivals, key=lambda scan: (scan.owner, scan.contrast)):
         own = list(group)
         kept = fitting([entities(scan.path) for scan in own], filter_for(bids_filter, own[0].contrast))
         chosen += [own[index] for index in kept]
-    return chosen
+    return [scan for scan in scans if scan in chosen]

@@ -37,7 +37,9 @@ Cases = dict[str, dict[str, list[_File]]]
 
 
 def first(cases: Sequence[Any], count: int | None) -> Sequence[Any]:
-    """The first so many cases, or all."""
+    """The first so many cases, or all. Raises BadInput for less than one."""
+    if count is not None and count < 1:
+        raise BadInput(f"max_cases {count}: give 1 and more, or leave it out")
     return cases[:count]
 
 

@@ -123,7 +123,8 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expe
     try:
         way = plan(case, [(str(source), _grid(source)) for source in sources.values()], expected)
         scans = [read_source(source) for source in sources.values()]
-        doubts = [f"{word}: {line}" for word, scan in zip(sources, scans, strict=True) for line in scan.doubts]
+        lines = [[*scan.doubts, *_sampled(scan, way, expected)] for scan in scans]
+        doubts = [f"{word}: {line}" for word, of_one in zip(sources, lines, strict=True) for line in of_one]
         doubts += _unseen(scans, way, expected, known)
     except BadInput as error:
         print(f"  case {case} cannot be used: {error}")
@@ -132,6 +133,15 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expe
     for line in (*doubts, *way.doubts, *(f"{Path(source).name} will be resampled onto the first" for source in way.displaced)):
         print(f"    {line}")
     return ""
+
+
+def _sampled(scan: Scan, way: Plan, expected: Expectation) -> list[str]:
+    """What a run would assume of a scan's slices."""
+    if expected.scanned is None:
+        return []
+    grid = Grid(scan.affine, scan.voxels.shape).in_ras()
+    spacing, shape = [grid.spacing[axis] for axis in way.order], [grid.shape[axis] for axis in way.order]
+    return expected.scanned.doubts(expected.scanned.sampling(shape, spacing, scan.thickness), spacing, scan.thickness)
 
 
 def _unseen(scans: Sequence[Scan], way: Plan, expected: Expectation, known: Known) -> list[str]:

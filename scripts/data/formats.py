@@ -67,7 +67,7 @@ def _nifti(path: Path) -> Opened:
     kinds = (nib.Nifti2Pair, nib.Nifti2Image) if second else (nib.Nifti1Pair, nib.Nifti1Image)
     kind = kinds[not suffix(path).startswith(".img")]
     header = kind.header_class(raw[: kind.header_class.template_dtype.itemsize], check=False)
-    lines, unit, codes = of_nifti(path, header, header.get_data_shape()[:3])  # before nibabel mends what it should not
+    lines, unit, codes = of_nifti(path, header, (*header.get_data_shape(), 1, 1)[:3])  # before nibabel mends what it should not
     opened = _nibabel(kind, {role: file for role, file in paths.items() if role != "mat"})
     return opened._replace(affine=np.diag([unit, unit, unit, 1.0]) @ opened.affine, doubts=lines, codes=codes)
 

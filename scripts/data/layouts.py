@@ -20,6 +20,9 @@ ALIASES = {
 }
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
 AGENT_WORDS = frozenset({"post", "gd", "gad", "ce", "contrast", "km", "gadolinium"})  # after which a t1 is a t1ce
+WITHOUT_AGENT = frozenset(
+    {"none", "no", "non", "pre", "nogd", "nativ", "native", "without", "precontrast", "0"}
+)  # labels of ce-
 OUTPUT_WORDS = frozenset({"pred", "uncertainty", "interval", "error"})
 
 # Paths below dataset_dir without the suffix of a volume; the first that matches counts.
@@ -68,7 +71,8 @@ def place_of(path: Path, root: Path) -> tuple[str, str, int] | None:
         return None
     parts = match.groupdict()
     modality = modality_of(parts["word"])
-    if modality == "t1" and "_ce-" in path.name:  # BIDS marks contrast in an entity, not in the suffix
+    agent = re.search(r"_ce-([A-Za-z0-9]+)", path.name)  # BIDS marks contrast in an entity, not in the suffix
+    if modality == "t1" and agent and agent[1].lower() not in WITHOUT_AGENT:
         modality = "t1ce"
     names = [parts["case"] or root.resolve().name, parts.get("session")]
     return "_".join(name for name in names if name), modality, int(parts.get("run") or 0)

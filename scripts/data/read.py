@@ -50,7 +50,7 @@ def _thickness(file: Path) -> float:
         told = json.loads(sidecar.read_text(encoding="utf-8"))["SliceThickness"]
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
-    return float(told) if isinstance(told, int | float) and 0 < told < LARGEST_THICKNESS else 0.0
+    return float(told) if type(told) in (int, float) and 0 < told < LARGEST_THICKNESS else 0.0
 
 
 def checked_header(file: Path) -> Opened:

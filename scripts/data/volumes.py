@@ -21,7 +21,8 @@ from ..measurement.as_scanned import AsScanned, meta_of
 from ..measurement.degradations import Degradation
 from ..measurement.intensity import background
 from ..measurement.slice_profile import SliceProfile
-from .advice import Expectation, Grid, Plan, plan, ratios_of
+from ..measurement.slices import thickest
+from .advice import Expectation, Plan, plan, ratios_of
 from .dicom import DicomSeries
 from .formats import stem
 from .meta_tensors import grid_of, make_volume, with_axes
@@ -30,7 +31,6 @@ from .read import read_source
 logger = logging.getLogger(__name__)
 orientations: Any = nib.orientations  # has no types
 
-ALIKE = 1.01  # times another: as thick as that
 SMALLEST_GRID = 17  # what the networks can halve three times; smaller volumes are padded
 
 
@@ -191,30 +191,19 @@ def repeat_onto_fine_grid(measurement: MetaTensor, degradation: Degradation) -> 
 def laid_out(scan: MetaTensor, degradation: AsScanned) -> MetaTensor:
     """A scan (1, H, W, D), as read, on the grid of its result as the smallest volume that it measures, thick axis last."""
     name, thickness = _name(scan.meta["filename_or_obj"]), scan.meta.get("thickness")
-    *_, second, most = sorted(ratios := ratios_of(name, grid_of(scan), degradation))
-    if most > ALIKE * second:  # the one axis that is cut into most voxels comes last
-        through = ratios.index(most)
+    # The one axis that is cut into most voxels comes last.
+    if (through := thickest(ratios_of(name, grid_of(scan), degradation))) is not None:
         scan = with_axes(scan, [axis for axis in range(3) if axis != through] + [through])
     grid = grid_of(scan)
     fine = grid.refined(ratios_of(name, grid, degradation))
     # Few slices: the networks need a grid of some size, of which the result is cut.
     sampled = degradation.sampling(grid.shape, grid.spacing, thickness)
     axes = [None if axis is None else axis._replace(voxels=max(axis.voxels, SMALLEST_GRID)) for axis in sampled]
-    operator = SliceProfile(axes)
-    known, series = bool(thickness or degradation.thickness), f"{name} " if "dicom_files" in scan.meta else ""
-    doubts = [*json.loads(scan.meta["doubts"]), *(series + line for line in _doubts_of(operator, grid, known=known))]
+    series = f"{name} " if "dicom_files" in scan.meta else ""
+    odd = degradation.doubts(sampled, grid.spacing, thickness)
+    doubts = [*json.loads(scan.meta["doubts"]), *(series + line for line in odd)]
     meta = {**scan.meta, "grid_shape": list(fine.shape), "doubts": json.dumps(doubts), **meta_of(axes)}
-    return make_volume(operator.repeat(scan.as_tensor()), fine.affine, meta)
-
-
-def _doubts_of(operator: SliceProfile, grid: Grid, *, known: bool) -> list[str]:
-    doubts, thick = [], [axis for axis in operator.axes if axis is not None]
-    if not known and len(thick) == 1:
-        assumption = f"taken as {max(grid.spacing):.3g} mm without gaps; --thickness MM tells better"
-        doubts.append(f"does not say how thick its slices are: {assumption}")
-    if operator.rest > 1e-5:
-        doubts.append(f"has slices that overlap so much that the measurement is kept to {operator.rest:.1%} only")
-    return doubts
+    return make_volume(SliceProfile(axes).repeat(scan.as_tensor()), fine.affine, meta)
 
 
 def pad_to_multiple(voxels: Tensor, factors: Sequence[int], least: int = 1) -> Tensor:

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 
 from ..data.dicom import DicomSeries
-from ..data.doubts import GRID_TOLERANCE_MM
+from ..data.doubts import GRID_TOLERANCE_MM, distance_mm
 from ..data.identifiers import FILE, Identifiers
 from ..data.meta_tensors import make_volume
 from ..data.volumes import read_volume
@@ -81,7 +81,7 @@ class ReadPredictiond(MapTransform):
         volume = read_volume(path)
         grid = [int(side) for side in label.meta["grid_shape"]]
         affine = np.asarray(label.affine)
-        if list(volume.shape[1:]) != grid or not np.allclose(np.asarray(volume.affine), affine, atol=GRID_TOLERANCE_MM):
+        if list(volume.shape[1:]) != grid or distance_mm(np.asarray(volume.affine), affine, grid) > GRID_TOLERANCE_MM:
             raise BadInput(f"case {case}: {path} lies on another grid than the truth; resample it first")
         pads = [pad for side, has in zip(reversed(label.shape[1:]), reversed(grid), strict=True) for pad in (0, side - has)]
         return make_volume(F.pad(volume.as_tensor(), pads), affine, volume.meta)

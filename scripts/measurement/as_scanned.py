@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
-from .slices import SHAPES, Slices
+from .slices import SHAPES, Slices, credible, thickest
 
 if TYPE_CHECKING:
     from .slice_profile import SliceProfile
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SLICES = "slices"  # the meta of a volume that keeps how its axes are sampled
 ISOTROPIC = "isotropic"
 FINEST_SHARE = 6  # the finest voxels that isotropic makes: this share of the spacing
+SPARSE, DENSE = 0.6, 1.3  # thickness over spacing: of gaps and of overlaps that are doubted
+REST = 1e-5  # of a slice
 COARSER, LARGEST, USUAL_MM, FACTORS = 1.2, 1.5, 1.0, (1.001, 8.0)  # see `sampling`
 
 
@@ -85,16 +87,41 @@ class AsScanned:
             raise BadInput(f"its voxels of {size} mm are fine already: --spacing {min(spacing) / 2:.2g} asks for finer ones")
         if max(ratios) > FACTORS[1] * (1 + 1e-6):
             finest = max(spacing) / FACTORS[1]
-            raise BadInput(f"its voxels of {size} mm would be cut into {max(ratios):.3g}; --spacing {finest:.2g} is the finest")
+            fact = f"its voxels of {size} mm would be cut into {max(ratios):.3g}"
+            if finest > min(spacing):
+                raise BadInput(f"{fact}, {FACTORS[1]:g} at most are possible: leave --spacing out, for {ISOTROPIC} is")
+            raise BadInput(f"{fact}; --spacing {math.ceil(100 * finest) / 100:g} is the finest")
         if min(ratios) < 1 / FACTORS[0]:
             fact = f"its voxels of {size} mm are partly finer than {max(wanted):.3g} mm"
-            raise BadInput(f"{fact}; --spacing {min(spacing):.3g} loses nothing, nor does {ISOTROPIC}")
-        through = ratios.index(max(ratios)) if ratios.count(max(ratios)) == 1 else None  # else no axis is that of slices
-        thick = [self.thickness or thickness or None if axis == through else None for axis in range(3)]
+            own = f"--spacing {min(spacing):.3g} loses nothing, nor does " if max(spacing) <= FACTORS[1] * min(spacing) else ""
+            raise BadInput(f"{fact}; {own}{ISOTROPIC}{'' if own else ' loses nothing'}")
+        through = thickest(ratios)
+        thick = [credible(self.thickness or thickness, mm) if axis == through else None for axis, mm in enumerate(spacing)]
         return [
             Slices.covering(side, ratio, None if mm is None else mm / fine, self.profile) if ratio >= FACTORS[0] else None
             for side, ratio, mm, fine in zip(shape, ratios, thick, wanted, strict=True)
         ]
+
+    def doubts(self, axes: Sequence[Slices | None], spacing: Sequence[float], thickness: float | None) -> list[str]:
+        """What had to be assumed of a scan's slices, or is odd about them; axes: as `sampling` has them of the same."""
+        ratios = [1.0 if axis is None else axis.spacing for axis in axes]
+        through, told = thickest(ratios), self.thickness or thickness
+        if through is None or (axis := axes[through]) is None:
+            return ["is coarse along several axes alike, so that --thickness says nothing of them"] if self.thickness else []
+        lines, mm, better = [], spacing[through], "--thickness MM tells better"
+        if not told:
+            lines.append(f"does not say how thick its slices are: taken as {mm:.3g} mm without gaps; {better}")
+        elif credible(told, mm) is None:
+            lines.append(
+                f"has slices of {told:.3g} mm every {mm:.3g} mm, which cannot be: taken as {mm:.3g} mm thick; {better}"
+            )
+        elif told < SPARSE * mm:
+            lines.append(f"has slices of {told:.3g} mm every {mm:.3g} mm: {1 - told / mm:.0%} of it was not measured; {better}")
+        elif told > DENSE * mm:
+            lines.append(f"has slices of {told:.3g} mm every {mm:.3g} mm, which overlap; {better}")
+        if (rest := axis.rest()) > REST:
+            lines.append(f"has slices that overlap so much that its result may miss {rest:.0%} of what a slice measured")
+        return lines
 
     def _wanted(self, mm: float, spacing: Sequence[float]) -> float:
         if self.spacing != ISOTROPIC:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .slices import SHAPES, Slices
+from .slices import SHAPES, Slices, credible, thickest
 
 Affine = npt.NDArray[np.floating[Any]]
 
@@ -19,7 +19,6 @@ ITERATIONS = 40
 ENOUGH = 1e-4  # of the scans' range: a projection that keeps them so far is done
 FLAT = 1e-5  # share of what is missed that any change could still mend: the scans contradict each other in the rest
 WHOLE = 0.85  # share of a scan's voxel that must lie within the volume, else that says too little of it
-ALIKE = 1.01  # times another: as coarse as that
 
 
 class AcquiredScan:
@@ -38,11 +37,11 @@ class AcquiredScan:
         affine, self.shape = grid[0], tuple(grid[1])
         self.volume_shape = tuple(volume[1])
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        through = int(spacing.argmax()) if (spacing * ALIKE > spacing.max()).sum() == 1 else None  # else none is of slices
+        through = thickest(spacing.tolist())
         finest = float(np.linalg.norm(volume[0][:3, :3], axis=0).min())
         self._weights, self._steps = [], []
         for axis, mm in enumerate(spacing):
-            width = mm if thickness is None or axis != through else thickness
+            width = credible(thickness, mm) or mm if axis == through else mm
             steps, weights = _points(width / mm, max(round(width / finest), 1), profile if axis == through else SHAPES[0])
             self._steps.append(steps)
             self._weights.append(torch.from_numpy(weights))

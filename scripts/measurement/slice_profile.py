@@ -10,8 +10,6 @@ from torch import Tensor
 from .degradations import Degradation
 from .slices import Matrix, Slices
 
-SINGULAR = 1e-2  # share of the largest singular value below which overlapping slices say nothing reliable
-
 
 class SliceProfile(Degradation):
     """Slices of any thickness along any axis: a separable operator, one small matrix an axis.
@@ -19,7 +17,7 @@ class SliceProfile(Degradation):
     axes: how (H, W, D) are sampled, None where an axis is measured as it is. smooth, consistency: as for `BlockAverage`, which
     it equals where all slices are whole blocks. A coarse measurement y is laid out on the fine grid as `A+ y`, the smallest
     volume that it is measured of; by the same pseudo-inverses a result is projected exactly, `x + A+ (y - A x)`. Where slices
-    overlap so much that A cannot be inverted, its small singular values are left out, and `rest` is the error that stays.
+    overlap so much that A cannot be inverted, some of it stays unkept (`Slices.inverse`).
     """
 
     def __init__(
@@ -27,10 +25,8 @@ class SliceProfile(Degradation):
     ) -> None:
         self.axes = tuple(axes)
         self.smooth, self.consistency, self.positions = smooth, consistency, positions
-        measure = [None if axis is None else axis.matrix() for axis in self.axes]
-        invert = [None if matrix is None else np.linalg.pinv(matrix, rcond=SINGULAR) for matrix in measure]
-        self.rest = max((_rest(*pair) for pair in zip(measure, invert, strict=True)), default=0.0)
-        self._measure, self._invert = _tensors(measure), _tensors(invert)
+        self._measure = _tensors([None if axis is None else axis.matrix() for axis in self.axes])
+        self._invert = _tensors([None if axis is None else axis.inverse() for axis in self.axes])
         self._cubic = _tensors([None if axis is None else axis.cubic() for axis in self.axes])
         self._nearest = [None if axis is None else torch.from_numpy(axis.nearest()) for axis in self.axes]
         # Blocks that may be cut: whole slices that are whole blocks, else the axis as it is.
@@ -81,11 +77,6 @@ class SliceProfile(Degradation):
         for axis, index in zip((-3, -2, -1), self._nearest, strict=True):
             coarse = coarse if index is None else coarse.index_select(axis, index.to(coarse.device))
         return coarse
-
-
-def _rest(matrix: Matrix | None, inverse: Matrix | None) -> float:
-    """The largest share of one slice that projecting leaves in another."""
-    return 0.0 if matrix is None or inverse is None else float(np.abs(matrix @ inverse - np.eye(len(matrix))).max())
 
 
 def _tensors(matrices: Sequence[Matrix | None]) -> list[Tensor | None]:

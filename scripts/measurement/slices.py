@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,11 @@ Matrix = npt.NDArray[np.floating[Any]]
 
 SHAPES = ("box", "gaussian")
 KEYS_A = -0.75  # of cubic convolution, as PyTorch's bicubic
+SINGULAR = (
+    0.2  # share of the largest singular value below which overlapping slices say less than their noise, five times as loud
+)
+CREDIBLE = 0.1  # share of their spacing that slices have at least
+ALIKE = 1.01  # times another: as coarse as that
 FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
 
 
@@ -65,6 +71,14 @@ class Slices(NamedTuple):
             raise BadInput(f"slices {self.thickness:g} voxels thick every {self.spacing:g} do not lie on {self.voxels} voxels")
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
+    def inverse(self) -> Matrix:
+        """(voxels, number): the pseudo-inverse of `matrix`, without its small singular values, which would amplify noise."""
+        return np.asarray(np.linalg.pinv(self.matrix(), rcond=SINGULAR))
+
+    def rest(self) -> float:
+        """The largest share of one slice that projecting by `inverse` leaves in another; 0 but where slices overlap by much."""
+        return float(np.abs(self.matrix() @ self.inverse() - np.eye(self.number)).max())
+
     def cubic(self) -> Matrix:
         """(voxels, number): cubic convolution from the slices' centres (Keys 1981); beyond the ends the last slice repeats."""
         place = (np.arange(self.voxels) + 0.5 - self.first) / self.spacing
@@ -84,6 +98,17 @@ class Slices(NamedTuple):
     def distances(self) -> Matrix:
         """(voxels,): from each voxel's centre to that of the nearest slice, in voxels."""
         return np.asarray(np.abs(np.arange(self.voxels) + 0.5 - self.centres[self.nearest()]))
+
+
+def thickest(spacing: Sequence[float]) -> int | None:
+    """The axis of slices: the coarsest, unless another is as coarse."""
+    *_, second, most = sorted(spacing)
+    return [*spacing].index(most) if most > ALIKE * second else None
+
+
+def credible(thickness: float | None, spacing: float) -> float | None:
+    """Thickness of slices as told, in mm; None where nothing is, or next to nothing of their spacing, as in metres."""
+    return thickness if thickness and thickness > CREDIBLE * spacing else None
 
 
 def _keys(distance: Matrix) -> Matrix:

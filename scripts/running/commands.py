@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..data.advice import SUPER_RESOLUTION, asked_of, default_task
+from ..data.layouts import modality_of
 from ..errors import BadInput
 from ..logs import say
 from ..measurement.planes import SPACE_TIME
@@ -87,7 +88,8 @@ def _overlays_and_ids(
     from .workflow import task_config
 
     if contrast is not None:
-        options = {"conditions": [contrast], "target": contrast, **options}
+        word = modality_of(contrast)  # T1w is t1 for the interval and the results' headers, too
+        options = {"conditions": [word], "target": word, **options}
     return [task_config(task), *overlays], {**options, **dict(map(setting, settings))}
 
 

@@ -4,6 +4,7 @@ import logging
 import pytest
 from test_cases import case_names, make_files, names_of
 
+from scripts.bids_app.scans import find_scans
 from scripts.data.cases import find_cases
 from scripts.errors import BadInput
 
@@ -44,3 +45,15 @@ def test_what_is_no_filter_is_refused(tmp_path):
     make_files(tmp_path, *TWO)
     with pytest.raises(BadInput, match="bids_filter mprage: is no mapping of entities; write it as"):
         find_cases(tmp_path, ["t1"], bids_filter="mprage")
+
+
+@pytest.mark.parametrize(("label", "modality"), [("gd", "t1ce"), ("Gadovist", "t1ce"), ("none", "t1"), ("pre", "t1")])
+def test_a_contrast_entity_may_say_that_there_was_none(label, modality, tmp_path):
+    make_files(tmp_path, f"sub-01/anat/sub-01_ce-{label}_T1w.nii.gz")
+    assert names_of(find_cases(tmp_path, [modality])) == [[f"sub-01_ce-{label}_T1w.nii.gz"]]
+
+
+def test_the_app_filters_scans_of_a_contrast_whatever_lies_between_them(tmp_path):
+    make_files(tmp_path, *(f"sub-01/anat/sub-01_{name}_T1w.nii.gz" for name in ("acq-a", "ce-gd", "run-1")))
+    found = find_scans(tmp_path, "T1w", bids_filter={"acq": "a"})
+    assert [scan.name for scan in found] == ["sub-01_acq-a_T1w", "sub-01_ce-gd_T1w"]  # the only one of its contrast stays

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from surroundings import SCANS, needs_scans
 
-from scripts.data.cases import find_cases, subject_of
+from scripts.data.cases import find_cases, first, subject_of
 from scripts.errors import BadInput
 
 sys.path.append(str(Path(__file__).parent / "dicom"))
@@ -321,3 +321,10 @@ def test_dicom_that_volume_files_push_aside_is_said_to_be_unused(tmp_path, caplo
         (tmp_path / f"{number}.dcm").write_bytes(b"x")
     find_cases(tmp_path, ["t1"])
     assert "volume files form cases, which leaves 3 DICOM files beside them unused; for DICOM give a folder" in caplog.text
+
+
+def test_a_number_of_cases_that_is_none_is_refused_and_does_not_drop_the_last():
+    assert first([1, 2, 3], None) == [1, 2, 3] and first([1, 2, 3], 2) == [1, 2]
+    for count in (0, -1):
+        with pytest.raises(BadInput, match=f"max_cases {count}: give 1 and more"):
+            first([1, 2, 3], count)

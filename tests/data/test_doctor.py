@@ -157,3 +157,12 @@ def test_the_doctor_says_what_was_measured_to_be_wrong_with_the_weights_of_a_tas
     assert caveat and caveat in capsys.readouterr().out
     doctor(tmp_path, ["t1ce"])
     assert caveat not in capsys.readouterr().out
+
+
+def test_the_doctor_says_what_would_be_assumed_of_slices(tmp_path, rng, capsys):
+    nib.save(nib.Nifti1Image(random_voxels(rng, (32, 32, 9)), np.diag([1.0, 1.0, 5.0, 1.0])), tmp_path / "a_t1.nii.gz")
+    assert main(["doctor", str(tmp_path)]) == 0
+    assert "t1: does not say how thick its slices are: taken as 5 mm without gaps" in capsys.readouterr().out
+    (tmp_path / "a_t1.json").write_text('{"SliceThickness": 0.4}')
+    assert main(["doctor", str(tmp_path)]) == 0
+    assert "t1: has slices of 0.4 mm every 5 mm, which cannot be" in capsys.readouterr().out

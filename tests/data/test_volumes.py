@@ -118,6 +118,15 @@ def test_an_unusable_volume_is_refused_by_its_path(tmp_path, rng, spoil, message
     assert one_line(error)
 
 
+def test_a_single_slice_in_two_frames_of_reference_is_called_what_it_is(tmp_path, rng):
+    image = nib.Nifti1Image(draw(rng)[..., 0], np.eye(4))
+    image.set_qform(np.diag([1, 1, 2, 1]), 1)
+    image.set_sform(np.eye(4), 2)
+    nib.save(image, tmp_path / "a.nii.gz")
+    with pytest.raises(BadInput, match="is 6x7 and so not a 3D volume"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
 def test_a_mask_alone_may_be_empty(tmp_path, rng):
     nothing = np.zeros((6, 7, 8), np.uint8)
     paths = {"image": save(tmp_path / "a.nii.gz", draw(rng)), "mask": save(tmp_path / "b.nii.gz", nothing)}

@@ -81,9 +81,11 @@ def test_a_prediction_that_cannot_be_measured_is_named(change, message, truth, t
 
 def test_a_prediction_elsewhere_in_space_is_named(truth, tmp_path):
     voxels, case = truth
-    leave(tmp_path / "run", voxels, affine=AFFINE + np.eye(4, k=3) * 0.1)
-    with pytest.raises(BadInput, match="another grid"):
-        read(tmp_path / "run", case)
+    larger = AFFINE @ np.diag([1.005, 1.005, 1.005, 1])  # each element by less than may be, the far corner by more
+    for affine in (AFFINE + np.eye(4, k=3) * 0.1, larger):
+        leave(tmp_path / "run", voxels, affine=affine)
+        with pytest.raises(BadInput, match="another grid"):
+            read(tmp_path / "run", case)
 
 
 def test_missing_folders_and_predictions_are_named_and_strays_are_told(truth, tmp_path, caplog):

@@ -80,7 +80,9 @@ def test_few_slices_are_kept_as_exactly_as_many(rng, tmp_path):
 def test_a_thickness_belongs_to_the_one_axis_that_is_thick():
     axes = AsScanned(1.0).sampling((20, 20, 20), (4.0, 4.0, 4.0), 5.0)
     assert [axis.thickness for axis in axes] == [4, 4, 4]
+    assert AsScanned(1.0).sampling((20, 20, 20), (4.0, 4.0001, 4.0), 5.0)[1].thickness == pytest.approx(4.0001)
     assert AsScanned().sampling((20, 20, 20), (1.0, 1.0, 4.0), 5.0)[2].thickness == 5
+    assert AsScanned().sampling((20, 20, 20), (1.0, 1.0, 4.0), 0.004)[2].thickness == 4
 
 
 def test_what_changes_evenly_in_space_stays_where_it_is(rng, tmp_path):
@@ -118,13 +120,55 @@ def test_spacing_follows_from_the_header_or_the_wish(spacing, wanted, expected):
     ("spacing", "wanted", "line"),
     [
         ((1.0, 1.0, 1.0), "isotropic", "are fine already: --spacing 0.5 asks"),
-        ((1.0, 1.0, 10.0), 1.0, "would be cut into 10; --spacing 1.2 is the finest"),
-        ((0.5, 0.5, 6.0), 1.0, "partly finer than 1 mm; --spacing 0.5 loses nothing"),
+        ((1.0, 1.0, 10.0), 0.9, "cut into 11.1, 8 at most are possible: leave --spacing out, for isotropic is"),
+        ((10.6, 10.6, 10.6), 1.0, "would be cut into 10.6; --spacing 1.33 is the finest"),
+        ((1.0, 1.0, 6.0), 2.0, "partly finer than 2 mm; --spacing 1 loses nothing, nor does isotropic"),
+        ((0.5, 0.5, 6.0), 1.0, "partly finer than 1 mm; isotropic loses nothing"),
     ],
 )
 def test_what_cannot_be_refined_is_refused_with_the_way_out(spacing, wanted, line):
     with pytest.raises(BadInput, match=line):
         AsScanned(wanted).sampling((20, 20, 20), spacing, 0.0)
+
+
+@pytest.mark.parametrize("coarse", [7.1, 9.3, 10.6, 15.7])
+def test_the_finest_spacing_that_is_named_is_taken(coarse):
+    with pytest.raises(BadInput) as refusal:
+        AsScanned(0.1).sampling((20, 20, 20), (coarse,) * 3, 0.0)
+    finest = float(str(refusal.value).split("--spacing ")[1].split()[0])
+    assert max(axis.spacing for axis in AsScanned(finest).sampling((20, 20, 20), (coarse,) * 3, 0.0)) <= 8
+
+
+@pytest.mark.parametrize(
+    ("spacing", "options", "thickness", "lines"),
+    [
+        ((1.0, 1.0, 5.0), {}, 0.0, ["does not say how thick its slices are: taken as 5 mm without gaps"]),
+        ((1.5, 1.5, 6.0), {"spacing": 1.0}, 0.0, ["does not say how thick its slices are: taken as 6 mm without gaps"]),
+        ((1.0, 1.0, 5.0), {}, 4.0, []),
+        ((1.0, 1.0, 5.0), {"thickness": 5.5}, 0.5, []),
+        ((1.0, 1.0, 5.0), {}, 0.005, ["has slices of 0.005 mm every 5 mm, which cannot be: taken as 5 mm thick"]),
+        ((1.0, 1.0, 5.0), {}, 1.0, ["has slices of 1 mm every 5 mm: 80% of it was not measured; --thickness MM tells better"]),
+        ((1.0, 1.0, 5.0), {}, 7.0, ["has slices of 7 mm every 5 mm, which overlap"]),
+        (
+            (1.0, 1.0, 2.0),
+            {},
+            4.0,
+            ["has slices of 4 mm every 2 mm, which overlap", "overlap so much that its result may miss"],
+        ),
+        ((4.0, 4.0, 4.0), {}, 2.0, []),
+        (
+            (4.0, 4.0, 4.0),
+            {"thickness": 2.0},
+            0.0,
+            ["coarse along several axes alike, so that --thickness says nothing of them"],
+        ),
+    ],
+)
+def test_what_is_assumed_of_slices_or_odd_about_them_is_said(spacing, options, thickness, lines):
+    degradation = AsScanned(**options)
+    axes = degradation.sampling((20, 20, 20), spacing, thickness)
+    found = degradation.doubts(axes, spacing, thickness)
+    assert len(found) == len(lines) and all(line in one for line, one in zip(lines, found, strict=True))
 
 
 @pytest.mark.parametrize(

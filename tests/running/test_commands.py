@@ -12,6 +12,7 @@ from scripts import bundle_root
 from scripts.__main__ import main
 from scripts.files import sha256
 from scripts.models import add
+from scripts.running.commands import _overlays_and_ids
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["--set", "size=tiny", "--set", "precision=float32"]
@@ -37,6 +38,12 @@ def test_options_reach_the_workflow(file, weights, tmp_path):
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert {key: record["system"][key] for key in ("nfe", "samples", "seed")} == {"nfe": 2, "samples": 2, "seed": 5}
     assert (tmp_path / "out" / "anna" / "anna_uncertainty.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("word", ["T1w", "T1", "t1"])
+def test_a_contrast_by_any_of_its_names_is_one(word):
+    _, options = _overlays_and_ids(task="any", contrast=word)
+    assert options == {"conditions": ["t1"], "target": "t1"}
 
 
 def test_a_plane_is_trained_exported_and_measured_by_three_commands(image, tmp_path, capsys):

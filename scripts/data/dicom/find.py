@@ -155,7 +155,7 @@ def placed(series: DicomSeries, volume: Volume) -> DicomSeries:
         inversion_time=traits["inversion"],
         shape=(*first.size, count),
         spacing=spacing_of(volume.slices),
-        thickness=first.thickness,
+        thickness=float(np.median([one.thickness for one in volume.slices if one.thickness > 0] or [0.0])),
         plane=plane_of(first),
         position=tuple(map(float, start)),
         orientation=first.orientation,

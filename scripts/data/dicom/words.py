@@ -72,7 +72,11 @@ SIGNS = tuple(
         (r"\b(pre|post|non|un|ce)(?=(contr|kontr|gad|gd|km|inj|enh|t1))", r"\1 "),
     )
 )
-NO_AGENT = frozenset({"", "none", "n", "0", "nein", "na", "unknown"})
+# What stands for no agent where one is to be named, beside signs and zeros.
+NO_AGENT = _words(
+    "none n 0ml nein na nil null false unknown unspecified kein keine keines aucun aucune pas nessun nessuno ningun ninguno "
+    "nenhum nenhuma geen ingen inget brak negative neg"
+)
 # The scanner's word for the weighting (Acquisition Contrast) in enhanced images.
 CONTRASTS = {"T1": "t1", "T2": "t2", "FLUID_ATTENUATED": "flair", "PROTON_DENSITY": "pd", "DIFFUSION": "dwi"}
 
@@ -133,11 +137,18 @@ def weighting(series: DicomSeries) -> tuple[str, str]:
         return word, why
     if given:
         return "t1ce", why
-    agent = series.contrast_agent
-    if next(iter(plain(agent).split()), "") in NO_AGENT | NOT_GIVEN:
-        return word, why
-    named = next((word for word in plain(agent).split() if AGENT.fullmatch(word)), "named")
-    return "t1ce", f"{why}; contrast agent {named}"
+    agent = agent_named(series.contrast_agent)
+    return ("t1ce", f"{why}; contrast agent {agent}") if agent else (word, why)
+
+
+def agent_named(text: str) -> str:
+    """The contrast agent that a header names, "named" where by no word of ours, "" for none, in whatever words."""
+    words = re.findall(r"[^\W_]+", plain(text).replace("/", ""))
+    known = next((word for word in words if AGENT.fullmatch(word)), "")
+    nothing = words[:1] == ["0"] or not any(re.search(r"[^\W\d]|[1-9]", word) for word in words)  # "0 ml", "--"
+    if (nothing and not known) or words[0] in NO_AGENT | NOT_GIVEN or any(map(NEVER_GIVEN.fullmatch, words)):
+        return ""
+    return known or "named"
 
 
 def agent_given(signs: str) -> bool | None:

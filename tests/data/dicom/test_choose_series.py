@@ -56,11 +56,25 @@ def test_without_a_telling_description_the_parameters_decide(sequence, times, wo
     assert weighting(replace(SERIES, description="AX HEAD", scanning_sequence=(sequence,), **given))[0] == word
 
 
+NO_AGENT = ("N/A", "-", "--", "kein", "KEIN KM", "keine", "nativ", "NIL", "(none)", "0ml", "0 ML", "0.0", "False", "aucun",
+            "pas de contraste", "ninguno", "negative", "NC", "NONE", "", "?")  # fmt: skip
+
+
 def test_a_contrast_agent_makes_t1_into_t1ce_and_is_told():
     found = weighting(replace(SERIES, description="t1", contrast_agent="10 ml Gadovist"))
     assert found == ("t1ce", "by its description; contrast agent gadovist")
     assert weighting(replace(SERIES, description="t1", contrast_agent="NO"))[0] == "t1"
     assert weighting(replace(SERIES, description="t1 pre", contrast_agent="Gadovist"))[0] == "t1"
+
+
+@pytest.mark.parametrize("words", NO_AGENT)
+def test_no_contrast_agent_has_many_names(words):
+    assert weighting(replace(SERIES, description="t1 se", contrast_agent=words))[0] == "t1"
+
+
+@pytest.mark.parametrize("words", ["Yes", "15", "0,1 ml/kg Gadovist", "0.1 mmol Dotarem", "ARTIREM", "KM", "gadoteric acid"])
+def test_what_names_an_agent_or_how_much_of_it_makes_t1_into_t1ce(words):
+    assert weighting(replace(SERIES, description="t1 se", contrast_agent=words))[0] == "t1ce"
 
 
 def test_an_original_is_preferred_to_a_reformatted_series():
