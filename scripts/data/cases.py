@@ -183,7 +183,8 @@ def _from_dicom(
     from .dicom.choose import choose_cases, find_studies  # needs pydicom, which MONAI Label pins to an older version
 
     studies, unread = find_studies(root)
-    taken = split.take(studies) if studies else []
+    patients = {case: study[0].patient_id for case, study in studies.items() if study[0].patient_id}
+    taken = split.take(studies, patients) if studies else []
     bad, words = {Path(path): why for path, _, why in (line.partition(": ") for line in unread)}, set[str]()
     if identifiers is not None:
         words, names = words_of(studies), Identifiers(identifiers).names(studies)

@@ -64,6 +64,14 @@ class Identifiers:
             )
 
 
+def check_same_studies(first: Path, second: Path, cases: Iterable[str]) -> None:
+    """Raise BadInput when a case of two folders of results is not one study's in both."""
+    ours, theirs = (Identifiers(folder / FILE) for folder in (first, second))
+    for case in cases:
+        if "study_uid" in (entry := ours.entries.get(case, {})):
+            theirs.check_same(case, entry["study_uid"])
+
+
 def anonymous(series: DicomSeries, words: Iterable[str]) -> DicomSeries:
     """A series whose faults, which name files, tell no patient and no date."""
     changed: dict[str, Any] = {}

@@ -4,7 +4,7 @@
 import csv
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,13 +29,17 @@ class Split(NamedTuple):
     name: str
     train_fraction: float
 
-    def take(self, cases: Iterable[str]) -> list[str]:
-        """The cases of this split, sorted; all modalities' cases go in, so that every task splits alike."""
+    def take(self, cases: Iterable[str], subjects: Mapping[str, str] | None = None) -> list[str]:
+        """The cases of this split, sorted; all modalities' cases go in, so that every task splits alike.
+
+        subjects: whose the cases are, where their names do not tell (`subject_of`).
+        """
         everyone = sorted(cases)
+        subjects = {case: subject_of(case) for case in everyone} | dict(subjects or {})
         if self.name == "all":
             return everyone
         table = self.root / "splits.csv"
-        names = _by_table(table, everyone) if table.is_file() else _by_fraction(everyone, self.train_fraction)
+        names = _by_table(table, subjects) if table.is_file() else _by_fraction(subjects, self.train_fraction)
         taken = [case for case in everyone if names.get(case) == self.name]
         if not taken:
             rule = "splits.csv" if table.is_file() else f"train_fraction {self.train_fraction:g}"
@@ -43,25 +47,25 @@ class Split(NamedTuple):
         return taken
 
 
-def _by_fraction(cases: Sequence[str], train_fraction: float) -> dict[str, str]:
-    subjects = sorted({subject_of(case) for case in cases})
-    train = set(subjects[: int(len(subjects) * train_fraction + 1e-9)])
-    return {case: "train" if subject_of(case) in train else "val" for case in cases}
+def _by_fraction(subjects: Mapping[str, str], train_fraction: float) -> dict[str, str]:
+    everyone = sorted(set(subjects.values()))
+    train = set(everyone[: int(len(everyone) * train_fraction + 1e-9)])
+    return {case: "train" if subject in train else "val" for case, subject in subjects.items()}
 
 
-def _by_table(table: Path, cases: Sequence[str]) -> dict[str, str]:
+def _by_table(table: Path, subjects: Mapping[str, str]) -> dict[str, str]:
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         header = reader.fieldnames or ()
         if len(header) < 2 or "split" not in header:
             raise BadInput(f"{table}: has no column split; give a case or subject in the first column, and its split")
         split_of = {row[header[0]].strip(): (row["split"] or "").strip().lower() for row in reader}
-    names = {case: split_of.get(case, split_of.get(subject_of(case), "")) for case in cases}
+    names = {case: split_of.get(case, split_of.get(subject, "")) for case, subject in subjects.items()}
     unnamed = [case for case, name in names.items() if not name]
     if unnamed:
         logger.warning("%s: names no split for %d cases, left out: %s", table, len(unnamed), listed(unnamed, most=MOST))
     by_subject: dict[str, str] = {}
     for case, name in names.items():
-        if name and by_subject.setdefault(subject_of(case), name) != name:
-            raise BadInput(f"{table}: subject {subject_of(case)} is in two splits; put all its cases into one")
+        if name and by_subject.setdefault(subjects[case], name) != name:
+            raise BadInput(f"{table}: subject {subjects[case]} is in two splits; put all its cases into one")
     return names

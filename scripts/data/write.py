@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from .write_behind import hand_on
 Nifti1Image: Any = nib.Nifti1Image  # has no types
 MAPS, DICOM_SUFFIX = ("uncertainty", "interval"), ".dcm"
 REMEDY = "give another output_dir"
+SLICE = re.compile(r"\d{4,}\.dcm")  # as `write_series` calls them
 LONGEST = 255  # bytes of a file's name, on nearly all file systems
 
 
@@ -97,12 +99,17 @@ def write_volume(volume: MetaTensor, path: Path) -> None:
 def write_dicom(volume: MetaTensor | None, path: Path, provenance: Provenance) -> None:
     """A volume (1, H, W, D) to a Parametric Map, if `path` is a .dcm file, else to a folder of an MR series.
 
-    One that is None or comes from NIfTI has no DICOM: what an earlier run left at `path` is removed.
+    One that is None or comes from NIfTI has no DICOM: what an earlier run left at `path` is removed, and nothing else. Raises
+    BadInput where something else is in the way of a series.
     """
     files = [] if volume is None else json.loads(volume.meta.get("dicom_files", "[]"))
+    foreign = path.is_dir() and not all(SLICE.fullmatch(entry.name) for entry in path.iterdir())
     if volume is None or not files:
-        remove(path)
+        if not foreign:
+            remove(path)
         return
+    if foreign:
+        raise BadInput(f"{path}: holds files that are no result; give another folder as output_dir")
     if unseen := volume.meta.get("unseen"):
         provenance = replace(provenance, unseen=json.loads(unseen))
     if task := volume.meta.get(SPECIALIST):

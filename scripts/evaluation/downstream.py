@@ -2,6 +2,7 @@
 """Downstream segmentation: a case with its real, its degraded and its synthesised modality, and the network over them."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import MapTransform, NormalizeIntensity
 from torch import Tensor
 
+from ..data.identifiers import FILE, Identifiers, check_same_studies
 from ..data.meta_tensors import make_volume
 from ..data.volumes import pad_to_multiple
 from ..errors import BadInput
@@ -47,6 +49,9 @@ class FindPredictionsd(MapTransform):
     def __init__(self, folders: Mapping[str, Path]) -> None:
         super().__init__(("predictions",), allow_missing_keys=True)
         self.folders = dict(folders)
+        for first, second in pairwise(self.folders.values()):
+            both = (Identifiers(folder / FILE).entries.keys() for folder in (first, second))
+            check_same_studies(first, second, set.intersection(*map(set, both)))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Paths in the order of the folders."""

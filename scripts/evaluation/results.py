@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from monai.transforms.spatial.array import Orientation
 from torch import Tensor
 
+from ..errors import listed
 from ..measurement import AsScanned, Degradation, Task
 from ..measurement.planes import PLANES
 from ..running.record import RunRecord, facts_of
@@ -61,13 +62,12 @@ class Results(RunRecord):
         """Metrics of the case just done; nothing when it failed, and it has failed when its voxels are not finite."""
         if not engine.state.output:
             return
-        output, case = engine.state.output[0], engine.done[-1]
+        output, case = engine.state.output[0], str(engine.state.batch[0]["case"])
         volumes = {key: _in_ras(output[key])[0] for key in ("pred", "label", "uncertainty") if key in output}
         batch = engine.state.batch[0]  # where MONAI leaves what was loaded, not made
         mask = _in_ras(batch["mask"])[0] > 0 if "mask" in batch else None
         if fault := _fault(**volumes):
             engine.failures[case] = f"case {case}: {fault}"
-            engine.done.remove(case)
             logger.error(engine.failures[case])
             return
         pred, label, foreground = volumes["pred"], volumes["label"], volumes["label"] > 0
@@ -87,17 +87,22 @@ class Results(RunRecord):
             interval = _in_ras(output["interval"])[0]
             metrics["coverage"] = covered(interval, pred, label, foreground)
             self.risks.append([half.tolist() for half in risk_coverage(interval, pred, label, foreground)])
+        metrics = {name: value if value is not None and np.isfinite(value) else None for name, value in metrics.items()}
         self.cases[case] = {**metrics, "seconds": output.get("seconds", engine.seconds[case])}
         logger.info(f"case {case}: {_told(self.cases[case])}")
 
     def content(self, engine: Any) -> dict[str, Any]:
         """The record, and what was measured."""
-        self.cases = {case: metrics for case, metrics in self.cases.items() if case not in engine.failures}  # not written
+        unwritten = [case for case in self.cases if case in engine.failures]
+        self.cases = {case: metrics for case, metrics in self.cases.items() if case not in unwritten}
         mean = _mean(list(self.cases.values()))
         logger.info(f"mean of {len(self.cases)}: {_told(mean)}")
-        measured = {"n": len(self.cases), "mean": mean, "mmd": self.mmd.result(), **self.distances.result()}
+        together = {"mmd": self.mmd.result(), **self.distances.result(), "calibration": self._calibration(), **self._risk()}
+        if unwritten:
+            logger.warning(f"MMD, FID and curves are left empty: they saw what could not be written ({listed(unwritten)})")
+            together = dict.fromkeys(together)
         cases = {case: {**facts_of(engine, case), **metrics} for case, metrics in self.cases.items()}
-        return {**super().content(engine), **measured, "calibration": self._calibration(), **self._risk(), "cases": cases}
+        return {**super().content(engine), "n": len(self.cases), "mean": mean, **together, "cases": cases}
 
     def _calibration(self) -> dict[str, list[float]] | None:
         """Mean over the cases of `calibration_curve` in the foreground; None without an uncertainty."""

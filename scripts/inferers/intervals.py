@@ -83,17 +83,17 @@ class PredictIntervald(MapTransform):
     """Adds `interval` (1, H, W, D), half the width of the 80 % interval around `pred`, where its weights have a head.
 
     weights: those of the run, None for none; those of a specialist speak for its cases (meta `specialist`). degradation,
-    target: of the task. steps: of the sampler; switches: of the method. Coverage was measured with one step and all of them
-    on, so nothing is added otherwise.
+    target: of the task. steps: of the sampler; switches: of the method; adapt: minutes. Coverage was measured with one step,
+    all switches on and weights as they are, so nothing is added otherwise.
     """
 
     def __init__(
         self, weights: str | Path | None, degradation: Degradation | AsScanned | None, target: str, *, steps: int = 1,
-        switches: Sequence[bool] = (),
+        switches: Sequence[bool] = (), adapt: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(("pred",))
         self.weights, self.degradation, self.target = weights, degradation, target
-        self.measured = weights is not None and steps == 1 and all(switches)
+        self.measured = weights is not None and steps == 1 and all(switches) and not adapt
         self._heads: dict[str, Head | None] = {}
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -51,7 +51,9 @@ def report(
     identifiers = file if (file := folder / FILE).exists() else None
     for case, given in _sources(what, with_target=simulated and truth_dir is None, identifiers=identifiers, **folders).items():
         sources[case] = sources.get(case, {}) | given
-    unseen: dict[str, str] = {}
+    of_run = results.get("cases") or cases  # what else lies there has another task, other weights or samples
+    unseen = {case: "is of an earlier run, of which this record says nothing" for case in cases if case not in of_run}
+    cases = [case for case in cases if case in of_run]
     pages: dict[str, tuple[str, str]] = {}
     shown = cases[:max_cases]
     for number, case in enumerate(shown, start=1):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m scripts side_by_side`: what several systems made of one case, as in the paper's figure 3."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from ..running.record import record
 from .planes_figure import planes_figure
 from .run import cases_of, recorded_case
 from .slices import MAPS
+
+
+def apart(folders: Sequence[Path]) -> list[str]:
+    """Each path as far as it differs from the others."""
+    common = os.path.commonpath([folder.absolute() for folder in folders])
+    return [folder.absolute().relative_to(common).as_posix() for folder in folders]
 
 
 def side_by_side(run_dirs: Sequence[str], output: str = "side_by_side.png", *, case: str | None = None) -> None:
@@ -32,6 +39,8 @@ def side_by_side(run_dirs: Sequence[str], output: str = "side_by_side.png", *, c
     for one in identities:
         one.check_same(str(chosen), next(iter(uids), ""))
     names = [results.get("system", {}).get("name") or folder.name for folder, results in zip(folders, records, strict=True)]
+    places = apart(folders)
+    names = [name if names.count(name) == 1 else f"{name} {place}" for name, place in zip(names, places, strict=True)]
     runs = {name: recorded_case(folder, str(chosen)) for name, folder in zip(names, folders, strict=True)}
     first = next(iter(runs.values()))
     images = {key: volume for key, volume in first.volumes.items() if key.startswith("input")}

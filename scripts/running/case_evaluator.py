@@ -96,7 +96,12 @@ class CaseEvaluator(SupervisedEvaluator):
         self.weights: dict[str, str] = {}  # files of specialists, of cases that they answered
         self.written: set[str] = set()
         self.add_event_handler(Events.STARTED, self._warn)  # when the record listens
-        self.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.behind.settle())  # before the record is written
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._settle)  # before the record is written
+
+    def _settle(self) -> None:
+        """Wait for what is being written; what could not be is not done."""
+        self.behind.settle()
+        self.done = [case for case in self.done if case not in self.failures]
 
     def _warn(self) -> None:
         for line in self.caveats:
@@ -132,8 +137,6 @@ class CaseEvaluator(SupervisedEvaluator):
 
     def _fail(self, case: str, error: Exception, batchdata: Any = None) -> None:
         self.failures[case] = one_line(error)
-        if case in self.done:  # it could not be written
-            self.done.remove(case)
         logger.error(named(case, self.failures[case]))
         logger.debug("refused here", exc_info=error)
         self._note(case, FAILED, batchdata, error=self.failures[case])
@@ -167,6 +170,7 @@ class CaseEvaluator(SupervisedEvaluator):
                 raise
             if ledger is not None:
                 ledger.end()
+        self.done = [case for case in self.done if case not in self.failures]
         before = 0 if ledger is None else len(ledger.record.earlier)
         done = len(self.done) + before
         logger.info(f"{done} of {done + len(self.failures)} cases done{f', {before} of them before' if before else ''}")

@@ -36,11 +36,14 @@ def restore_cine(
     name = _name(cine, None if keep_ids else Path(output, FILE))
     for doubt in cine.doubts:
         logger.warning(f"{source}: {doubt}" if keep_ids or cine.series is None else f"{name}: {_hidden(doubt, cine.series)}")
+    folder = Path(output, INPUT, name)
+    if folder.absolute() in (Path(source).absolute(), *Path(source).absolute().parents):
+        raise BadInput(f"{source}: lies where its loops are to be written; give another output")
     result, preview = (Path(output, f"{name}_{what}") for what in (f"pred{_ending(Path(source))}", "preview.gif"))
     for earlier in (result, preview):
         remove(earlier)  # it would stand beside other loops
-    folder = Path(output, INPUT, name)
-    remove(folder)  # a slice more, perhaps
+    for loop in folder.glob(f"{name}-[0-9]*_cine.nii.gz"):  # a slice more, perhaps
+        remove(loop)
     write_loops(cine, folder, name)
     run(dataset_dir=str(folder), periodic=cine.gated if periodic is None else periodic)
     whole = _joined(cine, Path(output), name)

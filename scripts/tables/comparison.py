@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.identifiers import check_same_studies
 from ..errors import BadInput
 from .columns import PSNR, SSIM, N
 from .formats import Cell, Column, Row, Table
@@ -25,6 +26,8 @@ def comparison(results: Sequence[Result]) -> Table:
     pairs = [pair for pair in combinations(results, 2) if pair[0].task == pair[1].task]
     if not pairs:
         raise BadInput(f"--compare: no two of the {len(results)} systems given share a task; give results of one task")
+    for first, second in pairs:
+        check_same_studies(first.path.parent, second.path.parent, first.cases.keys() & second.cases.keys())
     pairings = [Pairing(*pair, metric) for pair in pairs for metric in (PSNR, SSIM)]
     p_values = [wilcoxon_p(pairing.differences()) for pairing in pairings]
     rows = [_tested(*each) for each in zip(pairings, p_values, holm(p_values), strict=True)]

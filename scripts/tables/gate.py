@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from ..data.identifiers import check_same_studies
 from ..errors import BadInput, listed
 from .columns import INTERVAL, PSNR, PSNR_FITTED, N
 from .comparison import Pairing
@@ -52,6 +53,7 @@ def _one(path: str) -> Result:
 def _check(ours: Result, rival: Result) -> None:
     if ours.task != rival.task:
         raise BadInput(f"{rival.path}: is of another task ({rival.task.title}); run floors for {ours.task.title}")
+    check_same_studies(ours.path.parent, rival.path.parent, ours.cases.keys() & rival.cases.keys())
     for metric in METRICS:
         mine, theirs = (set(result.values(metric.key)) for result in (ours, rival))
         if mine != theirs:

@@ -39,7 +39,7 @@ class BoundedGradients:
             return
         step = f"step {engine.state.iteration}{_cases(engine)}"
         if self.bad == MOST:
-            remedy = "go on from the last checkpoint with a lower --learning_rate, or --precision float32"
+            remedy = "start anew with a lower --learning_rate and another --ckpt_dir, or go on with --precision float32"
             raise BadInput(f"{step}: {MOST} steps in a row had gradients that are not finite; {remedy}")
         logger.warning(f"{step}: gradients are not finite, so the step is left out")
         for parameter in self.network.parameters():  # optimisers pass over what has no gradient

@@ -10,6 +10,7 @@ import pytest
 from surroundings import SCANS, needs_scans
 
 from scripts.data.cases import find_cases, first, subject_of
+from scripts.data.splits import Split
 from scripts.errors import BadInput
 
 sys.path.append(str(Path(__file__).parent / "dicom"))
@@ -328,3 +329,14 @@ def test_a_number_of_cases_that_is_none_is_refused_and_does_not_drop_the_last():
     for count in (0, -1):
         with pytest.raises(BadInput, match=f"max_cases {count}: give 1 and more"):
             first([1, 2, 3], count)
+
+
+def test_studies_of_a_patient_never_straddle_the_split(tmp_path):
+    """As of DICOM, whose cases are called after patient and date."""
+    patients = {f"P{number}_{date}": f"P{number}" for number in range(5) for date in ("2024", "2025", "2026")}
+    train, val = (Split(tmp_path, name, 0.7).take(patients, patients) for name in ("train", "val"))
+    assert (len(train), len(val)) == (9, 6) and not {patients[case] for case in train} & {patients[case] for case in val}
+    rows = ["case,split", *(f"{case},{'val' if case.endswith('2026') else 'train'}" for case in patients)]
+    (tmp_path / "splits.csv").write_text("\n".join(rows))
+    with pytest.raises(BadInput, match="subject P0 is in two splits"):
+        Split(tmp_path, "val", 0.7).take(patients, patients)

@@ -40,6 +40,14 @@ def test_a_written_volume_reads_back_exactly_with_both_forms(tmp_path, volume):
     np.testing.assert_allclose(image.header.get_zooms(), np.linalg.norm(AFFINE[:3, :3], axis=0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("held", ["0001.dcm", "lesions_by_hand.txt"])
+def test_a_folder_is_removed_only_where_an_earlier_run_left_it(tmp_path, volume, held):
+    (tmp_path / "a" / "pred").mkdir(parents=True)
+    (tmp_path / "a" / "pred" / held).write_bytes(b"x")
+    SaveVolumed(["pred"], tmp_path, suffixes=["pred"], provenance=object())({"case": "a", "pred": volume})
+    assert (tmp_path / "a" / "pred").exists() == (held == "lesions_by_hand.txt")
+
+
 def test_missing_keys_are_skipped(tmp_path, volume):
     data = saver(tmp_path)({"case": "a", "pred": volume})
     assert "uncertainty_path" not in data

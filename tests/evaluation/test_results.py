@@ -12,6 +12,7 @@ from monai.transforms import Compose
 from scripts.diffusion import sample_ddim
 from scripts.errors import BadInput, one_line
 from scripts.evaluation import FilterBank, Results, psnr, ssim
+from scripts.evaluation import results as module
 from scripts.evaluation.frechet import frechet_distance, kernel_distance
 from scripts.evaluation.results import case_metrics
 from scripts.evaluation.uncertainty_metrics import mace
@@ -133,6 +134,13 @@ def test_the_mmd_compares_cases_in_one_orientation_however_their_files_lie(evalu
 
     results, _ = evaluate("a", "b", error=error, affine=lambda index: torch.diag(torch.tensor([3.0 - 2 * index, 1, 1, 1])))
     assert results["mmd"] == pytest.approx({"n": 2, "value": 22.5, "floor": 0, "bias": 22.5}, abs=1e-4)  # 90 voxels of 0.25
+
+
+def test_what_is_undefined_is_empty_in_the_file_whatever_measured_it(evaluate, monkeypatch):
+    """As the spread of SSIM where a side is smaller than its window."""
+    monkeypatch.setattr(module, "run_spread", lambda *_: {"ssim_std": float("nan")})
+    results, code = evaluate("a", change=lambda pred, label, index: {"runs": torch.cat([pred, pred])})
+    assert code == 0 and results["cases"]["a"]["ssim_std"] is None
 
 
 def test_a_second_run_counts_every_case_once(evaluate):

@@ -225,6 +225,14 @@ def test_a_case_that_failed_is_not_shown_with_an_earlier_result(run):
     assert "a: its grid is another" in group
 
 
+def test_results_of_an_earlier_run_do_not_get_the_facts_of_the_last(run):
+    content = json.loads((run / "out" / "results.json").read_text())
+    (run / "out" / "results.json").write_text(json.dumps(content | {"cases": {"b": METRICS}}))
+    group, cases = pages(run)
+    assert set(cases) == {"b"}
+    assert "is of an earlier run" in group
+
+
 def test_the_page_of_all_cases_says_what_is_doubtful_and_what_became_of_the_files(run):
     content = json.loads((run / "out" / "results.json").read_text())
     content["cases"]["b"] |= {"doubts": ["its sides may be swapped"]}
@@ -239,6 +247,9 @@ def test_the_page_of_all_cases_says_what_is_doubtful_and_what_became_of_the_file
 def test_names_of_cases_are_escaped(run, head):
     name = """x<b>&'"$1"""
     save(head, run / "out" / name / f"{name}_pred.nii.gz")
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["cases"][name] = METRICS
+    (run / "out" / "results.json").write_text(json.dumps(content))
     group, cases = pages(run)
     assert "x<b>" not in group + cases[name]
     assert "x&lt;b&gt;&amp;" in group

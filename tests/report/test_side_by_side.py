@@ -51,6 +51,11 @@ def test_results_of_a_case_that_all_have_stand_between_input_and_truth_then_thei
         np.testing.assert_allclose(volumes[f"error of {name}"], (factor - 1) * scaled, atol=1e-6)
 
 
+def test_runs_of_one_name_are_told_apart_by_their_place(evaluated, drawn, tmp_path):
+    side_by_side([evaluated("average/eval", 0.9), evaluated("fusion/eval", 0.8)], str(tmp_path / "out.png"))
+    assert list(drawn[0][0])[1:3] == ["eval average/eval", "eval fusion/eval"]
+
+
 def test_the_picture_is_written(evaluated, tmp_path):
     side_by_side([evaluated("one", 0.9), evaluated("two", 0.8)], str(tmp_path / "out.png"), case="a")
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")

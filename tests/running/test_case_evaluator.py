@@ -125,6 +125,16 @@ def test_a_case_that_cannot_be_written_has_failed_and_lines_stay_in_order(run, c
     assert not any("case 1: done" in line or "case 4: done" in line for line in told)
 
 
+def test_where_nothing_can_be_written_nothing_is_done(run, caplog):
+    def refuse(index):
+        raise BadInput("disk: is full; empty it")
+
+    with caplog.at_level(logging.INFO, logger=LINES):
+        record, code = run(3, write=refuse)
+    assert (code, record["cases"], sorted(record["failures"])) == (1, {}, ["0", "1", "2"])
+    assert "0 of 3 cases done" in caplog.text
+
+
 def test_what_ends_a_run_lets_a_file_be_finished_and_begins_no_other(steps):
     go_on = threading.Event()
 

@@ -57,6 +57,18 @@ def test_a_cine_comes_back_fine_in_its_place_with_its_measurement(source, weight
     assert "heart_pred.nii.gz" in capsys.readouterr().out
 
 
+def test_nothing_of_the_users_is_taken_for_loops_of_an_earlier_run(source, weights, tmp_path):
+    place = tmp_path / "out" / "input" / "heart"
+    place.mkdir(parents=True)
+    mine = shutil.copy(source, place / source.name)
+    (place / "notes.txt").write_text("mine")
+    options = {"task": "cine_super_resolution", "ckpt_path": weights, "size": "tiny", "precision": "float32"}
+    with pytest.raises(BadInput, match="lies where its loops are to be written"):
+        restore(str(mine), str(tmp_path / "out"), **options)
+    restore(str(source), str(tmp_path / "out"), **options)
+    assert mine.exists() and (place / "notes.txt").read_text() == "mine"
+
+
 def test_without_weights_nothing_is_written(source, tmp_path):
     with pytest.raises(BadInput, match=r"nowhere\.pt: no such weights file"):
         restore(str(source), str(tmp_path / "out"), task="cine_frames", ckpt_path=str(tmp_path / "nowhere.pt"))

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import io
+import json
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -331,3 +333,14 @@ def test_a_place_that_is_missing_or_twice_there_leaves_the_page_as_it_was(text, 
 def test_a_place_is_one_in_a_page_of_markdown(more, write):
     with pytest.raises(BadInput, match="--place ours: is a comment in a page of Markdown"):
         tables([str(write("a"))], place="ours", **more)
+
+
+@pytest.mark.parametrize("command", ["--compare", "gate"])
+def test_cases_that_are_other_studies_elsewhere_are_not_paired(write, command, capsys):
+    """Numbers of studies are given anew in every folder."""
+    folders = [write("a", (30.0, 31.0, 33.0, 34.0)), write("b", (31.0, 33.0, 34.0, 35.0))]
+    for folder, first in zip(folders, (1, 0), strict=True):
+        entries = {f"sub-{i}": {"study_uid": f"1.2.{i + first}"} for i in range(4)}
+        Path(folder, "identifiers.json").write_text(json.dumps(entries))
+    assert main(["gate", *folders] if command == "gate" else ["tables", *folders, command]) == 1
+    assert "is another study in" in capsys.readouterr().err

@@ -39,8 +39,11 @@ class TranslationTask(BasicInferTask):
         """The study's other files, then the bundle's preprocessing. The parser is made anew: the request has options."""
         data["result_dir"] = tempfile.TemporaryDirectory()  # gone with the request, however that ends
         device_of(data["device"])
-        changes = numbers_of(data, self.task.defaults)
-        data["parser"] = self.task.parser("inference", {**changes, "output_dir": data["result_dir"].name})
+        changes: dict[str, Any] = {**numbers_of(data, self.task.defaults)}
+        weights = self._file(data)
+        own = {} if weights == self.task.bundled else {"specialists": None}  # these answer for the weights that ship alone
+        changes |= {**own, "ckpt_path": str(weights), "output_dir": data["result_dir"].name}
+        data["parser"] = self.task.parser("inference", changes)
         if self._weights(data) == WEIGHTS[0]:
             data["parser"].get_parsed_content("limits")  # refuses more steps than shipped weights bear
         steps = data["parser"].get_parsed_content("preprocessing").transforms
@@ -62,9 +65,11 @@ class TranslationTask(BasicInferTask):
     def _weights(self, data: Mapping[str, Any]) -> str:
         return choice_of(data, "weights", self._config["weights"])
 
+    def _file(self, data: Mapping[str, Any]) -> Path:
+        return self.task.trained("fusion") if self._weights(data) == "trained" else self.task.shipped
+
     def _get_network(self, device: str, data: Any) -> nn.Module:
-        wanted = self._weights(data)
-        path = self.task.trained("fusion") if wanted == "trained" else self.task.shipped
+        wanted, path = self._weights(data), self._file(data)
         if not path.is_file():
             raise BadInput(f"{self.task.name}: there are no {wanted} weights ({path}); train it, or choose the other ones")
         stamp = (path, path.stat().st_mtime)

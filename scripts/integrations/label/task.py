@@ -35,7 +35,8 @@ class StudyTask:
         self.definition: Task = parser.get_parsed_content("task")
         self.planes: list[str] = parser.get_parsed_content("planes")
         self.defaults = {key: parser[key] for key in ("samples", "steps", "seed")}
-        self.shipped = Path(weights or parser.get_parsed_content("ckpt_path"))
+        self.bundled = Path(parser.get_parsed_content("ckpt_path"))
+        self.shipped = Path(weights or self.bundled)
         self.limits = limits_of(self.shipped)
         self.folder = Path(runs or ROOT / "runs" / "label").resolve() / name
 
