@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..files import whole
 from ..measurement.planes import PLANES
 from .slices import Volume
 
@@ -64,7 +65,8 @@ def planes_figure(
             bar.ax.tick_params(colors="w", labelsize=7)
             bar.set_label("share of the range", color="w", fontsize=8)
     figure.suptitle(title, color="w", fontsize=10)
-    figure.savefig(path, dpi=110, pil_kwargs={"quality": QUALITY})
+    with whole(path) as part:
+        figure.savefig(part, dpi=110, pil_kwargs={"quality": QUALITY})
 
 
 def close_up_figure(volumes: Mapping[str, Volume], path: Path, title: str = "", *, spacing: Sequence[float]) -> None:
@@ -85,19 +87,20 @@ def close_up_figure(volumes: Mapping[str, Volume], path: Path, title: str = "", 
     size = (CLOSE_UP_WIDTH * len(slices), CLOSE_UP_WIDTH * sum(heights) + 0.9)
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
     grid = figure.subplots(2, len(slices), squeeze=False, height_ratios=heights)
-    for (whole, part), (name, slice_) in zip(grid.T, slices.items(), strict=True):
-        for axes in (whole, part):
+    for (overview, part), (name, slice_) in zip(grid.T, slices.items(), strict=True):
+        for axes in (overview, part):
             axes.imshow(slice_, origin="lower", cmap="gray", vmin=low, vmax=high, extent=(0, mm[0], 0, mm[1]))
             axes.set_axis_off()
-        whole.set_title(name, color="w", fontsize=13)
-        whole.plot(*_frame(corner, ends), color="#e0a030", linewidth=1)
+        overview.set_title(name, color="w", fontsize=13)
+        overview.plot(*_frame(corner, ends), color="#e0a030", linewidth=1)
         for x, side in ((0.02, "L"), (0.94, "R")):
-            whole.text(x, 0.02, side, color="w", fontsize=12, transform=whole.transAxes)
+            overview.text(x, 0.02, side, color="w", fontsize=12, transform=overview.transAxes)
         part.set(xlim=(corner[0], ends[0]), ylim=(corner[1], ends[1]))
         part.plot((corner[0] + 2, corner[0] + 2 + BAR), (corner[1] + 2,) * 2, color="w", linewidth=3)
         part.text(corner[0] + 2, corner[1] + 3.5, f"{BAR:.0f} mm", color="w", fontsize=12)
     figure.suptitle(title, color="w", fontsize=11)
-    figure.savefig(path, dpi=110, pil_kwargs={"quality": QUALITY})
+    with whole(path) as file:
+        figure.savefig(file, dpi=110, pil_kwargs={"quality": QUALITY})
 
 
 def _frame(corner: Sequence[float], ends: Sequence[float]) -> tuple[list[float], list[float]]:

@@ -44,7 +44,7 @@
 
   function choose(name) {
     const before = images.get(state.image), now = images.get(name);
-    if (before.told.high === now.told.high) [now.cal_min, now.cal_max] = [before.cal_min, before.cal_max]; // of one scale
+    if (before.told.high !== undefined && before.told.high === now.told.high) [now.cal_min, now.cal_max] = [before.cal_min, before.cal_max]; // one scale
     if (name !== state.image) state.other = state.image;
     state.image = name;
     show();

@@ -70,3 +70,9 @@ def test_a_case_that_a_run_lacks_and_other_grids_are_refused(evaluated, tmp_path
     with pytest.raises(BadInput, match="a: the results lie on different grids"):
         side_by_side([whole, evaluated("four", 0.8, sides=(20, 28, 32))], str(tmp_path / "out.png"))
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(evaluated, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        side_by_side([evaluated("one", 0.9), evaluated("two", 0.8)], str(tmp_path / "file" / "out.png"))
