@@ -17,6 +17,8 @@ import pytest
 import torch
 from surroundings import awakened, skipped_in_words
 
+from scripts import logs
+
 gc.set_threshold(50_000, 20, 100)  # looking for cycles among all that frameworks import took a seventh of the time
 
 with suppress(ImportError):
@@ -73,6 +75,12 @@ def state_of_tests_alone(tmp_path_factory):
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def manner_of_tests_alone(monkeypatch):
+    """What a test told this process to say no test after it is bound to."""
+    monkeypatch.setattr(logs, "_manner", logs.Manner())
 
 
 @pytest.fixture
