@@ -139,17 +139,21 @@ def _sampled(scan: Scan, way: Plan, expected: Expectation) -> list[str]:
     """What a run would assume of a scan's slices."""
     if expected.scanned is None:
         return []
-    grid = Grid(scan.affine, scan.voxels.shape).in_ras()
-    spacing, shape = [grid.spacing[axis] for axis in way.order], [grid.shape[axis] for axis in way.order]
+    spacing, shape = _sides(scan, way)
     return expected.scanned.doubts(expected.scanned.sampling(shape, spacing, scan.thickness), spacing, scan.thickness)
+
+
+def _sides(scan: Scan, way: Plan) -> tuple[list[float], list[int]]:
+    """Spacing (mm) and voxels along the axes in the order of the run."""
+    grid = Grid(scan.affine, scan.voxels.shape).in_ras()
+    return [grid.spacing[axis] for axis in way.order], [grid.shape[axis] for axis in way.order]
 
 
 def _unseen(scans: Sequence[Scan], way: Plan, expected: Expectation, known: Known) -> list[str]:
     """Whose weights answer instead, and how scans are unlike what they saw. Raises BadInput where a run would."""
     lines, seen = list[str](), known.seen
     for number, scan in enumerate(scans[: len(seen)]):
-        grid = Grid(scan.affine, scan.voxels.shape).in_ras()
-        spacing, shape = [grid.spacing[axis] for axis in way.order], [grid.shape[axis] for axis in way.order]
+        spacing, shape = _sides(scan, way)
         turn = orientations.io_orientation(scan.affine)
         found = properties(orientations.apply_orientation(scan.voxels, turn).transpose(way.order), spacing)
         if expected.scanned is not None:

@@ -16,9 +16,7 @@ Matrix = npt.NDArray[np.floating[Any]]
 
 SHAPES = ("box", "gaussian")
 KEYS_A = -0.75  # of cubic convolution, as PyTorch's bicubic
-SINGULAR = (
-    0.2  # share of the largest singular value below which overlapping slices say less than their noise, five times as loud
-)
+SINGULAR = 0.2  # share of the largest singular value below which what overlapping slices say is lost in noise
 CREDIBLE = 0.1  # share of their spacing that slices have at least
 ALIKE = 1.01  # times another: as coarse as that
 FWHM = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian, in standard deviations
