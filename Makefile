@@ -5,7 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 SOAK := soak-runs fuzz-dicom soak-training fuzz-nifti soak-lines soak-cases soak-workers fuzz-cine soak-words
-.PHONY: demo demo-dicom pictures results test test-integrations coverage soak fuzz $(filter soak-%,$(SOAK)) lint lock sbom audit clean
+INTEGRATIONS := test-deploy test-label test-images
+.PHONY: demo demo-dicom pictures results test test-integrations $(INTEGRATIONS)
+.PHONY: coverage soak fuzz $(filter soak-%,$(SOAK)) lint lock sbom audit clean
 
 # A fine T1w volume of a whole head; without one, the brain alone.
 HEAD ?= $(wildcard ../shared/data/whole_head/sub-09*.nii.gz)
@@ -33,9 +35,12 @@ test: lint
 	$(BIN)/python -m pytest
 
 # MONAI Deploy's and MONAI Label's versions and ours do not mix with everything: each has an environment of its own.
-test-integrations: $(VENV)-deploy/.run $(VENV)/.dev $(VENV)-label/.run
+test-integrations: $(INTEGRATIONS)
+test-deploy: $(VENV)-deploy/.run
 	$(VENV)-deploy/bin/python -m pytest -n 0 tests/integrations/test_deploy.py
+test-label: $(VENV)/.dev $(VENV)-label/.run
 	LABEL_PYTHON=$(abspath $(VENV))-label/bin/python $(BIN)/python -m pytest tests/integrations/test_label.py tests/integrations/test_slicer.py
+test-images: $(VENV)/.dev
 	INSTALL_IMAGE=1 $(BIN)/python -m pytest -n 0 --timeout 0 tests/integrations/test_containers.py
 
 # At length what tests do for moments, two at once: kills of runs, of training and of workers, mutated files, words in every text
