@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quick start: a low-resolution copy of a well-known brain, restored by the shipped weights."""
+"""The quick start: a low-resolution copy of a well-known brain, and thick slices of a head, restored by the shipped weights."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -33,53 +33,53 @@ def demo(output: str, *, brain: str | None = None, head: str | None = None) -> N
     """Restore the MNI152 T1 that nilearn ships from its 4x4x4 block averages, and thick slices of a whole head.
 
     brain: a fine T1w volume in place of MNI152; head: a fine volume of a whole head, which is measured here; without it only
-    the brain is shown. Leaves in `output`: `low_resolution/` (input), `restored/` (result and interval), `truth.nii.gz`,
-    `demo.png` (three planes and maps) and `close_up.webp`; of the head `head/` and `head.png`.
+    the brain is shown. Leaves in `output`: `low_resolution/` (input), `restored/` (results and intervals), `truth.nii.gz`,
+    `demo.png` (three planes and maps) and `close_up.webp`, and of the head `head.png`.
     Prints PSNR and SSIM of interpolation and of the result, on the scale and grid of the truth.
     """
     check_output_dir(output)
-    folder = Path(output)
-    name = "brain" if brain else "mni152"
+    folder, name = Path(output), "brain" if brain else "mni152"
+    scans, restored = folder / "low_resolution", folder / "restored"
+    for case, ending in product(("brain", "head", "mni152"), ("json", "nii.gz")):
+        (scans / f"{case}_t1.{ending}").unlink(missing_ok=True)  # of a run before
     truth, coarse, spacing = _write_input(folder, name, brain)
+    whole = read_volume(head) if head else None
+    if whole is not None:
+        _write_thick(whole, scans / "head_t1.nii.gz")
     start = time.monotonic()
-    paths: dict[str, Any] = {"dataset_dir": folder / "low_resolution", "output_dir": folder / "restored"}
-    run_workflow("inference", ["task_any"], run_id="inference", **paths)
-    seconds = time.monotonic() - start
-    result, interval = (folder / "restored" / name / f"{name}_{what}.nii.gz" for what in ("pred", "interval"))
-    pred = read_volume(result)[0].numpy()
-    measured = torch.as_tensor(coarse)
+    run_workflow("inference", ["task_any"], run_id="inference", dataset_dir=scans, output_dir=restored)
+    print(f"restored in {time.monotonic() - start:.0f} s")
+    _show_brain(truth, coarse, spacing, restored / name)
+    if whole is not None:
+        _show_head(whole, scans / "head_t1.nii.gz", restored / "head")
+
+
+def _show_brain(truth: Volume, coarse: Volume, spacing: Sequence[float], result: Path) -> None:
+    """Figures and pictures of what lies in the folder `result`."""
+    pred, measured = read_volume(result / f"{result.name}_pred.nii.gz")[0].numpy(), torch.as_tensor(coarse)
     between = {
         "trilinear": F.interpolate(measured[None, None], scale_factor=4.0, mode="trilinear")[0, 0].numpy(),
         "cubic": cubic(measured, FACTORS).numpy(),
     }
     blocks = BlockAverage(FACTORS).repeat(measured).numpy()
-    names_of = _measured({"input": blocks, **between, "restored": pred}, truth)
-    print(f"in {seconds:.0f} s; look at {folder / 'demo.png'} and {folder / 'close_up.webp'}")
-    shown = {names_of["input"]: blocks, names_of["cubic"]: between["cubic"], names_of["restored"]: pred, "truth": truth}
+    sides = f"voxels of {spacing[0] * FACTORS[0]:.2g} mm to {spacing[0]:.2g} mm"
+    title = f"{'MNI152 T1' if result.name == 'mni152' else 'T1w brain'}, {sides}"
+    names = _measured(title, {"input": blocks, **between, "restored": pred}, truth)
+    shown = {names["input"]: blocks, names["cubic"]: between["cubic"], names["restored"]: pred, "truth": truth}
     extra = {"error": pred - truth}
-    if interval.is_file():  # where a head for it lies beside the weights
+    if (interval := result / f"{result.name}_interval.nii.gz").is_file():  # where a head for it lies beside the weights
         extra["interval\n80 % of errors are smaller"] = read_volume(interval)[0].numpy()
-    sides = spacing[0] * FACTORS[0], spacing[0]
-    title = f"{'T1w brain' if brain else 'MNI152 T1'}, voxels of {sides[0]:.2g} mm to {sides[1]:.2g} mm. {NOT_FOR_DIAGNOSIS}"
-    planes_figure({**shown, **extra}, folder / "demo.png", title, spacing=spacing)
-    close_up_figure(shown, folder / "close_up.webp", title, spacing=spacing)
-    if head:
-        _whole_head(Path(head), folder)
+    pictures = [result.parents[1] / picture for picture in ("demo.png", "close_up.webp")]
+    planes_figure({**shown, **extra}, pictures[0], f"{title}. {NOT_FOR_DIAGNOSIS}", spacing=spacing)
+    close_up_figure(shown, pictures[1], f"{title}. {NOT_FOR_DIAGNOSIS}", spacing=spacing)
+    print(f"look at {pictures[0]} and {pictures[1]}")
 
 
-def _whole_head(source: Path, folder: Path) -> None:
-    """Thick slices of a head to voxels as fine as those within them."""
+def _show_head(volume: MetaTensor, scan: Path, restored: Path) -> None:
+    """Figures and a picture of thick slices, and of what became of them: voxels as fine as those within them."""
     from ..data.registration import resampled, unmoved  # here: SimpleITK takes a moment to import
 
-    volume, scan = read_volume(source), folder / "head" / "scan" / "head_t1.nii.gz"
-    mm = _write_thick(volume, scan)
-    start = time.monotonic()
-    run_workflow(
-        "inference", ["task_any"], run_id="inference", dataset_dir=scan.parent, output_dir=folder / "head" / "restored"
-    )
-    result = read_volume(folder / "head" / "restored" / "head" / "head_pred.nii.gz")
-    print(f"whole head, slices of {mm:.1f} mm, in {time.monotonic() - start:.0f} s; look at {folder / 'head.png'}")
-    scanned = AsScanned()
+    result, scanned = read_volume(restored / "head_pred.nii.gz"), AsScanned()
     image = LoadVolumesd(["image"], scanned)({"image": [scan]})["image"]
     operator, measured = scanned.of(image), image.as_tensor()[None]
     truth = resampled(volume, result, unmoved(), nearest=False)[0][0].numpy()
@@ -87,31 +87,36 @@ def _whole_head(source: Path, folder: Path) -> None:
     between = {"input": operator.plain(measured), "cubic": operator.interpolate(measured)}
     shown = {name: restore_grid(values[0], image, fill=0.0)[0].numpy() / scale for name, values in between.items()}
     shown["restored"] = result[0].numpy() / scale
-    names = _measured(shown, truth / scale)
-    columns = {names[name]: values for name, values in shown.items()} | {"truth": truth / scale}
-    spacing = np.linalg.norm(result.affine[:3, :3].numpy(), axis=0).tolist()
+    spacing = _spacing(result)
     sides = " x ".join(f"{side:.2g}" for side in spacing)
-    title = f"T1w of a whole head, slices of {mm:.1f} mm to {sides} mm. {NOT_FOR_DIAGNOSIS}"
-    planes_figure(columns, folder / "head.png", title, spacing=spacing)
+    title = f"T1w of a whole head, slices of {min(_spacing(volume)) * THICK:.1f} mm to {sides} mm"
+    names = _measured(title, shown, truth / scale)
+    columns = {names[name]: values for name, values in shown.items()} | {"truth": truth / scale}
+    picture = restored.parents[1] / "head.png"
+    planes_figure(columns, picture, f"{title}. {NOT_FOR_DIAGNOSIS}", spacing=spacing)
+    print(f"look at {picture}")
 
 
-def _write_thick(volume: MetaTensor, path: Path) -> float:
-    """Averages over `THICK` voxels, and the file of BIDS that says how thick the slices are; mm."""
+def _write_thick(volume: MetaTensor, path: Path) -> None:
+    """Averages over `THICK` voxels, and the file of BIDS that says how thick the slices are."""
     voxels, affine = volume.as_tensor(), volume.affine.numpy()
-    axis = int(np.linalg.norm(affine[:3, :3], axis=0).argmin())
+    axis = int(np.argmin(_spacing(volume)))
     factors = (*(THICK if other == axis else 1 for other in range(3)),)
     thick = affine @ np.diag([*factors, 1.0])
     thick[:3, 3] += affine[:3, axis] * (THICK - 1) / 2
-    mm = float(np.linalg.norm(thick[:3, axis]))
     whole = voxels.narrow(axis + 1, 0, voxels.shape[axis + 1] // THICK * THICK)
     write_volume(make_volume(BlockAverage(factors).measure(whole), thick, {}), path)
-    write_json(path.parent / "head_t1.json", {"SliceThickness": mm})
-    return mm
+    write_json(path.parent / "head_t1.json", {"SliceThickness": THICK * _spacing(volume)[axis]})
 
 
-def _measured(volumes: Mapping[str, Volume], truth: Volume) -> dict[str, str]:
+def _spacing(volume: MetaTensor) -> list[float]:
+    """Sides of its voxels in mm."""
+    return np.linalg.norm(volume.affine[:3, :3].numpy(), axis=0).tolist()
+
+
+def _measured(title: str, volumes: Mapping[str, Volume], truth: Volume) -> dict[str, str]:
     """Prints PSNR and SSIM of volumes in [0, 1]; their names with these below."""
-    print(f"{'':12}{'PSNR':>8}{'SSIM':>8}")
+    print(f"{title}\n{'':12}{'PSNR':>8}{'SSIM':>8}")
     named = {}
     for name, volume in volumes.items():
         figures = psnr(volume, truth), ssim(volume, truth)
@@ -137,4 +142,4 @@ def _write_input(folder: Path, name: str, source: str | None) -> tuple[Volume, V
     affine = volume.affine.numpy()
     write_volume(make_volume(truth, affine, {}), template)
     write_volume(make_volume(coarse, affine @ centre, {}), folder / "low_resolution" / f"{name}_t1.nii.gz")
-    return truth[0].numpy(), coarse[0].numpy(), np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    return truth[0].numpy(), coarse[0].numpy(), _spacing(volume)
