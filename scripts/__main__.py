@@ -83,6 +83,11 @@ CONFIG = (
     *TRUST,
     *TELLING,
 )
+SCAN = (
+    arg("--contrast", metavar="NAME", help="which is restored: t1, t2, flair, ... (default: the task's)"),
+    arg("--spacing", type=_spacing, metavar="MM", help="voxels of the result, task any: mm, or isotropic (the default)"),
+    arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
+)
 RUN = (
     arg("--steps", type=int, metavar="N", help="network evaluations (default: 1)"),
     arg("--samples", type=int, metavar="N", help="runs with different noise; 2 and more give an uncertainty (default: 1)"),
@@ -90,9 +95,7 @@ RUN = (
     arg("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)"),
     arg("--weights", dest="ckpt_path", metavar="FILE", help="default: those that ship for the task"),
     arg("--model", metavar="NAME", help="weights by name, and their task: score-fusion models lists them"),
-    arg("--contrast", metavar="NAME", help="which is restored: t1, t2, flair, ... (default: the task's)"),
-    arg("--spacing", type=_spacing, metavar="MM", help="voxels of the result, task any: mm, or isotropic (the default)"),
-    arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
+    *SCAN,
     arg("--adapt", type=float, metavar="MIN", help="minutes in which the planes learn from the scan itself first, task any"),
     arg("--backend", choices=["auto", "torch", "openvino"], help="what computes on a CPU (docs/configs.md; default: auto)"),
     FORCE,
@@ -114,7 +117,7 @@ GROUPS = {
             "say what a folder holds, what would be used and what is wrong", "data.doctor:doctor",
             (SOURCE, arg("--task", nargs="+", metavar="NAME", help="a task, or conditions (default: any)"),
             arg("--rule", dest="rules", nargs=2, action="append", metavar=("NAME", "REGEX"), help="as series_rules"),
-            FORCE, *CHOICE)),
+            *SCAN, FORCE, *CHOICE)),
         "models": Command(
             "list weights by name: what for, what they saw, licence, sha256", "models:models",
             (arg("--json", dest="as_json", action="store_true", help="as a list in JSON"),)),

@@ -18,6 +18,7 @@ from ..errors import BadInput
 from ..limits import limits_of
 from ..measurement.as_scanned import AsScanned
 from .doubts import GRID_TOLERANCE_MM, by, distance_mm
+from .layouts import modality_of
 
 orientations: Any = nib.orientations  # has no types
 
@@ -175,18 +176,30 @@ def default_task(weights: Any = None) -> str:
     return ANY if weights is None else SUPER_RESOLUTION
 
 
-def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
+def asked_of(words: Sequence[str], contrast: str | None = None, **scanned: Any) -> tuple[list[str], Expectation]:
     """Conditions and expectation of the task that one word names, configs/task_WORD.yaml or a file; of several, or of one that
     names none, they are the conditions, and nothing is restored.
+
+    contrast: in place of the one of the task; scanned: spacing and thickness, in place of the task's, None for these.
+    Raises BadInput for a contrast where one is made of others, and for what `AsScanned` refuses or the task has not.
     """
     configs = Path(bundle_root(), "configs")
     named = [path for path in (configs / f"task_{words[0]}.yaml", Path(words[0]).expanduser()) if path.suffix == ".yaml"]
     file = next((path for path in named if path.is_file()), None)
+    given = {key: value for key, value in scanned.items() if value is not None}
     if len(words) != 1 or file is None:
+        if (unused := next(iter(given), None)) or contrast:
+            raise BadInput(f"--{unused or 'contrast'}: is of a task; {' and '.join(words)} is none")
         return list(words), Expectation()
     config: dict[str, Any] = {}
     for path in (configs / "inference.yaml", file):
         config |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if contrast is not None:
+        config["conditions"] = [_contrast(contrast, words[0], config["conditions"], config["target"])]
+    for key, value in given.items():
+        if key not in config:
+            raise BadInput(f"--{key} {value}: task {words[0]} has none; --task {ANY} takes it")
+        config[key] = value
     measured = config["degradation"]
     blocks = [] if measured is None else measured.get("blocks", [config["block"]])
     coarse, weights = [block for block in blocks if max(block) > 1], Path(bundle_root(), "models", f"{config['model_name']}.pt")
@@ -197,6 +210,13 @@ def asked_of(words: Sequence[str]) -> tuple[list[str], Expectation]:
         loops=config["axes"][-1] == "t",
     )  # fmt: skip
     return list(config["conditions"]), expected
+
+
+def _contrast(wanted: str, task: str, conditions: Sequence[str], target: str) -> str:
+    """Our word for a contrast. Raises BadInput where the task's weights make one of another."""
+    if list(conditions) != [target]:
+        raise BadInput(f"--contrast {wanted}: task {task} makes {target} of {' and '.join(conditions)}; leave it out")
+    return modality_of(wanted)  # T1w is t1 for the interval and the results' headers, too
 
 
 def _thick(block: Sequence[int]) -> int | None:

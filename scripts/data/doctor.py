@@ -25,14 +25,15 @@ from .specialists import Specialist
 def doctor(
     dataset_dir: str | Path, task: Sequence[str] = (ANY,), rules: Iterable[tuple[str, str]] = (), *,
     bids_filter: Mapping[str, Any] | None = None, resample: bool = False, register: bool = False, force: bool = False,
+    **scan: Any,
 ) -> None:  # fmt: skip
     """Print what is found, what is used for a task and what it would make of it, as `restore` would have it.
 
     task: as configs/task_NAME.yaml, or conditions alone, of which nothing is to be restored. rules: `series_rules` of the
-    configs, as pairs; bids_filter: as there; resample, register, force: as `restore` would be told. Raises BadInput when no
-    case could be used, SystemExit with 2 when some could not.
+    configs, as pairs; bids_filter: as there; resample, register, force, and of `scan` contrast, spacing and thickness: as
+    `restore` would be told. Raises BadInput when no case could be used, SystemExit with 2 when some could not.
     """
-    asked, expected = asked_of(task)
+    asked, expected = asked_of(task, **scan)
     expected = expected._replace(resample=resample or register, refusing=expected.refusing and not force)
     if expected.loops:
         _cine(dataset_dir, task[0], expected)

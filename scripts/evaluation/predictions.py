@@ -39,16 +39,21 @@ class ReadPredictiond(MapTransform):
     """Takes `pred`, and `uncertainty` where there is one, from `{predictions}/{case}/{case}_pred.nii.gz`.
 
     predictions: the output_dir of `inference.yaml` or `evaluate.yaml`, or a folder laid out alike; cases: those of the run, to
-    name predictions that have no truth among them; degradation: of the task. They must lie on the truth's grid and, where there
-    is a degradation, be in the units of the first condition; without one they are measured in units of their own.
-    Raises BadInput for a case without prediction, or with one of another grid or range or that cannot be read.
+    name predictions that have no truth among them; degradation: of the task; output_dir: of the run, another folder. They must
+    lie on the truth's grid and, where there is a degradation, be in the units of the first condition; without one they are
+    measured in units of their own.
+    Raises BadInput where both folders are one, and for a case without prediction, or with one of another grid or range or that
+    cannot be read.
     """
 
     def __init__(
-        self, predictions: str, cases: Sequence[Mapping[str, Any]], degradation: Degradation | AsScanned | None = None
-    ) -> None:
+        self, predictions: str, cases: Sequence[Mapping[str, Any]], degradation: Degradation | AsScanned | None = None,
+        *, output_dir: str = "",
+    ) -> None:  # fmt: skip
         super().__init__(("image", "label"))
         self.folder = _existing(predictions)
+        if output_dir and self.folder.resolve() == Path(output_dir).expanduser().resolve():
+            raise BadInput(f"{predictions}: is measured and cannot be the output too; give another --output_dir")
         self.degradation = degradation
         self.seconds = {case: told.get("seconds") for case, told in record(self.folder).get("cases", {}).items()}
         identifiers = Identifiers(self.folder / FILE)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.cases import ERROR
 from ..data.grid import crop_box
+from ..data.layouts import modality_of
 from ..errors import BadInput
 from ..inferers.intervals import LEVEL, Head, write_head
 from ..measurement.channels import normalized_input
@@ -59,6 +60,7 @@ def intervals(
     """
     options = {"ckpt_path": weights, **dict(map(setting, settings))}
     ways = list(MEASURED.values()) if "simulated" in load_config(config_files("evaluate", [task_config(task)])) else [{}]
+    sources = [(folder, modality_of(contrast)) for folder, contrast in sources]
     trained, scaled = list[Answer](), dict[str, list[Ratios]]()
     for folder, contrast in sources:
         own = {**options, "dataset_dir": folder, **_of_contrast(task, contrast)}
@@ -78,8 +80,8 @@ def intervals(
 
 def _of_contrast(task: str, contrast: str) -> dict[str, Any]:
     """Ids that name the contrast, for a task of a single one."""
-    conditions = load_config(config_files("evaluate", [task_config(task)]))["conditions"]
-    return {"conditions": [contrast], "target": contrast} if len(conditions) == 1 and task != "translation" else {}
+    config = load_config(config_files("evaluate", [task_config(task)]))
+    return {"conditions": [contrast], "target": contrast} if config["conditions"] == [config["target"]] else {}
 
 
 def answers(task: str, options: Mapping[str, Any], ways: Sequence[Mapping[str, Any]], most: int | None) -> Iterator[Answer]:

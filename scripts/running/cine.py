@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..data.cine import Cine, read_cine, write_cine
-from ..data.cine.loops import ending_of, joined, loop_names, name_of, plain, write_loops
+from ..data.cine.loops import claim, ending_of, joined, loop_names, name_of, plain, write_loops
 from ..data.cine.preview import write_preview
 from ..data.dicom import DicomSeries
 from ..data.folder import is_dicom
@@ -28,7 +28,7 @@ def restore_cine(
 
     run: restores a folder of loops, told `dataset_dir` and `periodic`; provenance: what the results are by; periodic: whether
     loops close in a circle, by default as the cine says; keep_ids: name results from DICOM by patient and date.
-    Raises BadInput for what is no cine, and whatever `run` raises; then no cine is written.
+    Raises BadInput for what is no cine or is called as another one there, and whatever `run` raises; then no cine is written.
     """
     cine, by = read_cine(source), provenance()
     if not Path(by.weights).is_file():  # before anything is written
@@ -39,6 +39,7 @@ def restore_cine(
     folder = Path(output, INPUT, name)
     if folder.absolute() in (Path(source).absolute(), *Path(source).absolute().parents):
         raise BadInput(f"{source}: lies where its loops are to be written; give another output")
+    claim(folder.parent, name, cine)
     result, preview = (Path(output, f"{name}_{what}") for what in (f"pred{_ending(Path(source))}", "preview.gif"))
     for earlier in (result, preview):
         remove(earlier)  # it would stand beside other loops

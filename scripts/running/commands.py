@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from ..data.advice import SUPER_RESOLUTION, asked_of, default_task
-from ..data.layouts import modality_of
 from ..errors import BadInput
 from ..logs import say
 from ..measurement.planes import SPACE_TIME
@@ -42,8 +41,14 @@ def restore(
     say(f"results: {output}; next: score-fusion report {output}")
 
 
-def evaluate(dataset_dir: str, output: str, **options: Any) -> None:
-    """Simulate measurements of a split, restore and measure them; the rest as for `_run`."""
+def evaluate(dataset_dir: str, output: str, *, predictions: str | None = None, **options: Any) -> None:
+    """Simulate measurements of a split, restore and measure them; the rest as for `_run`.
+
+    predictions: a folder of results that are there, measured instead of ours.
+    """
+    if predictions is not None:
+        options["overlays"] = list(dict.fromkeys([*options.get("overlays", []), "predictions"]))
+        options["predictions"] = predictions
     _run("evaluate", "evaluating", dataset_dir=dataset_dir, output_dir=output, **options)
     say(f"results: {Path(output, 'results.json')}; next: score-fusion tables {output}, score-fusion report {output}")
 
@@ -84,12 +89,13 @@ def _overlays_and_ids(
 ) -> tuple[list[str | Path], dict[str, Any]]:  # fmt: skip
     """task: NAME of configs/task_NAME.yaml, or a file; contrast: condition and target of one of a single contrast; overlays:
     further config files; settings: KEY=VALUE, ids of the configs, and so are options.
+    Raises BadInput for a contrast of a task that makes one of another, or of several.
     """
     from .workflow import task_config
 
     if contrast is not None:
-        word = modality_of(contrast)  # T1w is t1 for the interval and the results' headers, too
-        options = {"conditions": [word], "target": word, **options}
+        conditions = asked_of([task], contrast)[0]
+        options = {"conditions": conditions, "target": conditions[0], **options}
     return [task_config(task), *overlays], {**options, **dict(map(setting, settings))}
 
 

@@ -166,3 +166,21 @@ def test_the_doctor_says_what_would_be_assumed_of_slices(tmp_path, rng, capsys):
     (tmp_path / "a_t1.json").write_text('{"SliceThickness": 0.4}')
     assert main(["doctor", str(tmp_path)]) == 0
     assert "t1: has slices of 0.4 mm every 5 mm, which cannot be" in capsys.readouterr().out
+
+
+def test_the_doctor_takes_what_restore_takes_of_contrast_and_slices(tmp_path, rng, capsys):
+    nib.save(nib.Nifti1Image(random_voxels(rng, (32, 32, 9)), np.diag([1.0, 1.0, 5.0, 1.0])), tmp_path / "a_FLAIR.nii.gz")
+    assert main(["doctor", str(tmp_path)]) == 1
+    assert main(["doctor", str(tmp_path), "--contrast", "FLAIR", "--thickness", "2"]) == 0
+    said = capsys.readouterr()
+    assert "flair: has slices of 2 mm every 5 mm: 60% of it was not measured" in said.out
+    assert main(["doctor", str(tmp_path), "--contrast", "flair", "--spacing", "0.5"]) == 1
+    assert "would be cut into 10; --spacing 0.63 is the finest" in capsys.readouterr().err
+    assert main(["doctor", str(tmp_path), "--task", "both", "--contrast", "flair"]) == 1
+    assert main(["doctor", str(tmp_path), "--task", "both", "--spacing", "2"]) == 1
+    assert main(["doctor", str(tmp_path), "--task", "flair", "--thickness", "2"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: --contrast flair: task both makes flair of flair and t1ce; leave it out",
+        "error: --spacing 2.0: task both has none; --task any takes it",
+        "error: --thickness: is of a task; flair is none",
+    ]

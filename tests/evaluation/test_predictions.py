@@ -51,6 +51,12 @@ def test_a_prediction_lands_on_the_padded_grid_of_its_truth(truth, tmp_path, rng
     assert system_of(str(tmp_path / "run")) == {"predictions": str(tmp_path / "run"), "nfe": 3}
 
 
+def test_what_is_measured_is_not_written_over(truth, tmp_path):
+    leave(tmp_path / "run", truth[0])
+    with pytest.raises(BadInput, match="run: is measured and cannot be the output too"):
+        ReadPredictiond(str(tmp_path / "run"), [], output_dir=f"{tmp_path}/other/../run")
+
+
 def test_a_translation_may_come_in_units_of_its_own(truth, tmp_path):
     voxels, case = truth
     leave(tmp_path / "run", voxels / 900)

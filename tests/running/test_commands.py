@@ -81,6 +81,8 @@ def test_a_plane_is_trained_exported_and_measured_by_three_commands(image, tmp_p
         (["--set", "planes=['a"], "the value cannot be read"),
         (["--task", "t1_to_ct"], "no task 't1_to_ct'; choose one of any, both, "),
         (["--overlays", "nothing"], "nothing: there is no such config"),
+        (["--task", "translation", "--contrast", "t1"], "--contrast t1: task translation makes flair of t1ce; leave it out"),
+        (["--task", "both", "--contrast", "flair"], "--contrast flair: task both makes flair of flair and t1ce; leave it out"),
         (["--weights", "nowhere.pt"], "nowhere.pt: no such weights file"),
     ],
     ids=str,

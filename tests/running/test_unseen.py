@@ -132,7 +132,7 @@ def test_predictions_of_somebody_else_are_measured_whatever_ours_have_seen(train
     save(noise, folder / "noise_flair.nii")
     (tmp_path / "theirs" / "noise").mkdir(parents=True)
     save(noise, tmp_path / "theirs" / "noise" / "noise_pred.nii.gz")
-    measured = ["--split", "all", "--overlays", "predictions", "--predictions", str(tmp_path / "theirs")]
+    measured = ["--split", "all", "--predictions", str(tmp_path / "theirs")]
     output = ["-o", str(tmp_path / "measured"), "--weights", str(trained)]
     assert main(["evaluate", str(folder), *output, *TASK, *measured]) == 0
     assert list(json.loads((tmp_path / "measured" / "results.json").read_text())["cases"]) == ["noise"]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each slice of a cine as a volume (x, y, t) in a file of its own, and the results back in one cine."""
 
+import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import BadInput
-from ...files import whole, write_text
+from ...files import read_json, whole, write_json, write_text
 from ..formats import suffix
 from . import read_cine
 from .cine import Cine
@@ -19,6 +21,7 @@ from .variants import varied
 
 nifti: Any = nib  # has no types
 MM_A_SECOND = 100.0  # nominal: the third axis of a loop's file is time
+SOURCES = ".sources.json"  # beside loops: the cine that each name is of, by checksums of its place and of its voxels
 LEAST, MOST_MM = 2.0, 50.0  # pixels, so that frames are never taken for finer than the plane; a side that is read at most
 
 
@@ -38,6 +41,16 @@ def write_loops(cine: Cine, folder: Path, name: str) -> list[Path]:
 def loop_names(cine: Cine, name: str) -> list[str]:
     """Of the cases that the slices of a cine are."""
     return [f"{name}-{index:02d}" for index in range(1, cine.voxels.shape[2] + 1)]
+
+
+def claim(folder: Path, name: str, cine: Cine) -> None:
+    """Keep of which cine the loops of a name are. Raises BadInput where they are another's: `a_b` and `a-b` are one name."""
+    place = str(cine.source.absolute()) if cine.series is None else cine.series.uid
+    marks = [hashlib.sha256(what).hexdigest()[:16] for what in (os.fsencode(place), np.ascontiguousarray(cine.voxels).data)]
+    owners = read_json(folder / SOURCES) if (folder / SOURCES).is_file() else {}
+    if not set(owners.get(name, marks)) & set(marks):
+        raise BadInput(f"{name}: results of this name are of another cine; give another output")
+    write_json(folder / SOURCES, {**owners, name: marks})
 
 
 def joined(cine: Cine, paths: Iterable[Path]) -> Cine:
@@ -71,12 +84,13 @@ def loops(source: str, output: str, *, train: Sequence[int] = (), val: Sequence[
 
     train, val: slices, counted from 1, of these splits; others are in none. variants: how often all slices to train on are
     written once more as another heart might look (`varied`).
-    Raises BadInput for slices that there are not, or in both.
+    Raises BadInput for slices that there are not, or in both, and for what `claim` refuses.
     """
     cine, name, folder = read_cine(source), name_of(Path(source)), Path(output)
     splits = {case: split for split, slices in (("train", train), ("val", val)) for case in _chosen(cine, name, slices)}
     if len(splits) < len(train) + len(val):
         raise BadInput("--train and --val: a slice stands twice; leave it out of one")
+    claim(folder, name, cine)
     write_loops(cine, folder, name)
     rng = np.random.default_rng(0)
     for number in range(1, variants + 1 if train else 1):

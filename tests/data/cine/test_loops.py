@@ -9,7 +9,7 @@ import torch
 
 from scripts.data import CropToContentd, LoadVolumesd, RestoreGridd, find_cases
 from scripts.data.cine import Cine, write_cine
-from scripts.data.cine.loops import joined, loop_names, loops, write_loops
+from scripts.data.cine.loops import claim, joined, loop_names, loops, write_loops
 from scripts.errors import BadInput
 from scripts.measurement import BlockAverage
 
@@ -35,6 +35,14 @@ def test_every_slice_is_a_case_with_time_as_its_third_axis(cine, tmp_path):
 def test_the_same_loops_are_the_same_files(cine, tmp_path):
     first, second = (write_loops(cine, tmp_path / name, "heart")[0].read_bytes() for name in ("a", "b"))
     assert first == second
+
+
+def test_a_name_is_of_one_cine_that_may_move_or_change(cine, tmp_path):
+    claim(tmp_path, "heart", cine)
+    claim(tmp_path, "heart", replace(cine, source=Path("elsewhere", "heart.nii.gz")))
+    claim(tmp_path, "heart", replace(cine, source=Path("elsewhere", "heart.nii.gz"), voxels=cine.voxels[:, :, :2]))
+    with pytest.raises(BadInput, match="heart: results of this name are of another cine; give another output"):
+        claim(tmp_path, "heart", replace(cine, voxels=cine.voxels + 1, source=Path("he_art.nii.gz")))
 
 
 @pytest.mark.parametrize("milliseconds", [5, 31.6, 900])
