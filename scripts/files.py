@@ -2,6 +2,7 @@
 """The one way in which files are written: whole or not at all, on the disk before they take their name."""
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -46,6 +47,15 @@ def whole(path: Path, remedy: str = "give another place to write to") -> Iterato
             path.parent.rmdir()  # succeeds only when nothing was written in it
 
 
+def write_tensors(path: Path, content: Any) -> None:
+    """`torch.save` by way of memory, because torch itself does not say when a disk is full. Raises OSError."""
+    import torch  # here: it takes a moment
+
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getbuffer())
+
+
 def clean_leftovers(folder: Path, name: str = "") -> None:
     """What `whole` left in a folder, of the file of this name alone if given, when its process was killed.
 
@@ -63,10 +73,13 @@ def clean_leftovers(folder: Path, name: str = "") -> None:
 
 
 def write_text(path: str | Path, text: str, remedy: str = "give another place to write to", *, private: bool = False) -> None:
-    """A text file in UTF-8, whole or not at all; private: for its owner's eyes alone (mode 600)."""
+    """A text file in UTF-8, whole or not at all; private: for its owner's eyes alone (mode 600).
+
+    What no letter stands for, as in a file's name of another encoding, is escaped as in JSON, which reads it back.
+    """
     with whole(Path(path).expanduser(), remedy) as part:
         part.touch(0o600 if private else 0o666)  # before anything stands in it
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(

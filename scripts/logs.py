@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much a command says, and whether as text or as lines of JSON. Errors stay one line on stderr."""
 
+import io
 import json
 import logging
 import sys
@@ -35,10 +36,18 @@ class JsonLines(logging.Formatter):
         return json.dumps({**content, **trace}, ensure_ascii=False)
 
 
+def say_any_name() -> None:
+    """Names of files in another encoding are escaped on the terminal; Python would raise an error there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def speak(verbosity: str = "", lines: bool = False) -> None:
     """From now on this process logs in this manner, also after a workflow has set up its own logging (`resume`)."""
     global _manner
     _manner = Manner(verbosity, lines)
+    say_any_name()
     logging.getLogger(__package__).setLevel(logging.DEBUG if verbosity == "verbose" else logging.NOTSET)
     if verbosity or lines:
         logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

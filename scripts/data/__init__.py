@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .augmentation import Augmentation as Augmentation
     from .cases import find_cases as find_cases
     from .cases import first as first
+    from .contents import known_by as known_by
     from .grid import CropToContentd as CropToContentd
     from .grid import RestoreGridd as RestoreGridd
     from .patches import EpochSampler as EpochSampler
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "augmentation": ("Augmentation",),
     "cases": ("find_cases", "first"),
+    "contents": ("known_by",),
     "grid": ("CropToContentd", "RestoreGridd"),
     "patches": ("EpochSampler", "PatchDataset", "PrepareTrainingd", "SlicePatch", "VolumePatch"),
     "provenance": ("Provenance",),

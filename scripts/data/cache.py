@@ -2,7 +2,6 @@
 """Prepared volumes, kept as files of which only what is used is read."""
 
 import hashlib
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from monai.utils.misc import ensure_tuple
 from torch import Tensor
 
 from ..errors import BadInput
-from ..files import whole
+from ..files import whole, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +94,9 @@ def kept(path: Path, names: Sequence[str], make: Callable[[], Mapping[str, Tenso
             return _read(path, names)
         except Exception as error:  # a truncated file fails in many ways
             logger.warning(f"{path}: is damaged ({type(error).__name__}), so it is prepared again")
-    content = io.BytesIO()  # torch itself does not say when a disk is full
-    torch.save(dict(make()), content)
+    content = dict(make())
     with whole(path, "make room or give another --cache_dir") as part:
-        part.write_bytes(content.getbuffer())
+        write_tensors(part, content)
     return _read(path, names)
 
 

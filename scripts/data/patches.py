@@ -11,6 +11,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from ..errors import BadInput
 from ..measurement.as_scanned import AsScanned
 from ..measurement.channels import conditions_and_mask, positions
 from ..measurement.degradations import Degradation
@@ -49,6 +50,15 @@ class Patch(Protocol):
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
         """Returns `image` (network input), `label` and `base` (the first condition), both with one channel; maybe more."""
+
+
+def checked_size(size: Sequence[int] | None, *counts: int) -> Sequence[int] | None:
+    """The sides of a patch. Raises BadInput for another number of them than one of these, and for one below 1."""
+    if size is not None and (len(size) not in counts or min(size) < 1):
+        raise BadInput(
+            f"patch {list(size)}: give {' or '.join(map(str, counts))} sides of 1 and more, or null for all there is"
+        )
+    return size
 
 
 def filled(sample: dict[str, Tensor], size: Sequence[int] | None) -> dict[str, Tensor]:
@@ -93,7 +103,7 @@ class VolumePatch:
         self, size: Sequence[int] | None = None, block: Sequence[int] = (1, 1, 1), *, foreground: float = 0.0,
         augmentation: Augmentation = NONE, degradation: Degradation | AsScanned | None = None,
     ) -> None:  # fmt: skip
-        self.size, self.block, self.foreground, self.augmentation = size, block, foreground, augmentation
+        self.size, self.block, self.foreground, self.augmentation = checked_size(size, 3), block, foreground, augmentation
         self.degradation = _of_all(degradation)
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -125,7 +135,7 @@ class SlicePatch:
         foreground: float = 0.0, augmentation: Augmentation = NONE, degradation: Degradation | AsScanned | None = None,
     ) -> None:  # fmt: skip
         self.augmentation, self.degradation = augmentation, _of_all(degradation)
-        self.axis, self.size, self.reach, self.foreground = axis_of(plane), size, slab // 2, foreground
+        self.axis, self.size, self.reach, self.foreground = axis_of(plane), checked_size(size, 2), slab // 2, foreground
         self.block = [factor for axis, factor in enumerate(block) if axis != self.axis]
 
     def __call__(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:

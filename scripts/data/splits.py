@@ -42,8 +42,12 @@ class Split(NamedTuple):
         names = _by_table(table, subjects) if table.is_file() else _by_fraction(subjects, self.train_fraction)
         taken = [case for case in everyone if names.get(case) == self.name]
         if not taken:
-            rule = "splits.csv" if table.is_file() else f"train_fraction {self.train_fraction:g}"
-            raise BadInput(f"{self.root}: no case of {len(everyone)} is in split {self.name}; change {rule}")
+            fact = f"{self.root}: no case of {len(everyone)} is in split {self.name}"
+            if table.is_file():
+                raise BadInput(f"{fact}; change splits.csv")
+            rule = f"the first {100 * self.train_fraction:g} % of the subjects train, the others validate"
+            remedy = "write a splits.csv (docs/your_data.md#splits), or take split all (of a training split_train, split_val)"
+            raise BadInput(f"{fact}: {rule}; {remedy}")
         return taken
 
 

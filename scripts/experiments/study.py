@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Studies go on where they stopped: every run of a workflow in them is known by what it was made from."""
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -11,17 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
-from monai.utils.misc import ensure_tuple
 
 from ..data import find_cases
+from ..data.contents import checksums, content_of
 from ..data.write import check_output_dir
 from ..errors import BadInput
-from ..files import read_json, sha256, write_json
+from ..files import read_json, write_json
 from ..running.checks import check_changes
 from ..running.workflow import config_files, run_workflow
 
 RECORD, REMEDY = "stage.json", "give --output another folder"
-GZIP = b"\x1f\x8b"
 Origin = dict[str, dict[str, str]]  # "setting", "case" and "weights": values or checksums by name
 
 
@@ -65,7 +62,7 @@ class Study:
     def run(self, stage: Stage) -> Path:
         """The file that a stage leaves; the stage runs unless it is complete. Raises BadInput as `check`."""
         origin = self._settings_and_cases(stage)
-        origin["weights"] = {name: _content(file) for name, file in stage.weights.items()}
+        origin["weights"] = {name: content_of(file) for name, file in stage.weights.items()}
         if not self._complete(stage, origin):
             print(f"running {stage.folder}", flush=True)
             folder = self.folder / stage.folder
@@ -113,22 +110,4 @@ class Study:
 
 def _cases(asked: str, most: int | None) -> dict[str, str]:
     """Checksums by case of what its files hold, wherever they lie. asked: of `find_cases`, as JSON; most: the first so many."""
-    cases = find_cases(**{key: value for key, value in json.loads(asked).items() if key != "_target_"})[:most]
-    sources = {case["case"]: [ensure_tuple(case.get(key, ())) for key in ("image", "label", "mask")] for case in cases}
-    content = {case: [[_content(source) for source in one] for one in each] for case, each in sources.items()}
-    return {case: hashlib.sha256(repr(checksums).encode()).hexdigest()[:16] for case, checksums in content.items()}
-
-
-def _content(source: Any) -> str:
-    """sha256 of a file or a DICOM series; of a gzip the CRC-32 and length of what it holds, so that thousands take a second."""
-    if hasattr(source, "files"):
-        return "".join(map(_content, source.files))
-    try:
-        with Path(source).open("rb") as stream:
-            if stream.read(2) == GZIP:
-                stream.seek(-8, os.SEEK_END)  # where both stand
-                if any((end := stream.read())[4:]):  # bgzip ends on an empty part, which says nothing of the others
-                    return end.hex()
-        return sha256(Path(source))
-    except OSError:
-        return "unreadable"  # whoever uses it says so
+    return checksums(find_cases(**{key: value for key, value in json.loads(asked).items() if key != "_target_"})[:most])

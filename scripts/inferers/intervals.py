@@ -109,6 +109,11 @@ class PredictIntervald(MapTransform):
         given, result = (torch.as_tensor(volume).cpu().as_subclass(Tensor)[None] for volume in (image, pred))
         return {**data, "interval": head(given, result, operator, self.target)[0]}
 
+    def identity(self) -> str:
+        """Checksum of what is known of the head of the run's weights, "" without one."""
+        note = files(self.weights)[1] if self.weights is not None and self.measured else None
+        return sha256(note) if note is not None and note.is_file() else ""
+
     def _asked(self, image: Any) -> tuple[str, Degradation | None]:
         """Whose weights answered, and the operator as these networks see it."""
         if task := image.meta.get(SPECIALIST, ""):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BadInput
-from ..files import sha256, whole, write_json
+from ..files import sha256, whole, write_json, write_tensors
 from ..logs import say
 from ..measurement.planes import MEMBERS
 from ..models import CHECKSUMS, listed_sums
@@ -24,9 +24,9 @@ PLANE = "plane_axis"
 
 
 def write(content: Any, path: Path) -> None:
-    """`torch.save`, whole or not at all; commands of ours trust the file from then on."""
-    with whole(path) as part:
-        torch.save(content, part)
+    """Tensors and plain values, whole or not at all; commands of ours trust the file from then on."""
+    with whole(path, "make room or give another place to write to") as part:
+        write_tensors(part, content)
         note(part, path)
 
 

@@ -4,9 +4,8 @@
 import ast
 import logging
 import os
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from monai.bundle import ConfigParser
 
 from ..data.write import check_output_dir
 from ..errors import BadInput, end_cleanly, root_cause
+from ..logs import say_any_name
 from .plain import check_plain, check_references
 
 # Options of `monai.bundle run` itself; every other `--key` overrides the config.
@@ -27,10 +27,21 @@ RUN_OPTIONS = {
 }  # fmt: skip
 WITHOUT_LIST = {"patch", "specialists"}  # ids of lists that may be null
 NUMBERS = {"memory_gb", "max_cases", "thickness"}  # ids of numbers that are not given by default
+# What numbers may be, beyond which a run fails late, or does nothing: words, a test, ids.
+RANGES: list[tuple[str, Callable[[float], bool], set[str]]] = [
+    ("1 or more", lambda value: value >= 1, {"max_epochs", "steps_per_epoch", "batch_size", "accumulate", "val_interval"}),
+    ("0 or more", lambda value: value >= 0, {"num_workers", "warmup_steps", "train_planes"}),
+    ("above 0", lambda value: value > 0, {"learning_rate", "gradient_norm"}),
+    ("from 0 to 1", lambda value: 0 <= value <= 1, {"mirror", "vary", "turn", "foreground", "regression_share"}),
+    ("between 0 and 1", lambda value: 0 < value < 1, {"ema_decay"}),
+]
 TRANSFORMS = {"interval", "unseen"}  # ids of steps that a list of them names, and calls
 PREFLIGHT = "preflight"  # the id that workflows have and overlays have not
-_NO_NEWS = re.compile(r"Engine run resuming from iteration 0,|(Current|Engine) run is terminating due to exception: (143)?$")
-ENGINES = ("CaseEvaluator", "SupervisedEvaluator", "SupervisedTrainer")  # whose start ignite calls a resuming
+RESUMING = "Engine run resuming from iteration 0,"  # what ignite calls a start
+LOGGERS = (
+    "monai.handlers.StatsHandler", "ignite.engine.engine.CaseEvaluator", "ignite.engine.engine.SupervisedEvaluator",
+    "ignite.engine.engine.SupervisedTrainer",
+)  # fmt: skip
 OVER = "_over_"  # the workflow that an overlay is for, where its ids do not say it
 WITH = "_with_"  # ids that an overlay brings along
 WITHOUT = "_without_"  # ids of the base that a workflow over it does not use
@@ -48,9 +59,9 @@ def preflight(arguments: Sequence[str] = (), *, output_dir: str | None = None, b
     folder cannot be written, and for what `check_changes` refuses.
     """
     sys.excepthook = _one_line
-    logging.getLogger("monai.handlers.StatsHandler").addFilter(_without_traceback)
-    for engine in ENGINES:
-        logging.getLogger(f"ignite.engine.engine.{engine}").addFilter(_without_greeting)
+    say_any_name()
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_is_news)
     if output_dir is not None:
         check_output_dir(output_dir)
     if arguments:  # a process of its own, not a guest in somebody's
@@ -88,9 +99,12 @@ def check_changes(files: Sequence[str | Path], options: Mapping[str, Any], sourc
         if PREFLIGHT not in config:
             changed = {key: value for key, value in config.items() if fixed.get(key, ...) != value}
             check_keys(changed, known, name, workflows[-1])
+            for key, value in config.items():
+                _check_range(key, value, name)
     check_keys(options, known, source, workflows[-1])
     for key, value in options.items():
         _check_value(key, value, _default(key, known), source)
+        _check_range(key, value, source)
     check_references(files, options, source)
 
 
@@ -148,6 +162,12 @@ def _check_value(key: str, value: Any, default: Any, source: str) -> None:
             raise BadInput(f"{source}: --device {value} is not there ({str(error).splitlines()[0][:100]}); try cpu") from error
 
 
+def _check_range(key: str, value: Any, source: str) -> None:
+    for words, fits, ids in RANGES:
+        if key in ids and _is_number(value, whole=False) and not fits(float(value)):
+            raise BadInput(f"{source}: {key} {value} is not {words}; correct it")
+
+
 def _list_of(text: str) -> list[Any]:
     with suppress(yaml.YAMLError):
         return content if isinstance(content := yaml.safe_load(text), list) else []
@@ -190,13 +210,8 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
         print(f"error: {cause}", file=sys.stderr)
 
 
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """MONAI's handlers log whatever ends an engine with its traceback; bad input is named in one line, once."""
-    if record.exc_info and root_cause(record.exc_info[1]):
-        record.exc_info = None
-    return True
-
-
-def _without_greeting(record: logging.LogRecord) -> bool:
-    """A run that begins is none that goes on, and one that somebody stops has met no error."""
-    return not _NO_NEWS.match(record.getMessage())
+def _is_news(record: logging.LogRecord) -> bool:
+    """A run that begins is none that goes on; bad input, and that somebody stops a run, is told once, by who ends it."""
+    error = sys.exc_info()[1] if record.levelno >= logging.ERROR else None
+    told = isinstance(error, SystemExit | KeyboardInterrupt) or root_cause(error) is not None
+    return not told and RESUMING not in record.getMessage()

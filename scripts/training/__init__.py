@@ -5,7 +5,7 @@ from ..networks.weights import export_weights, load_members, load_weights
 from .adversary import PairedBatch, PatchAdversary
 from .averaging import AveragedWeights
 from .batch import NoisyBatch
-from .checkpoint import LatestCheckpoint, fusion_to_train, plane_to_train
+from .checkpoint import LatestCheckpoint, check_start, fusion_to_train, plane_to_train
 from .gradients import BoundedGradients
 from .losses import NoiseLoss
 from .plane_cache import PlaneCache, RecallingFusion
@@ -15,7 +15,7 @@ from .segmentation import AugmentedPatch, LabelRegionsd, load_segmentation
 
 __all__ = [
     "AugmentedPatch", "AveragedWeights", "BoundedGradients", "LabelRegionsd", "LatestCheckpoint", "NoiseLoss", "NoisyBatch",
-    "PairedBatch", "PatchAdversary", "PlaneCache", "Progress", "RecallingFusion", "SampleImages", "export_weights",
-    "fusion_to_train", "join_processes", "load_members", "load_segmentation", "load_weights", "loss_of", "plane_to_train",
-    "seed_process",
+    "PairedBatch", "PatchAdversary", "PlaneCache", "Progress", "RecallingFusion", "SampleImages", "check_start",
+    "export_weights", "fusion_to_train", "join_processes", "load_members", "load_segmentation", "load_weights", "loss_of",
+    "plane_to_train", "seed_process",
 ]  # fmt: skip

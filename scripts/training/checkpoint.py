@@ -3,7 +3,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from ..networks.blocks import ResidualBlock
 from ..networks.weights import load_members, load_weights, read, unlike, weights_of, write
 
 EPOCHS = "max_epochs"
+PLAIN = (bool, int, float, str, type(None))
+ANEW = "give the same, or another folder, where a training may start from these weights (docs/training.md)"
 FAR = ("last_epoch", "_step_count", "_last_lr")  # of a scheduler's state
 
 logger = logging.getLogger(__name__)
@@ -28,13 +30,14 @@ logger = logging.getLogger(__name__)
 class LatestCheckpoint:
     """Saves everything with a state after every epoch and, when the file is there at the start, continues from it.
 
-    path: file, replaced atomically; objects: name -> anything with `state_dict` and `load_state_dict`; settings: plain
-    values that must be the same when a run goes on, but that a finished one may get more epochs. The data order and the noise
+    path: file, replaced atomically; objects: name -> anything with `state_dict` and `load_state_dict`, of which parameters of
+    "network" that do not learn must be the same when a run goes on; settings: what must be the same as well, plain values or
+    components, which are known by theirs, but that a finished run may get more epochs. The data order and the noise
     depend on the step alone, so the step is the only other thing to keep, and for tables the seconds that were spent.
     """
 
     def __init__(self, path: str, objects: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> None:
-        self.path, self.objects, self.settings = Path(path), objects, dict(settings or {})
+        self.path, self.objects, self.settings = Path(path), objects, _plain(settings or {})
         self.seconds, self._since = 0.0, time.monotonic()
 
     def attach(self, engine: Engine) -> None:
@@ -47,10 +50,11 @@ class LatestCheckpoint:
         self.seconds, self._since = 0.0, time.monotonic()
         if idist.get_rank() == 0:
             clean_leftovers(self.path.parent, self.path.name)
-        if not self.path.is_file():
+        saved = self.check()
+        if saved is None:
             return
-        saved = read(self.path)
-        longer = self._check(saved)
+        epochs, wanted = saved.get("settings", {}).get(EPOCHS), self.settings.get(EPOCHS)
+        longer = None not in (epochs, wanted) and epochs != wanted
         try:
             for name, item in self.objects.items():
                 state = saved["objects"][name]
@@ -62,27 +66,49 @@ class LatestCheckpoint:
                 torch.cuda.set_rng_state(saved["rng_cuda"])
             engine.state.epoch, engine.state.iteration = int(saved["epoch"]), int(saved["iteration"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise BadInput(f"{self.path}: checkpoint of another network or setting; give --ckpt_dir another folder") from error
+            raise self._foreign() from error
         self.seconds = saved.get("seconds", 0.0)
+        if engine.state.epoch == engine.state.max_epochs:
+            logger.info(f"{self.path} is finished: nothing is trained; raise max_epochs to go on")
+            return
         logger.info(f"resumed {self.path} at step {engine.state.iteration}")
+        if longer:
+            logger.info(f"a finished training of {epochs} epochs goes on to {wanted}, at the learning rate of so many")
 
-    def _check(self, saved: Any) -> bool:
-        """Whether a finished training gets more epochs. Raises BadInput when it was made with other settings."""
-        before = saved.get("settings", {}) if isinstance(saved, Mapping) else {}
-        longer = False
-        done, epochs = (saved["epoch"] if before else None), before.get(EPOCHS)
+    def check(self) -> dict[str, Any] | None:
+        """What the file holds, if it is there. Raises BadInput when it was made with other settings, cases or frozen planes."""
+        if not self.path.is_file():
+            return None
+        saved = read(self.path)
+        if not isinstance(saved, dict) or not isinstance(settings := saved.get("settings", {}), dict):
+            raise self._foreign()
+        before = _plain(settings)
         for key in sorted(before.keys() & self.settings.keys()):
-            wanted = self.settings[key]
-            if key == EPOCHS and done == epochs and wanted > epochs:
-                longer = True
-                logger.info(f"a finished training of {epochs} epochs goes on to {wanted}, at the learning rate of so many")
-            elif key == EPOCHS and wanted != epochs:
+            was, wanted = before[key], self.settings[key]
+            if key == EPOCHS and was != wanted and not was == saved["epoch"] < wanted:
                 remedy = "finish it, and more may follow, or give --ckpt_dir another folder"
-                raise BadInput(f"{self.path}: a training of {epochs} epochs, {done} of them done, not of {wanted}; {remedy}")
-            elif before[key] != wanted:
-                fact = f"made with {key} = {before[key]}, not {wanted}"
-                raise BadInput(f"{self.path}: {fact}; give --ckpt_dir another folder, or the same settings")
-        return longer
+                raise BadInput(
+                    f"{self.path}: a training of {was} epochs, {saved['epoch']} of them done, not of {wanted}; {remedy}"
+                )
+            if key != EPOCHS and was != wanted:
+                raise BadInput(f"{self.path}: was made with {key} = {was}, not {wanted}; {ANEW}")
+        self._check_frozen(saved)
+        return saved
+
+    def _check_frozen(self, saved: Mapping[str, Any]) -> None:
+        network = self.objects.get("network")
+        named = network.named_parameters() if isinstance(network, nn.Module) else ()
+        frozen = {name: value.detach().cpu() for name, value in named if not value.requires_grad}
+        try:
+            before = {name: saved["objects"]["network"][name] for name in frozen}
+            same = unlike(frozen, before) or all(torch.equal(value, before[name]) for name, value in frozen.items())
+        except (AttributeError, KeyError, TypeError) as error:
+            raise self._foreign() from error
+        if not same:  # of another shape they are refused as they are loaded
+            raise BadInput(f"{self.path}: was made with planes of other weights; give the first ones, or another folder")
+
+    def _foreign(self) -> BadInput:
+        return BadInput(f"{self.path}: checkpoint of another network or setting; give --ckpt_dir another folder")
 
     def save(self, engine: Engine) -> None:
         """Write the file, in the first process; a kill at any moment leaves the old or the new one whole."""
@@ -98,6 +124,36 @@ class LatestCheckpoint:
             "seconds": self.seconds + time.monotonic() - self._since,
         }
         write(state, self.path)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a file keeps them: `a#b` in place of nested ones, and of a component its class and its plain values."""
+    plain: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner: dict[str, Any] = {}
+        if isinstance(value, Mapping):
+            inner = _plain(value)
+        elif hasattr(value, "__dict__"):
+            inner = {name: own for name, own in vars(value).items() if name != "training" and name[0] != "_" and _is_plain(own)}
+            plain[key] = type(value).__name__
+        else:
+            plain[key] = value
+        plain |= {f"{key}#{name}": one for name, one in inner.items()}
+    return plain
+
+
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if type(value) in (list, tuple) else type(value) in PLAIN
+
+
+def check_start(checkpoint: LatestCheckpoint, watched: Sequence[Any]) -> None:
+    """Before the first step, what would end a training later: a checkpoint it cannot go on from, a case that cannot be read.
+
+    watched: the cases that validate it. Raises BadInput.
+    """
+    checkpoint.check()
+    for place in range(len(watched)):
+        watched[place]
 
 
 def plane_to_train(network: nn.Module, weights: str | None = None, *, device: torch.device | str = "cpu") -> nn.Module:

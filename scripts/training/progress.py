@@ -46,9 +46,11 @@ class Progress:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def _announce(self, engine: Engine) -> None:
-        where = f" on {device_name(device)}" if (device := getattr(engine.state, "device", None)) is not None else ""
-        logger.info(f"training: {several(_total(engine) - engine.state.iteration, 'step')}{where}")
         self._said = time.monotonic()
+        if (steps := _total(engine) - engine.state.iteration) == 0:  # the checkpoint says it
+            return
+        where = f" on {device_name(device)}" if (device := getattr(engine.state, "device", None)) is not None else ""
+        logger.info(f"training: {several(steps, 'step')}{where}")
 
     def _forget(self) -> None:
         self._losses: list[float] = []

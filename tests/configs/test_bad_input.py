@@ -181,6 +181,21 @@ def test_a_bad_validation_case_ends_a_training_with_one_line(refusal, tmp_path, 
     save(tmp_path / "in" / "b_t1.nii.gz", np.full((32, 32, 32), 5, dtype=np.float32))
     assert "b_t1.nii.gz: every voxel is 5" in train(refusal, tmp_path)
     log_of(caplog)
+    assert not (tmp_path / "run" / "latest.pt").exists()  # it ended before the first step
+
+
+@pytest.mark.parametrize("error", [SystemExit(143), KeyboardInterrupt(), BadInput("case a: no"), ValueError("a bug")], ids=repr)
+@pytest.mark.parametrize("logger", ["monai.handlers.StatsHandler", "ignite.engine.engine.SupervisedEvaluator"])
+def test_what_ends_an_engine_is_logged_only_where_nobody_else_tells_it(logger, error, caplog):
+    preflight()
+    try:
+        try:
+            raise error
+        except Exception as cause:
+            raise RuntimeError("applying transform") from cause
+    except BaseException as ended:
+        logging.getLogger(logger).exception(f"Exception: {ended}")
+    assert len(caplog.records) == (str(error) == "a bug")
 
 
 def test_the_cause_of_a_wrapped_error_is_found():
@@ -247,6 +262,25 @@ def test_a_value_of_another_kind_is_refused(key, value, fact):
     arguments = ["--config_file", str(Path(bundle_root()) / "configs" / "inference.yaml"), f"--{key}", value]
     with pytest.raises(BadInput, match=rf"^the command line: --{key} {re.escape(value)} {fact}"):
         preflight(arguments)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "range_"),
+    [
+        *((key, 0, "1 or more") for key in ("max_epochs", "steps_per_epoch", "batch_size", "accumulate", "val_interval")),
+        ("num_workers", -1, "0 or more"),
+        ("learning_rate", "-1.0", "above 0"),
+        ("mirror", 2, "from 0 to 1"),
+        ("regression_share", "2", "from 0 to 1"),
+        ("ema_decay", 1.5, "between 0 and 1"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(key, value, range_, tmp_path):
+    with pytest.raises(BadInput, match=f"^options: {key} {value} is not {range_}"):
+        run_workflow("train_2d", run_id="training", **{key: value})
+    (tmp_path / "mine.yaml").write_text(f"{key}: {value}\n")
+    with pytest.raises(BadInput, match=rf"^mine\.yaml: {key} {value} is not {range_}"):
+        run_workflow("train_2d", [tmp_path / "mine.yaml"], run_id="training")
 
 
 @pytest.mark.parametrize("content", ["a: [1\n", "- 1\n", "", "\udcff"], ids=["cut", "list", "empty", "binary"])

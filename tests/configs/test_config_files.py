@@ -53,6 +53,7 @@ EXPRESSIONS = {
     "$len(@regions)": 2,
     "$@diffusion.noise": 1,
     "$@inferer.nfe": 1,
+    "$@interval.identity()": 1,
     "$@limits.caveat": 1,
     "$@network.members[0].denoiser": 1,
     "$@network.to(@device)": 1,
@@ -348,6 +349,8 @@ def test_configs_offer_their_run_ids_alone_and_check_the_input_first(name):
     for run_id in WORKFLOWS[name]:
         assert config[run_id][0] == "@preflight"
         assert config[run_id][-1].endswith(".run()")
+        if name.startswith("train"):
+            assert config[run_id][:3] == ["@preflight", "@seeding", "@start"]  # before what takes minutes
 
 
 @pytest.mark.parametrize("name", ["train_2d", "train_3d", "train_segmentation"])

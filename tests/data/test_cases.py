@@ -260,6 +260,13 @@ def test_a_table_without_the_column_or_without_the_split_is_refused(tmp_path):
         find_cases(tmp_path, ["t1"], split="val")
 
 
+def test_one_subject_alone_is_told_how_it_can_train(tmp_path):
+    make_files(tmp_path, "a_t1.nii.gz")
+    with pytest.raises(BadInput, match=r"split train: the first 80 % of the subjects train.*splits\.csv.*split all"):
+        find_cases(tmp_path, ["t1"], split="train")
+    assert case_names(find_cases(tmp_path, ["t1"], split="all")) == ["a"]
+
+
 def write_datalist(root, **lists):
     (root / "list.json").write_text(json.dumps(lists))
 

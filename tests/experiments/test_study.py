@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts.data.contents import content_of
 from scripts.errors import BadInput
 from scripts.experiments import study as module
 from scripts.experiments.study import Stage, Study
@@ -133,7 +134,7 @@ def test_a_gzip_that_ends_on_an_empty_part_is_known_by_all_of_it(tmp_path):
     known = set()
     for content in (b"one", b"two"):
         (tmp_path / "file.gz").write_bytes(gzip.compress(content) + gzip.compress(b""))
-        known.add(module._content(tmp_path / "file.gz"))
+        known.add(content_of(tmp_path / "file.gz"))
     assert len(known) == 2
 
 

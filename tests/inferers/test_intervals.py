@@ -105,6 +105,19 @@ def test_of_other_ways_to_a_result_nothing_is_said(weights, rng, options):
     assert "interval" not in PredictIntervald(weights, BLOCKS, "t1", **options)(case(rng))
 
 
+def test_a_head_that_came_later_makes_another_result(weights):
+    def identity(**options):
+        return PredictIntervald(weights, BLOCKS, "t1", **options).identity()
+
+    before = identity()
+    assert len(before) == 64 and identity(steps=2) == ""
+    write_head(weights, Head(ErrorNet(6).eval(), {"t1": 0.6}), {"task": "super_resolution"})
+    assert identity() not in (before, "")
+    for file in files(weights):
+        file.unlink()
+    assert identity() == ""
+
+
 def test_a_head_belongs_to_its_weights(weights, tmp_path):
     other = tmp_path / "other.pt"
     torch.save({"of": torch.ones(1)}, other)

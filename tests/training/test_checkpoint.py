@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import copy
+import resource
 import time
 
 import pytest
@@ -8,11 +9,12 @@ from ignite.engine import Engine
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
+from scripts.diffusion import Diffusion
 from scripts.errors import BadInput
 from scripts.files import sha256, write_json
-from scripts.networks import ScoreFusion, VolumeDenoiser
+from scripts.networks import ScoreFusion, VolumeDenoiser, weights
 from scripts.networks.weights import export_weights, load_members, load_weights, write
-from scripts.training import LatestCheckpoint, NoiseLoss, RecallingFusion, fusion_to_train
+from scripts.training import LatestCheckpoint, NoiseLoss, RecallingFusion, check_start, fusion_to_train
 
 
 @pytest.fixture
@@ -89,11 +91,11 @@ def test_an_interrupted_save_leaves_the_old_file(engine, tmp_path, monkeypatch):
     path = save(engine, tmp_path / "latest.pt", plane())
     before = (tmp_path / "latest.pt").read_bytes()
 
-    def interrupted(content, target):
+    def interrupted(target, content):
         target.write_bytes(b"half a file")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", interrupted)
+    monkeypatch.setattr(weights, "write_tensors", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(engine, path, plane())
     assert (tmp_path / "latest.pt").read_bytes() == before
@@ -213,15 +215,15 @@ def test_a_first_phase_of_another_size_is_named_in_one_line(engine, tmp_path):
 def test_a_wrong_byte_in_listed_weights_is_refused(tmp_path):
     network = ScoreFusion(size="tiny", features=False)
     write({"objects": {"ema": network.state_dict()}}, tmp_path / "latest.pt")
-    weights = tmp_path / "model.pt"
-    export_weights(str(tmp_path / "latest.pt"), str(weights))
-    write_json(tmp_path / "checksums.json", {"model.pt": sha256(weights)})
-    load_weights(network, weights)
-    content = bytearray(weights.read_bytes())
+    file = tmp_path / "model.pt"
+    export_weights(str(tmp_path / "latest.pt"), str(file))
+    write_json(tmp_path / "checksums.json", {"model.pt": sha256(file)})
+    load_weights(network, file)
+    content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
-    weights.write_bytes(bytes(content))
+    file.write_bytes(bytes(content))
     with pytest.raises(BadInput, match=r"checksums\.json"):
-        load_weights(network, weights)
+        load_weights(network, file)
 
 
 def test_a_fusion_takes_its_planes_from_one_file_that_holds_them_all(awaken, tmp_path):
@@ -276,3 +278,78 @@ def test_a_longer_training_goes_on_at_the_rate_of_the_longer_schedule(engine, tm
         if name == "short":
             checkpoint.save(engine)
     assert rates["long"] == pytest.approx(rates["alone"][20:39])
+
+
+@pytest.mark.parametrize(
+    ("changed", "fact"),
+    [
+        ({"batch_size": 8}, "batch_size = 16, not 8"),
+        ({"loss_function": NoiseLoss(l1=5.0)}, "loss_function#l1 = 0.0, not 5.0"),
+        ({"diffusion": Diffusion(regression_share=0.9)}, "diffusion#regression_share = 0.0, not 0.9"),
+        ({"diffusion": None}, "diffusion = Diffusion, not None"),
+        ({"regions": {"WT": [1, 2]}}, r"regions#WT = \[1\], not \[1, 2\]"),
+        ({}, None),
+        ({"of_a_later_version": 3}, None),
+    ],
+)
+def test_a_training_goes_on_only_with_what_changes_what_is_learned_the_same(changed, fact, engine, tmp_path):
+    path, network = str(tmp_path / "latest.pt"), plane()
+    settings = {"batch_size": 16, "loss_function": NoiseLoss(), "diffusion": Diffusion(), "regions": {"WT": [1]}}
+    LatestCheckpoint(path, {"network": network}, settings).save(engine)
+    again = LatestCheckpoint(path, {"network": network}, settings | changed)
+    if fact is None:
+        again.load(engine)
+        return
+    with pytest.raises(BadInput, match=rf"latest\.pt: was made with {fact}; give the same, or .*another folder") as raised:
+        again.load(engine)
+    assert one_line(raised)
+
+
+def test_a_finished_training_says_that_nothing_is_trained(engine, tmp_path, caplog):
+    caplog.set_level("INFO")
+    path = save(engine, tmp_path / "latest.pt", plane())
+    engine.state.max_epochs = 3
+    LatestCheckpoint(path, {"network": plane()}).load(engine)
+    assert "is finished: nothing is trained; raise max_epochs to go on" in caplog.text
+    assert "resumed" not in caplog.text
+
+
+def test_a_fusion_goes_on_with_the_planes_it_began_with_alone(engine, tmp_path, awaken):
+    save(engine, tmp_path / "coronal.pt", awaken(plane()))
+    save(engine, tmp_path / "other" / "coronal.pt", awaken(plane()))
+    first, same, other = (
+        fusion_to_train(ScoreFusion(["coronal"], size="tiny"), str(tmp_path / folder / "{plane}.pt"))
+        for folder in (".", ".", "other")
+    )
+    awaken(first.fusion)  # the fusion alone has learned
+    path = save(engine, tmp_path / "fusion.pt", first)
+    LatestCheckpoint(path, {"network": same}).check()
+    with pytest.raises(BadInput, match=r"fusion\.pt: was made with planes of other weights; give the first ones") as raised:
+        LatestCheckpoint(path, {"network": other}).load(engine)
+    assert one_line(raised)
+
+
+def test_a_broken_validation_case_ends_a_training_before_its_first_step(tmp_path):
+    class Cases:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, place):
+            if place:
+                raise BadInput("case b: cannot be read")
+
+    with pytest.raises(BadInput, match="case b"):
+        check_start(LatestCheckpoint(str(tmp_path / "latest.pt"), {}), Cases())
+
+
+def test_a_full_disk_is_one_line(engine, tmp_path):
+    """A limit on the size of files is met as a full disk is."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(BadInput, match=r"latest\.pt: cannot be written \(.*\); make room") as raised:
+            save(engine, tmp_path / "run" / "latest.pt", plane())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert one_line(raised)
+    assert not (tmp_path / "run").exists()

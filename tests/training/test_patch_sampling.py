@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch.utils._pytree import tree_leaves
 from training_processes import draw_cases, exit_codes, samples_of, save_samples, slices_of
 
 from scripts.data.patches import EpochSampler, PatchDataset, SlicePatch, VolumePatch
+from scripts.errors import BadInput
 
 SIDES = (7, 8, 9)
 
@@ -123,3 +126,11 @@ def test_epochs_continue_and_processes_share_them(replicas, seed, tmp_path):
         shares = [list(sampler) for sampler in samplers]
         assert {len(share) for share in shares} == {len(samplers[0])} == {12 // replicas}
         assert sorted(index for share in shares for index in share) == list(range((epoch - 1) * 12, epoch * 12))
+
+
+@pytest.mark.parametrize(
+    ("make", "size"), [(VolumePatch, (3, 4)), (VolumePatch, (3, 4, 0)), (partial(SlicePatch, "axial"), (3, 4, 5))]
+)
+def test_a_patch_of_another_number_of_sides_is_refused(make, size):
+    with pytest.raises(BadInput, match=r"^patch \[3, 4.*\]: give [23] sides of 1 and more"):
+        make(size)
