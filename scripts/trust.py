@@ -64,7 +64,7 @@ def note(part: Path, path: Path) -> None:
     Where nothing can be remembered, as without a home, they need to be named when they are used.
     """
     with suppress(BadInput, OSError, RuntimeError):
-        file = _folder() / hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]
+        file = _folder() / hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
         before = file.read_text(encoding="ascii").split() if file.is_file() else []
         write_text(file, "\n".join([sha256(part), *before][:KEPT]), private=True)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volume in, volume out."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -104,7 +105,7 @@ class FusedScoreInferer(Inferer):
         samples are asked of one evaluation of pure noise, which is the same for every seed.
         """
         samples = self.samples if samples is None else samples
-        first = (self.seed if seed is None else seed) + crc32(case.encode())
+        first = (self.seed if seed is None else seed) + crc32(os.fsencode(case))
         measurement = self.measured_by(inputs)
         answer = partial(self._opened, network=network, measurement=measurement, first=first, samples=samples)
         return mean_of(answer, inputs.as_subclass(Tensor), self.ways(samples), measurement)

@@ -50,7 +50,7 @@ def report(
     folders = {"dataset_dir": dataset_dir, "truth_dir": truth_dir, "datalist": datalist}
     identifiers = file if (file := folder / FILE).exists() else None
     for case, given in _sources(what, with_target=simulated and truth_dir is None, identifiers=identifiers, **folders).items():
-        sources[case] = sources.get(case, {}) | given
+        sources[case] = _same(sources.get(case, {}), given)
     of_run = results.get("cases") or cases  # what else lies there has another task, other weights or samples
     unseen = {case: "is of an earlier run, of which this record says nothing" for case in cases if case not in of_run}
     cases = [case for case in cases if case in of_run]
@@ -121,6 +121,17 @@ def _recorded(source: Mapping[str, Any]) -> dict[str, Any]:
         return DicomSeries.of(told) if isinstance(told, Mapping) else told
 
     return {key: [read(one) for one in told] if isinstance(told, list) else read(told) for key, told in source.items()}
+
+
+def _same(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given for a case, but for other series or files than the run read: the record's stand, wherever they are."""
+
+    def named(source: Any) -> Any:
+        sources = source if isinstance(source, list) else [source]
+        return [(one.uid, one.part) if isinstance(one, DicomSeries) else Path(one).name for one in sources]
+
+    others = {key for key in recorded.keys() & given.keys() if named(recorded[key]) != named(given[key])}
+    return {**recorded, **{key: source for key, source in given.items() if key not in others}}
 
 
 def _sources(

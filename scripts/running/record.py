@@ -114,6 +114,9 @@ class RunRecord:
         """What is written."""
         kept = ("seconds", "doubts", "weights")
         earlier = {case: {key: line[key] for key in kept if line.get(key)} for case, line in self.earlier.items()}
+        identifiers, files = Identifiers(self.path.with_name(FILE)), _files(engine)
+        if identifiers.entries:
+            files.pop("folder", None)  # its name may be a patient's
         return {
             **({} if self.task is None else {"task": self.task.content()}),
             **self.run_facts(),
@@ -121,8 +124,8 @@ class RunRecord:
             "options": _options(sys.argv[1:]),
             "warnings": self.warnings.lines,
             "peak_memory_gb": peak_memory_gb(),
-            "sources": Identifiers(self.path.with_name(FILE)).keep_sources(_sources(engine)),
-            "files": _files(engine),
+            "sources": identifiers.keep_sources(_sources(engine)),
+            "files": files,
             "cases": earlier | {case: facts_of(engine, case) for case in engine.done},
             "failures": engine.failures,
         }

@@ -2,6 +2,7 @@
 """What a run leaves behind of cases that were refused or doubted."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -52,6 +53,17 @@ def test_when_every_case_is_refused_the_record_says_why(restore, image, tmp_path
     code, record = restore()
     assert code == 1
     assert record["cases"] == {} and record["failures"].keys() == {"a"}
+
+
+def test_a_name_in_another_encoding_is_a_name(weights, image, tmp_path, capsys):
+    name = os.fsdecode(b"M\xfcller")
+    save(image, tmp_path / "in" / f"{name}_t1.nii.gz")
+    assert main(["restore", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--weights", str(weights), *TINY]) == 0
+    assert list(json.loads((tmp_path / "out" / "run.json").read_text())["cases"]) == [name]
+    assert (tmp_path / "out" / name / f"{name}_pred.nii.gz").is_file()
+    assert main(["report", str(tmp_path / "out")]) == 0
+    assert "M\\udcfcller" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_doubts_stand_with_their_case_and_on_its_page(weights, image, tmp_path):

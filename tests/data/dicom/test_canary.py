@@ -89,6 +89,8 @@ def test_no_text_of_a_study_gets_out_of_a_run(command, tmp_path, capfd, caplog):
     assert code == 0, said
     assert "study-001" in said
     assert canary.found_in(said) <= TOLD
+    record = (out / "run.json").read_text()
+    assert str(tmp_path / "in") in said and str(tmp_path / "in") not in record
     code, said = on_terminal(lambda: main(["report", str(out)]), capfd, caplog)
     assert code == 0 and canary.found_in(said) <= TOLD
     files = [path for path in out.rglob("*") if path.is_file()]
