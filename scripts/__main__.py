@@ -86,7 +86,7 @@ CONFIG = (
 SCAN = (
     arg("--contrast", metavar="NAME", help="which is restored: t1, t2, flair, ... (default: the task's)"),
     arg("--spacing", type=_spacing, metavar="MM", help="voxels of the result, task any: mm, or isotropic (the default)"),
-    arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, where its file does not say"),
+    arg("--thickness", type=float, metavar="MM", help="of the scan's slices, task any, in place of what its file says"),
 )
 RUN = (
     arg("--steps", type=int, metavar="N", help="network evaluations (default: 1)"),

@@ -92,7 +92,7 @@ def write_json(
 def read_json(path: Path, remedy: str = "remove it and run again") -> dict[str, Any]:
     """A JSON file that holds an object. Raises BadInput with the remedy when it cannot be read as one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read as JSON ({(str(error).splitlines() or [''])[0][:100]}); {remedy}") from error
     if not isinstance(content, dict):

@@ -176,17 +176,17 @@ def default_task(weights: Any = None) -> str:
     return ANY if weights is None else SUPER_RESOLUTION
 
 
-def asked_of(words: Sequence[str], contrast: str | None = None, **scanned: Any) -> tuple[list[str], Expectation]:
+def asked_of(words: Sequence[str], contrast: str | None = None, **slices: Any) -> tuple[list[str], Expectation]:
     """Conditions and expectation of the task that one word names, configs/task_WORD.yaml or a file; of several, or of one that
     names none, they are the conditions, and nothing is restored.
 
-    contrast: in place of the one of the task; scanned: spacing and thickness, in place of the task's, None for these.
+    contrast: in place of the one of the task; slices: spacing and thickness, in place of the task's, None for these.
     Raises BadInput for a contrast where one is made of others, and for what `AsScanned` refuses or the task has not.
     """
     configs = Path(bundle_root(), "configs")
     named = [path for path in (configs / f"task_{words[0]}.yaml", Path(words[0]).expanduser()) if path.suffix == ".yaml"]
     file = next((path for path in named if path.is_file()), None)
-    given = {key: value for key, value in scanned.items() if value is not None}
+    given = {key: value for key, value in slices.items() if value is not None}
     if len(words) != 1 or file is None:
         if (unused := next(iter(given), None)) or contrast:
             raise BadInput(f"--{unused or 'contrast'}: is of a task; {' and '.join(words)} is none")

@@ -70,7 +70,13 @@ def find_cases(  # noqa: PLR0913  its arguments are keys of configs (docs/decisi
     wanted = [modality_of(word) for word in ([conditions] if isinstance(conditions, str) else conditions)]
     goal = None if target is None else modality_of(target)
     if datalist is not None:
+        for name, rule in (("bids_filter", bids_filter), ("series_rules", series_rules)):
+            if rule:
+                raise BadInput(f"{name}: chooses among what a folder holds, but {datalist} lists the cases; leave one out")
         listed = _from_datalist(root, datalist, wanted, goal, Split(root, split, train_fraction))
+        for entry in listed if mask is not None else []:
+            if "mask" not in entry:
+                logger.warning("case %s: has no mask in the datalist, so nothing is measured in it", entry["case"])
         return _accounted(root, listed, dict.fromkeys(files_below(root), "not in the datalist"), {}, set())
     asked = list(dict.fromkeys([*wanted, *([] if goal is None else [goal])]))
     everything, files = look(root, asked)
@@ -335,7 +341,7 @@ def _from_datalist(root: Path, datalist: str, wanted: Sequence[str], goal: str |
     """Cases of a decathlon JSON; its own validation list wins over any other split."""
     file = root / Path(str(datalist)).expanduser()
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_bytes())
         lists = {name: list(content.get(name, [])) for name in ("training", "validation", "test")}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise BadInput(f"{file}: is not a datalist ({error}); see docs/your_data.md#datalist") from error

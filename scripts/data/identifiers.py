@@ -15,7 +15,8 @@ from .dicom import DicomSeries
 
 FILE = "identifiers.json"  # in the folder of the results
 HIDDEN = "***"
-SHORTEST = 4  # characters of an ID that is looked for in a text: "7" may be a slice or a day as well
+# Characters of an ID that is looked for in a text, and of one that is a number: "7" may be a slice or a day as well.
+SHORTEST, SHORTEST_NUMBER = 2, 4
 REMEDY = "put back the file that was there, or write to another folder"
 
 
@@ -85,9 +86,12 @@ def anonymous(series: DicomSeries, words: Iterable[str]) -> DicomSeries:
 
 def hide(text: str, words: Iterable[str]) -> str:
     """Put `HIDDEN` in place of whole words, as in the names of files, whatever stands between their parts."""
-    for word in sorted({word for word in words if len(word) >= SHORTEST}, key=len, reverse=True):
-        parts = "[^A-Za-z0-9]*".join(map(re.escape, re.split(r"[^A-Za-z0-9]+", word)))
-        text = re.sub(rf"(?<![A-Za-z0-9]){parts}(?![A-Za-z0-9])", HIDDEN, text, flags=re.IGNORECASE)
+    for word in sorted(set(words), key=len, reverse=True):
+        parts = re.findall(r"[^\W_]+", word)
+        letters = "".join(parts)
+        if len(letters) >= (SHORTEST_NUMBER if letters.isdecimal() else SHORTEST):
+            pattern = r"[\W_]*".join(map(re.escape, parts))
+            text = re.sub(rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])", HIDDEN, text, flags=re.IGNORECASE)
     return text
 
 

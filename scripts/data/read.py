@@ -2,6 +2,7 @@
 """Reading a volume of any format, its header alone or with its voxels. Nothing here waits for PyTorch."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ LARGEST_THICKNESS = 100.0  # of slices in mm; a sidecar that says more is wrong
 class Scan(NamedTuple):
     """Voxels (H, W, D) as they are stored, affine (4, 4) to mm in RAS, codes of sform and qform for the result, doubts.
 
-    thickness: of the slices in mm, 0 where nobody says.
+    thickness: of the slices in mm, 0 where nobody says, NaN where what is said is none.
     """
 
     voxels: Volume
@@ -44,13 +45,20 @@ def read_source(source: str | Path | DicomSeries, *, constant: bool = False) -> 
 
 
 def _thickness(file: Path) -> float:
-    """Of slices in mm, as the JSON beside a file of BIDS says; 0 where none does."""
+    """Of slices in mm, as the JSON beside a file of BIDS says; 0 where none does, NaN where it cannot be read as one."""
     sidecar = file.with_name(f"{stem(file)}.json")
     try:
-        told = json.loads(sidecar.read_text(encoding="utf-8"))["SliceThickness"]
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads(sidecar.read_bytes())  # not a text: editors write UTF-16, or UTF-8 with a mark before it
+        told = content.get("SliceThickness") if isinstance(content, dict) else None
+        told = told[0] if isinstance(told, list) and len(told) == 1 else told
+        if told is None:
+            return 0.0
+        thickness = float(told) if type(told) in (int, float, str) else math.nan
+    except FileNotFoundError:
         return 0.0
-    return float(told) if type(told) in (int, float) and 0 < told < LARGEST_THICKNESS else 0.0
+    except (OSError, ValueError, OverflowError):
+        return math.nan
+    return thickness if 0 < thickness < LARGEST_THICKNESS else math.nan
 
 
 def checked_header(file: Path) -> Opened:

@@ -11,10 +11,11 @@ from ignite.engine import Engine, Events
 from monai.transforms.spatial.array import Orientation
 from torch import Tensor
 
+from ..data.contents import content_of
 from ..errors import listed
 from ..measurement import AsScanned, Degradation, Task
 from ..measurement.planes import PLANES
-from ..running.record import RunRecord, facts_of
+from ..running.record import RunRecord, entries_of, facts_of
 from .features import Features
 from .frechet import FeatureDistances
 from .metrics import METRICS, REGIONS, measurement_error, slice_consistency, tumour_metrics
@@ -102,7 +103,8 @@ class Results(RunRecord):
             logger.warning(f"MMD, FID and curves are left empty: they saw what could not be written ({listed(unwritten)})")
             together = dict.fromkeys(together)
         cases = {case: {**facts_of(engine, case), **metrics} for case, metrics in self.cases.items()}
-        return {**super().content(engine), "n": len(self.cases), "mean": mean, **together, "cases": cases}
+        truths = {str(entry["case"]): content_of(entry["label"]) for entry in entries_of(engine) if "label" in entry}
+        return {**super().content(engine), "n": len(self.cases), "mean": mean, **together, "cases": cases, "truths": truths}
 
     def _calibration(self) -> dict[str, list[float]] | None:
         """Mean over the cases of `calibration_curve` in the foreground; None without an uncertainty."""

@@ -19,6 +19,7 @@ ISOTROPIC = "isotropic"
 FINEST_SHARE = 6  # the finest voxels that isotropic makes: this share of the spacing
 SPARSE, DENSE = 0.6, 1.3  # thickness over spacing: of gaps and of overlaps that are doubted
 REST = 1e-5  # of a slice
+SAME = 0.01  # of two thicknesses, relative
 COARSER, LARGEST, USUAL_MM, FACTORS = 1.2, 1.5, 1.0, (1.001, 8.0)  # see `sampling`
 
 
@@ -26,9 +27,10 @@ class AsScanned:
     """Makes the `SliceProfile` of each volume.
 
     spacing: of the result: "isotropic" refines axes that are clearly coarser than the finest one to its voxels, but not finer
-    than a sixth of their own spacing; or mm, of all axes. thickness: of slices in mm; without it as the file says, else as the
-    spacing. profile: "box" or "gaussian". simulated: spacing of slices along (H, W, D) in voxels of a fine volume, of any real
-    number, where a measurement is simulated; gap: the share of it between slices. smooth, consistency: as for `BlockAverage`.
+    than a sixth of their own spacing; or mm, of all axes. thickness: of slices in mm, whatever the file says; without it as the
+    file says, else as the spacing. profile: "box" or "gaussian". simulated: spacing of slices along (H, W, D) in voxels of a
+    fine volume, of any real number, where a measurement is simulated; gap: the share of it between slices. smooth, consistency:
+    as for `BlockAverage`.
     Raises BadInput for what is none of these.
     """
 
@@ -75,7 +77,8 @@ class AsScanned:
         }
 
     def sampling(self, shape: Sequence[int], spacing: Sequence[float], thickness: float | None) -> list[Slices | None]:
-        """How a scan (H, W, D) of voxels (mm) lies on the grid of its result; thickness: of its slices, as the file says.
+        """How a scan (H, W, D) of voxels (mm) lies on the grid of its result; thickness: of its slices, as the file says,
+        0 or None where it does not, NaN where what it says is none.
 
         Isotropic voxels of at least `LARGEST` mm are refined to `USUAL_MM`. Raises BadInput when there is nothing to refine.
         """
@@ -109,8 +112,12 @@ class AsScanned:
         if through is None or (axis := axes[through]) is None:
             return ["is coarse along several axes alike, so that --thickness says nothing of them"] if self.thickness else []
         lines, mm, better = [], spacing[through], "--thickness MM tells better"
+        if thickness and (given := credible(self.thickness, mm)) and abs(thickness - given) > SAME * given:
+            lines.append(f"was taken as {given:.3g} mm thick, as --thickness says; its file says {thickness:.3g} mm")
         if not told:
             lines.append(f"does not say how thick its slices are: taken as {mm:.3g} mm without gaps; {better}")
+        elif math.isnan(told):
+            lines.append(f"has a JSON beside it of which no thickness of slices can be read: taken as {mm:.3g} mm; {better}")
         elif credible(told, mm) is None:
             lines.append(
                 f"has slices of {told:.3g} mm every {mm:.3g} mm, which cannot be: taken as {mm:.3g} mm thick; {better}"

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from monai.data.utils import affine_to_spacing
+from monai.utils.misc import ensure_tuple
 
 from ..data import find_cases
+from ..data.cases import folder_of
 from ..data.dicom import DicomSeries
+from ..data.dicom.find import find_series
 from ..data.identifiers import FILE
 from ..errors import BadInput, one_line
 from ..files import sha256, write_text
@@ -47,6 +50,8 @@ def report(
     cases = cases_of(folder, results.get("failures", {}))
     what, simulated = _task(results, task), "mean" in results  # an evaluation, which measures fine volumes itself
     sources = {case: _recorded(source) for case, source in results.get("sources", {}).items()}
+    if dataset_dir is not None and datalist is None and (moved := _moved(sources, dataset_dir)):
+        sources, dataset_dir = moved, None
     folders = {"dataset_dir": dataset_dir, "truth_dir": truth_dir, "datalist": datalist}
     identifiers = file if (file := folder / FILE).exists() else None
     for case, given in _sources(what, with_target=simulated and truth_dir is None, identifiers=identifiers, **folders).items():
@@ -121,6 +126,21 @@ def _recorded(source: Mapping[str, Any]) -> dict[str, Any]:
         return DicomSeries.of(told) if isinstance(told, Mapping) else told
 
     return {key: [read(one) for one in told] if isinstance(told, list) else read(told) for key, told in source.items()}
+
+
+def _moved(sources: Mapping[str, Mapping[str, Any]], dataset_dir: str) -> dict[str, dict[str, Any]]:
+    """Sources with the series of a record as they lie in another folder, by their UIDs; nothing where it holds no DICOM."""
+    if not any(isinstance(one, DicomSeries) for of in sources.values() for each in of.values() for one in ensure_tuple(each)):
+        return {}
+    there = {(one.uid, one.part): one for one in find_series(folder_of(dataset_dir)).series}
+
+    def now(one: Any) -> Any:
+        return there.get((one.uid, one.part), one) if isinstance(one, DicomSeries) else one
+
+    return {
+        case: {key: [now(one) for one in of] if isinstance(of, list) else now(of) for key, of in of_case.items()}
+        for case, of_case in sources.items()
+    }
 
 
 def _same(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,12 +193,17 @@ def _sampling(inferer: Any) -> dict[str, Any]:
 def _sources(engine: Any) -> dict[str, dict[str, Any]]:
     """Of every case its files: `image` (a list) and, when it was evaluated, `label`."""
     sources: dict[str, dict[str, Any]] = {}
-    for entry in getattr(engine.data_loader.dataset, "data", []):
-        if isinstance(entry.get("image"), list) and ERROR not in entry:
-            sources[str(entry["case"])] = {"image": [_told(image) for image in entry["image"]]}
-            if "label" in entry:
-                sources[str(entry["case"])]["label"] = _told(entry["label"])
+    for entry in entries_of(engine):
+        sources[str(entry["case"])] = {"image": [_told(image) for image in entry["image"]]}
+        if "label" in entry:
+            sources[str(entry["case"])]["label"] = _told(entry["label"])
     return sources
+
+
+def entries_of(engine: Any) -> list[Mapping[str, Any]]:
+    """Cases of `find_cases` that a run could read."""
+    entries = getattr(engine.data_loader.dataset, "data", [])
+    return [entry for entry in entries if isinstance(entry.get("image"), list) and ERROR not in entry]
 
 
 def _told(source: str | DicomSeries) -> str | dict[str, Any]:

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.identifiers import check_same_studies
 from ..errors import BadInput
 from .columns import PSNR, SSIM, N
 from .formats import Cell, Column, Row, Table
-from .results import Result
+from .results import Result, check_same_cases
 from .significance import FEWEST_TO_TEST, Numbers, holm, wilcoxon_p
 
 TESTS = (
@@ -27,7 +26,7 @@ def comparison(results: Sequence[Result]) -> Table:
     if not pairs:
         raise BadInput(f"--compare: no two of the {len(results)} systems given share a task; give results of one task")
     for first, second in pairs:
-        check_same_studies(first.path.parent, second.path.parent, first.cases.keys() & second.cases.keys())
+        check_same_cases(first, second)
     pairings = [Pairing(*pair, metric) for pair in pairs for metric in (PSNR, SSIM)]
     p_values = [wilcoxon_p(pairing.differences()) for pairing in pairings]
     rows = [_tested(*each) for each in zip(pairings, p_values, holm(p_values), strict=True)]

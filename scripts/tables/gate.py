@@ -3,12 +3,11 @@
 
 import numpy as np
 
-from ..data.identifiers import check_same_studies
 from ..errors import BadInput, listed
 from .columns import INTERVAL, PSNR, PSNR_FITTED, N
 from .comparison import Pairing
 from .formats import Cell, Column, Row, Table, markdown
-from .results import Result, load_results
+from .results import Result, check_same_cases, load_results
 from .significance import FEWEST, bootstrap_interval
 
 METRICS = (PSNR, PSNR_FITTED)
@@ -53,7 +52,7 @@ def _one(path: str) -> Result:
 def _check(ours: Result, rival: Result) -> None:
     if ours.task != rival.task:
         raise BadInput(f"{rival.path}: is of another task ({rival.task.title}); run floors for {ours.task.title}")
-    check_same_studies(ours.path.parent, rival.path.parent, ours.cases.keys() & rival.cases.keys())
+    check_same_cases(ours, rival)
     for metric in METRICS:
         mine, theirs = (set(result.values(metric.key)) for result in (ours, rival))
         if mine != theirs:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..data.identifiers import check_same_studies
 from ..errors import BadInput
 from ..files import read_json
 from ..measurement import Task
@@ -48,6 +49,16 @@ class Result(NamedTuple):
         """A metric of the cases in which it is defined."""
         found = {case: number(metrics.get(metric)) for case, metrics in self.cases.items()}
         return {case: value for case, value in found.items() if value is not None}
+
+
+def check_same_cases(first: Result, second: Result) -> None:
+    """Raise BadInput when a case of both is not one study's, or has another truth: names are given anew in every data set."""
+    shared = first.cases.keys() & second.cases.keys()
+    check_same_studies(first.path.parent, second.path.parent, shared)
+    ours, theirs = (result.content.get("truths") or {} for result in (first, second))
+    if others := sorted(case for case in shared & ours.keys() & theirs.keys() if ours[case] != theirs[case]):
+        fact = f"case {others[0]} has another truth than in {first.path}"
+        raise BadInput(f"{second.path}: {fact}; compare results of the same data")
 
 
 # Reading

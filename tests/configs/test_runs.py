@@ -248,6 +248,7 @@ def test_predictions_on_disk_are_measured_alike_and_tell_where_they_are_from(dat
     launch("evaluating", "evaluate", "predictions", **paths, output_dir=str(again), predictions=str(inferred))
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (inferred, again))
     assert second["system"] == {**first["system"], "predictions": str(inferred)}
+    assert second["truths"] == first["truths"] and first["truths"].keys() == first["cases"].keys()
     assert second["task"] == first["task"]
     for key, value in second["mean"].items():
         assert value == pytest.approx(first["mean"][key], rel=1e-4, abs=1e-5), key

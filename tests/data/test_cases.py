@@ -289,6 +289,18 @@ def test_a_datalist_of_training_only_is_split_by_fraction(tmp_path):
     assert found[0]["image"] == [found[0]["label"]]
 
 
+def test_beside_a_datalist_nothing_is_chosen_and_a_missing_mask_is_named(tmp_path, caplog):
+    make_files(tmp_path, "a.nii.gz", "b.nii.gz")
+    write_datalist(tmp_path, training=[{"image": "a.nii.gz", "mask": "a.nii.gz"}, {"image": "b.nii.gz"}])
+    find_cases(tmp_path, ["t1"], datalist="list.json", mask="seg")
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "case b: has no mask in the datalist, so nothing is measured in it"
+    ]
+    for name, rule in (("bids_filter", {"acq": "x"}), ("series_rules", {"t1": "x"})):
+        with pytest.raises(BadInput, match=f"{name}: chooses among what a folder holds, but list.json lists the cases"):
+            find_cases(tmp_path, ["t1"], datalist="list.json", **{name: rule})
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [

@@ -88,11 +88,16 @@ def test_faults_are_told_without_the_patient_in_a_files_name(tmp_path, study):
         ("a-20191224.dcm", "a-***.dcm"),
         ("pat0815", "***"),
         ("7", "7"),
+        ("lacks 042.dcm", "lacks 042.dcm"),
+        ("lacks a slice: A7X_0003.dcm", "lacks a slice: ***_0003.dcm"),
+        ("A7XB.dcm, XA7X", "A7XB.dcm, XA7X"),
+        ("lacks 1 slice: 山田_0003.dcm", "lacks 1 slice: ***_0003.dcm"),
     ],
 )
 def test_only_whole_words_are_hidden(text, wanted):
-    assert hide(text, ("PAT 0815", "20191224", "7")) == wanted
-    assert anonymous(replace(SERIES, problem=text), ("PAT 0815", "20191224", "7")).problem == wanted
+    words = ("PAT 0815", "20191224", "7", "042", "a", "A7X", "山田", "--")
+    assert hide(text, words) == wanted
+    assert anonymous(replace(SERIES, problem=text), words).problem == wanted
 
 
 def test_sources_are_recorded_for_the_owner_alone_and_found_again(tmp_path, study):

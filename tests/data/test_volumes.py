@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from scripts.data.grid import RestoreGridd
+from scripts.data.read import read_source
 from scripts.data.volumes import LoadVolumesd, pad_to_multiple, read_volume
 from scripts.errors import BadInput
 from scripts.measurement.degradations import BlockAverage
@@ -226,3 +227,30 @@ def test_padding_leaves_whole_volumes_alone():
     volume = torch.rand(1, 4, 8, 12)
     assert torch.equal(pad_to_multiple(volume, (4, 4, 4)), volume)
     assert pad_to_multiple(volume, (3, 8, 5)).shape == (1, 6, 8, 15)
+
+
+@pytest.mark.parametrize(
+    ("content", "thickness"),
+    [
+        (b'{"SliceThickness": 4}', 4),
+        ('{"SliceThickness": 4}'.encode("utf-8-sig"), 4),
+        ('{"SliceThickness": 4}'.encode("utf-16"), 4),
+        (b'{"SliceThickness": "4.0"}', 4),
+        (b'{"SliceThickness": ["4"]}', 4),
+        (b'{"SliceThickness": null}', 0),
+        (b'{"EchoTime": 0.1}', 0),
+        (b"[1]", 0),
+        (b'{"SliceThickness": "4 mm"}', np.nan),
+        (b'{"SliceThickness": [4, 5]}', np.nan),
+        (b'{"SliceThickness": true}', np.nan),
+        (b'{"SliceThickness": 0}', np.nan),
+        (b'{"SliceThickness": 4000}', np.nan),
+        (b'{"SliceThickness": 1' + b"0" * 400 + b"}", np.nan),
+        (b"{", np.nan),
+        (b"\xe4", np.nan),
+    ],
+)
+def test_a_thickness_is_read_of_what_editors_and_converters_write(content, thickness, tmp_path, rng):
+    nib.save(nib.Nifti1Image(rng.random((5, 6, 7)), np.eye(4)), tmp_path / "x_T1w.nii.gz")
+    (tmp_path / "x_T1w.json").write_bytes(content)
+    np.testing.assert_equal(read_source(tmp_path / "x_T1w.nii.gz").thickness, thickness)

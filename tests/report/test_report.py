@@ -16,6 +16,7 @@ from scripts.errors import BadInput
 from scripts.measurement import BlockAverage, Task, ThickScans
 from scripts.report import report
 from scripts.report.run import recorded_case
+from scripts.report.volumes import load_case
 
 sys.path.append(str(Path(__file__).parents[1] / "data" / "dicom"))
 from dicom_series import write_series
@@ -159,6 +160,34 @@ def test_a_dicom_series_of_the_record_is_read_again_without_being_looked_for(run
     (run / "out" / "results.json").write_text(json.dumps(content))
     page = (report(str(run / "out"), max_cases=1).parent / "a" / "report.html").read_text()
     assert columns(page) == ["input", "result", "truth", "error"]
+
+
+def test_a_study_that_moved_is_shown_by_the_series_that_the_run_read(run, head, monkeypatch):
+    for name in ("t1 first", "t1 second"):  # nothing prefers one
+        write_series(run / "dicom" / name, head.astype(np.uint16), np.eye(4), SeriesDescription=name)
+    of_run = next(one for one in find_series(run / "dicom").series if one.description == "t1 second")
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["sources"] = {"a": {"image": [of_run.content()], "label": of_run.content()}}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    (run / "dicom").rename(run / "elsewhere")
+    read = []
+
+    def remembered(files, *given, **options):
+        read.append(files)
+        return load_case(files, *given, **options)
+
+    monkeypatch.setattr("scripts.report.run.load_case", remembered)
+    page = report(str(run / "out"), dataset_dir=str(run / "elsewhere"), max_cases=1).parent / "a" / "report.html"
+    assert columns(page.read_text()) == ["input", "result", "truth", "error"]
+    assert [(one.uid, "elsewhere" in one.files[0]) for one in (*read[0].inputs, read[0].truth)] == [(of_run.uid, True)] * 2
+
+
+def test_another_file_of_a_name_of_the_record_is_not_shown(run, head):
+    content = json.loads((run / "out" / "results.json").read_text())
+    content["sources"] = {"a": {"image": [str(run / "gone" / "a_T1w.nii.gz")]}}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    _, cases = pages(run, max_cases=1)
+    assert "input" not in columns(cases["a"]) and "a_T1w.nii.gz: there is no such file" in cases["a"]
 
 
 def test_the_record_of_the_latest_run_counts(run):

@@ -344,3 +344,18 @@ def test_cases_that_are_other_studies_elsewhere_are_not_paired(write, command, c
         Path(folder, "identifiers.json").write_text(json.dumps(entries))
     assert main(["gate", *folders] if command == "gate" else ["tables", *folders, command]) == 1
     assert "is another study in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["--compare", "gate"])
+def test_cases_of_one_name_with_other_truths_are_not_paired(write, command, capsys):
+    """Two data sets have a sub-01 each."""
+    folders = [write("a", (30.0, 31.0, 33.0, 34.0)), write("b", (31.0, 33.0, 34.0, 35.0))]
+    words = ["gate", *folders] if command == "gate" else ["tables", *folders, command]
+    for folder, last in zip(folders, ("x", "y"), strict=True):
+        file = Path(folder, "results.json")
+        content = json.loads(file.read_text())
+        main(words)
+        assert "truth" not in capsys.readouterr().err  # older files do not say
+        file.write_text(json.dumps({**content, "truths": {"sub-0": "x", "sub-3": last}}))
+    assert main(words) == 1
+    assert "case sub-3 has another truth than in" in capsys.readouterr().err

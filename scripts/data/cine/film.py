@@ -14,7 +14,7 @@ from pydicom import uid
 from ...errors import BadInput
 from ..dicom.decoder import Decoder
 from ..dicom.stream import opened, pixel_bytes, with_syntax
-from ..dicom.told import silence_pydicom, without_values
+from ..dicom.told import silence_pydicom, silent, without_values
 from .cine import Cine, Times, check_shape, check_times, check_voxels
 from .colour import Picture, luminance
 
@@ -33,7 +33,7 @@ RATES = ("CineRate", "RecommendedDisplayFrameRate")  # frames a second
 
 def is_film(path: Path) -> bool:
     """Whether a DICOM file holds several frames of a film."""
-    with _readable(path), opened(path) as stream:
+    with _readable(path), silent(), opened(path) as stream:
         header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["SOPClassUID", "NumberOfFrames"])
         return header.get("SOPClassUID") in FILMS and int(header.get("NumberOfFrames") or 1) > 1
 

@@ -17,9 +17,9 @@ from ..dicom.find import placed
 from ..dicom.headers import Header, value_of
 from ..dicom.read import read_series
 from ..dicom.series import DicomSeries, affine_of
-from ..dicom.slices import SAME_PLACE_MM, Slice, Volume, fault, in_order, stackable
+from ..dicom.slices import SAME_PLACE_MM, Slice, Volume, fault, in_order, inversion_fault, stackable
 from ..dicom.stream import opened, with_syntax
-from ..dicom.told import without_values
+from ..dicom.told import silent, without_values
 from .cine import Cine, Times, check_shape, check_times, check_voxels, closes
 
 MOVED_MM = 0.2  # between frames of a slice, within its plane: positions are rounded
@@ -122,6 +122,8 @@ def _refuse_mixtures(name: str, slices: Sequence[Slice]) -> None:
         if len(kinds := dict.fromkeys(one.traits[trait] for one in slices)) > 1:
             kind = listed([str(value) for value in kinds], most=3)
             raise BadInput(f"{name} holds frames of {len(kinds)} {several} ({kind}); give a series of one of them")
+    if fault := inversion_fault(slices):
+        raise BadInput(f"{name} {fault}")
 
 
 def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:
@@ -207,7 +209,7 @@ def _marks(slices: Iterable[Slice]) -> dict[tuple[str, int], Marks]:
     marks: dict[tuple[str, int], Marks] = {}
     for file in dict.fromkeys(one.file for one in slices):
         try:
-            with opened(Path(file)) as stream:
+            with silent(), opened(Path(file)) as stream:
                 asked: list[Any] = [*CLOCKS, *INTERVALS, *COUNTS, *GROUPS]
                 dataset = with_syntax(pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=asked))
             groups = dataset.get("PerFrameFunctionalGroupsSequence")

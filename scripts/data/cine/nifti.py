@@ -107,7 +107,7 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
 def _sidecar(path: Path) -> Mapping[str, Any]:
     """The JSON beside a file of BIDS; empty where there is none that can be read."""
     try:
-        content = json.loads(path.with_name(f"{stem(path)}.json").read_text(encoding="utf-8"))
+        content = json.loads(path.with_name(f"{stem(path)}.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

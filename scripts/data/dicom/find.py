@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import BadInput
 from .headers import Header, read_header
 from .series import DicomSeries
-from .slices import Volume, count_doubts, fault, line_of, plane_of, scaling_doubt, spacing_of, volumes
+from .slices import Volume, count_doubts, fault, inversion_fault, line_of, plane_of, scaling_doubt, spacing_of, volumes
 from .stream import is_dicom, may_be_cut
 from .words import exclusion
 
@@ -121,14 +121,14 @@ def _damage(members: Sequence[Header], suspects: Mapping[Path, str]) -> str:
 def _volumes(members: Sequence[Header], damage: str, numbers: set[int]) -> Iterator[DicomSeries]:
     of_file = {member.series.files[0]: member.series for member in members}
     slices = [one for member in members for one in member.slices]
-    shared = list(dict.fromkeys(doubt for member in members for doubt in member.series.doubts))
-    if len({member.sop_uid for member in members}) < len(members):
-        shared.append("has images of one SOPInstanceUID at different places; all of them are used")
+    twice = len({member.sop_uid for member in members}) < len(members)
+    shared = ["has images of one SOPInstanceUID at different places; all of them are used"] if twice else []
     for volume in volumes(slices):
         if volume.slices[0].frame:  # frames are numbered in their stack
             numbers = {one.number for one in slices if one.number is not None}
-        problem = damage or volume.lack or fault(volume.slices)
-        doubts = [*shared, *filter(None, [scaling_doubt(volume.slices)])]
+        problem = damage or volume.lack or fault(volume.slices) or inversion_fault(volume.slices)
+        told = (doubt for one in volume.slices for doubt in of_file[one.file].doubts)
+        doubts = [*dict.fromkeys(told), *shared, *filter(None, [scaling_doubt(volume.slices)])]
         if not problem:
             problem, counted = count_doubts(volume.slices, numbers, len(slices))
             doubts += counted

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One DICOM file's header: safe to open, whole, and of an MR image; or a line that says why not."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,7 +20,7 @@ from ...errors import BadInput, one_line
 from .series import DicomSeries
 from .slices import Slice
 from .stream import opened, pixel_bytes, with_syntax
-from .told import MODALITIES, silence_pydicom, without_values
+from .told import MODALITIES, silent, without_values
 
 CLASSIC = frozenset({MRImageStorage})
 ENHANCED = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
@@ -77,9 +76,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def _read(path: Path, file: BinaryIO) -> Header | None:
-    silence_pydicom()
-    with warnings.catch_warnings():  # on values that break the standard, of tags that nobody asks for
-        warnings.simplefilter("ignore")
+    with silent():
         dataset = with_syntax(pydicom.dcmread(file, stop_before_pixels=True))
         end, size = file.tell(), file.seek(0, 2)
         kind = _sop_class(dataset)
@@ -119,6 +116,8 @@ def _doubts(dataset: Any, lacking: Sequence[str]) -> tuple[str, ...]:
     doubts = [f"lacks {' and '.join(lacking)}; patient, date, folder and number stand in for it"] if lacking else []
     if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
         doubts.append("is MONOCHROME1, black where values are high: it is inverted, its highest value becomes 0")
+    if dataset.get("ModalityLUTSequence"):
+        doubts.append("has a ModalityLUTSequence, which MR images have not: its values are those before that table")
     return tuple(doubts)
 
 
@@ -239,6 +238,7 @@ def _slices(path: Path, dataset: Any) -> Iterator[Slice]:
             between=abs(_number(value("SpacingBetweenSlices")) or 0.0),
             images=0 if enhanced else _whole(dataset.get("ImagesInAcquisition")) or 0,
             scaling=_scaling(value, dataset),
+            inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
         )
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A DICOM series as a volume."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from .decoder import Decoder
 from .headers import value_of
 from .series import DicomSeries
 from .stream import opened, with_syntax
-from .told import silence_pydicom, without_values
+from .told import silent, without_values
 
 Array = npt.NDArray[Any]
 
@@ -25,16 +24,14 @@ NEAR = 0.01  # of the range of the rest: padding this close below its minimum is
 def read_series(series: DicomSeries) -> npt.NDArray[np.float32]:
     """(columns, rows, slices) of rescaled values; `affine_of` says where they lie.
 
-    Slices are in the order of `series.files` or `series.frames`. MONOCHROME1 is inverted, its highest value becoming 0;
+    Slices are in the order of `series.files` or `series.frames`. All in MONOCHROME1 are inverted, the highest value becoming 0;
     padding (PixelPaddingValue) that is far from the rest becomes the minimum of the rest.
     Raises BadInput when the series has a problem or its pixels cannot be decoded.
     """
     if series.problem:
         raise BadInput(f"{series} {series.problem}")
-    silence_pydicom()
     try:
-        with warnings.catch_warnings():  # on values that break the standard, of tags that nobody asks for
-            warnings.simplefilter("ignore")
+        with silent():
             images, padding, inverted = zip(*_images(series), strict=True)
     except Exception as error:  # every decoder fails in its own way
         told = error.strerror if isinstance(error, OSError) else str(error)  # without the path, which may name the patient

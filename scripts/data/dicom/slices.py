@@ -35,6 +35,7 @@ class Slice(NamedTuple):
     size: (columns, rows). traits: by the words of `FIRM` and `LOOSE`. kind: words of its image type. contrast: the
     scanner's word for its weighting. number: its place in the series or stack; thickness and between: mm, as the header
     says, 0 where it does not; images: how many the acquisition has. scaling: units beyond slope and intercept.
+    inverted: whether high values are black.
     """
 
     file: str
@@ -51,6 +52,7 @@ class Slice(NamedTuple):
     between: float = 0.0
     images: int = 0
     scaling: tuple[Any, ...] = ()
+    inverted: bool = False
 
     @property
     def normal(self) -> Array:
@@ -186,6 +188,14 @@ def scaling_doubt(slices: Sequence[Slice]) -> str:
     return (
         f"has slices of different units or scales ({', '.join(told)}): their values may not compare" if len(kinds) > 1 else ""
     )
+
+
+def inversion_fault(slices: Sequence[Slice]) -> str:
+    """Why slices do not compare of which some are black where others are white, or ""."""
+    black, white = (next((one for one in slices if one.inverted == inverted), None) for inverted in (True, False))
+    if black is None or white is None:
+        return ""
+    return f"has {black} in MONOCHROME1 and {white} in MONOCHROME2, black where the other is white; export it again"
 
 
 def _agree(step: float, between: float) -> bool:

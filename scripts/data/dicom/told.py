@@ -29,6 +29,15 @@ QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 NUMBER = re.compile(r"-?\d{1,7}(\.\d{1,4})?")  # a date has eight digits
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """No warnings on values that break the standard, of tags that nobody asks for: they tell the values."""
+    silence_pydicom()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def silence_pydicom() -> None:
     """pydicom warns of values that break the standard, in a log and to the terminal, and tells them."""
     warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")

@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 from ...errors import BadInput
 from .headers import UIDS, complete
 from .stream import opened, with_syntax
-from .told import silence_pydicom
+from .told import silent
 
 # Whose image it is and of which study; without a value they are there, but empty. Ages, weights, institutions, operators,
 # histories and procedure steps are not taken.
@@ -50,9 +50,9 @@ class Source(NamedTuple):
     thickness: float | None
 
 
+@silent()
 def read_source(files: Sequence[str]) -> Source:
     """Read the whitelist from the first file, and from all files which images they are. Pixels are not read."""
-    silence_pydicom()
     first = _read(files[0], (*PATIENT_AND_STUDY, *IF_THERE, *REFERENCE, *DESCRIPTION, *THICKNESS))
     subject = Dataset()
     for keyword in (*PATIENT_AND_STUDY, *IF_THERE):

@@ -20,10 +20,14 @@ DESCRIPTIONS = tuple(
     for word, pattern in (
         ("fieldmap", r"\b(field ?map\w*|gre field|fmap|b[01] ?(map|field)\w*|shim\w*|topup|spin echo field)\b"),
         ("spectroscopy", r"\b(csi|svs|spectro\w*)\b"),
-        ("fmri", r"\b(sbref|fcmri|se epi|bold|fmri|resting|rest|rsfmri|ep2d (bold|fid|pace))\b"),
+        ("fmri", r"\b(sbref|fcmri|se epi|bold|fmri|resting|rsfmri|ep2d (bold|fid|pace))\b"),
         ("perfusion", r"\b(dsc|dce|asl|p?casl|perf\w*|ep2d perf|twist|dyn\w*|permeab\w*)\b"),
         ("dwi", r"\b(\w*dwi|dti|diff\w*|difu\w*|ep2d\w*|(?<!deep )resolve|tensor|hardi|noddi|dki|b ?\d{3,4})\b"),
-        ("angiography", r"\b(\w*tof|c?e?mra|mrv|angio\w*|pca|phase contrast|pc [23]d|[23]d pc|venc|flow|venog\w*|inhance)\b"),
+        (
+            "angiography",
+            r"\b(\w*tof|c?e?mra|mrv|angio\w*|pca|phase contrast|(?<!ac )pc [23]d|[23]d pc|venc|flow(?! ?(comp|sat))|venog\w*"
+            r"|inhance)\b",
+        ),
         ("swi", r"\b(swi\w*|swan|t2w? ?star|hemo|merge|t2w? (ffe|fl[23]d|gre|fe)|gre t2|ven bold|fsbb)\b|\bt2w? ?\*"),
         (
             "t1",
@@ -33,6 +37,7 @@ DESCRIPTIONS = tuple(
         ("t2", r"(?<![a-z])([se]|[23]d|iso)?[tт]2w?i?(?!\d)"),
         ("pd", r"(?<![a-z])(pdw?|proton|dp)\b"),
         ("stir", r"\b(stir|tirm)\b"),
+        ("fmri", r"\brest\b"),  # beside any of the others REST are saturation slabs
     )
 )
 # A contrast agent by its names, the words before it that say it was given or not, and what may stand between them.
@@ -82,7 +87,7 @@ CONTRASTS = {"T1": "t1", "T2": "t2", "FLUID_ATTENUATED": "flair", "PROTON_DENSIT
 
 LOCALIZER = re.compile(
     r"(?<![a-z])(loc|lo[ck]ali[sz](?!ation)\w*|scout|survey|aahead|3 ?p(l|lane)|topogram|pilot|reperage|smart ?brain|plan scan"
-    r"|calib\w*|asset|ref(erence)? scan|coil survey)(?![a-z])"
+    r"|calib\w*|asset ?cal\w*|^((ax|sag|cor) )?asset$|ref(erence)? scan|coil survey)(?![a-z])"
 )
 MAPS = frozenset(
     {
@@ -94,9 +99,9 @@ MAPS = frozenset(
 # Words with two meanings count unless the next or last word gives the other: a flip angle, a subject, an encoding direction.
 MAP_WORD = re.compile(
     r"(?<![a-z])(\w*adc|average dc|(col ?)?fa(?! ?=? ?\d|t)|tracew?|mip|min ?ip|(r|rel)?cb[fv]|pbp|gbp|pha images|mtt|ttp|tmax"
-    r"|sub(?! ?\w*\d|j)(tract\w*)?|subs"
-    r"|(?<!in )(?<!in-)(?<!opp )(?<!out )(?<!multi )phase(?! ?\d)"
-    r"(?! ([aprlhfsi]{1,2}|enc\w*|dir\w*|over\w*|corr\w*|sens\w*|cor|sag|tra|ax|cycl\w*|array|n?pw|wrap|os)\b)"
+    r"|sub(?! ?\w*\d|j| ?mm| milli)(tract\w*)?|subs"
+    r"|(?<!in )(?<!in-)(?<!opp )(?<!out )(?<!multi )(?<!swap )phase(?! ?\d)"
+    r"(?! ([aprlhfsi]{1,2}|enc\w*|dir\w*|over\w*|corr\w*|sens\w*|cor|sag|tra|ax|cycl\w*|array|n?pw|wrap|os|swap|fov)\b)"
     r"|(?!road)\w*map(s|ping)?|mapit|inv ?[12]|real(?! ?time)|imag(inary)?|t1rho|r[12] ?\*|qsm)(?![a-z])"
 )
 DIXON_WORD = re.compile(
@@ -106,10 +111,14 @@ DIXON_WORD = re.compile(
 HEAD = re.compile(
     r"HEAD|BRAIN|SKULL|NEURO|CRAN|CEREB|FACE|ORBIT|PITUIT|SELLA|TEMPORAL|WHOLE ?BODY|SCHAEDEL|KOPF", re.IGNORECASE
 )
+# Of the neck and spine, which are scanned together with the head, and then under its name.
+BELOW = (
+    r"[ctl] ?-?sp(ine)?|\w*spine|[hbl]ws|rachis|columna|coluna|colonna|hals|wirbel\w*|cervical\w*|thora[ck]\w*|lumb\w*"
+    r"|sacr\w*|[ctl]\d{1,2} ?- ?[ctls]\d{1,2}"
+)
 ELSEWHERE = re.compile(
-    r"\b([ctl] ?-?sp(ine)?|\w*spine|[hbl]ws|rachis|columna|coluna|colonna|hals|wirbel\w*|cervical\w*|thora[ck]\w*|lumb\w*"
-    r"|sacr\w*|knee|knie|genou|rodilla|shoulder|schulter|hip|pelvis|becken|abdomen|liver|leber|kidney|heart|cardiac|herz|prostat\w*"
-    r"|breast|mamma|wrist|ankle|foot|elbow|[ctl]\d{1,2} ?- ?[ctls]\d{1,2})\b"
+    rf"\b((?P<below>{BELOW})|knee|knie|genou|rodilla|shoulder|schulter|hip|pelvis|becken|abdomen|liver|leber|kidney|heart"
+    r"|cardiac|herz|prostat\w*|breast|mamma|wrist|ankle|foot|elbow)\b"
 )
 
 
@@ -192,7 +201,9 @@ def exclusion(kinds: Collection[str], description: str, body_part: str) -> str:
     if body_part and not HEAD.search(body_part):
         known = body_part if ELSEWHERE.fullmatch(plain(body_part)) else "another part"
         return f"is of {known}, not of the head"
-    return f"is of {elsewhere.group()}, not of the head" if elsewhere and not HEAD.search(text) else ""
+    if not elsewhere or HEAD.search(text) or (body_part and not elsewhere["below"]):  # "hip" may be the hippocampus
+        return ""
+    return f"is of {elsewhere.group()}, not of the head"
 
 
 def _by_parameters(series: DicomSeries) -> tuple[str, str]:

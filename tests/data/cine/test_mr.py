@@ -237,6 +237,7 @@ def test_uneven_frame_times_are_refused(film, affine, tmp_path):
           "BitsStored": 8, "HighBit": 7}, "is in colour"),
         ({"ImageType": lambda n: ["ORIGINAL", "PRIMARY", "MP"[n % 2]]}, "frames of 2 components"),
         ({"EchoTime": lambda n: str(10 + n % 2)}, "frames of 2 echoes"),
+        ({"PhotometricInterpretation": lambda n: f"MONOCHROME{1 + n % 2}"}, "black where the other is white"),
         ({"DiffusionBValue": lambda n: float(100 * (n % 10))}, "frames of 10 b-values"),
         ({"TriggerTime": None}, "does not say when its frames were taken"),
         ({"TriggerTime": lambda n: f"{2000 * (n % 10)}"}, "2 s apart, which no film"),

@@ -10,6 +10,7 @@ import pytest
 from dicom_series import compress, random_affine, random_voxels, write_enhanced, write_series
 from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from monai.data.utils import list_data_collate
+from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from surroundings import SCANS, needs_scans
 
@@ -234,6 +235,31 @@ def test_monochrome1_is_inverted_within_its_own_range_and_told(tmp_path, rng):
     series = the_series(tmp_path)
     np.testing.assert_array_equal(read_series(series), voxels - voxels.min())
     assert "is MONOCHROME1" in series.doubts[0]
+
+
+def test_slices_of_which_some_are_black_where_others_are_white_are_refused(tmp_path, rng):
+    kinds = {"PhotometricInterpretation": lambda k: "MONOCHROME1" if k > 3 else "MONOCHROME2"}
+    write_series(tmp_path, random_voxels(rng), random_affine(rng), **kinds)
+    with pytest.raises(
+        BadInput, match=r"series 1 t1 has 0005\.dcm in MONOCHROME1 and 0001\.dcm in MONOCHROME2, .*; export it again"
+    ):
+        read_series(the_series(tmp_path))
+
+
+def test_only_the_volume_that_is_inverted_is_said_to_be(tmp_path, rng):
+    voxels, affine = random_voxels(rng), random_affine(rng)
+    both = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2"}
+    for echo, kind in (("10", "MONOCHROME1"), ("20", "MONOCHROME2")):
+        write_series(tmp_path / echo, voxels, affine, EchoTime=echo, PhotometricInterpretation=kind, **both)
+    first, second = find_series(tmp_path).series
+    assert "is MONOCHROME1" in first.doubts[0] and not second.doubts
+
+
+def test_a_table_of_values_that_is_not_applied_is_told(tmp_path, rng):
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [2, 0, 16], "US", b"\0\0\1\0"
+    write_series(tmp_path, random_voxels(rng), random_affine(rng), ModalityLUTSequence=[table])
+    assert "has a ModalityLUTSequence, which MR images have not" in the_series(tmp_path).doubts[0]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ NAMES = {
         T1 w/o iv contrast | T1 post radiation | T1 TSE phase R-L | T1 SE phase: AP | T1 no phase wrap
         Stealth localization T1 | T1w sub-CC110033 | T1 SE FAT SAT | T1 merged | DeepResolve T1 tra | T1 sin | T1 inj-
         t1_vibe_dixon_tra_W | t1_vibe_dixon_tra_in | T1 mDIXON W | T1 hippocampus cor | t1_mprage_sag_PRE-OP
-        T1 SE foot-head brain
+        T1 SE foot-head brain | AX T1 ASSET | AX T1 FLOW COMP | T1W_FFE_FLOWCOMP | AX T1 FLOW SAT | AX T1 REST | T1W_TSE_REST
+        AX T1 AC-PC 3D | T1 MPRAGE SUB-MM | AX T1 SWAP PHASE | T1 SE PHASE FOV 75 | OAx T1 FSE NPW | T1 SE MTC ON
+        T1W_SPIR | T1W_IR_TSE_SENSE | 3D_T1W_CS-SENSE | t1_tse_tra_fs_rst | T1 isoFSE | FSE2D T1 SPEEDER | T1 SAT S/I
+        AX T1 BRAIN TO NECK | T1 MPRAGE REF | T1 TRACER | T1 REALIGNED | WATER: AX T1 FLEX
     """,
     "t1ce": """
         Ax T1 post | t1_mprage_sag_p2_iso_KM | AX T1 +C | T1post | 3D T1w GAD | T1 no FS +C | T1 avec injection
@@ -47,19 +50,21 @@ NAMES = {
     """,
     "t2": """
         t2_tse_tra | B Ax T2 | T2W_TSE | sT2W_TSE | Ax T2 FRFSE | AX T2 PROPELLER | t2_space_sag | T2 BLADE | T2 cor fs
-        T2WI | t2_haste
+        T2WI | t2_haste | ASSET T2 FRFSE AX | Ax T2 FlowComp | T2W_TSE REST SLAB | Ax T2 FRFSE-XL SCIC | AX T2 FSE ARC PURE
+        T2W_DRIVE_HR_CLEAR | T2W_TSE_MVXD SENSE | t2_tse_tra_DRB | T2 FSE RADAR | T2 FASE | T2 TSE TEST | T2 IDEAL WATER
     """,
     "flair": """
         t2_tirm_tra_dark-fluid | FLAIR_reg | AX T2 FLAIR FS | t2_space_dark-fluid_sag | 3D FLAIR | sT2W_FLAIR
         T2 FLAIR post | t2_spc_da-fl_sag_p2_iso | FLAIR_longTR | Ax T2 FLAIR Propeller | eFLAIR_longTR SENSE
-        SAG CUBE FLAIR | DARK FLUID
+        SAG CUBE FLAIR | DARK FLUID | AX T2 FLAIR ASSET | AX T2 FLAIR FLOW COMP | FLAIR_REST | FLAIR_SPIR SENSE | FLAIR JET
+        Ax T2 FLAIR AIR Recon DL | FLAIR SENSE REF
     """,
     "swi": "t2*_gre | t2_fl2d_tra_hemo | AX T2* GRE | SWI_Images | T2 STAR | T2W_FFE | AX SWAN | Ax T2 MERGE",
     "dwi": "ep2d_diff_b1000 | DTI 64 dir | AX DWI | DWI_b1000 | resolve_4scan | eDWI | dMRI_diffusion",
-    "fmri": "ep2d_bold_rest | BOLD task | fMRI_motor | rsfMRI",
+    "fmri": "ep2d_bold_rest | REST_eyes_open | BOLD task | fMRI_motor | rsfMRI",
     "perfusion": "ep2d_perf | T1 DCE | T2* DSC perfusion | pCASL | 3D ASL | t1_twist_dyn",
-    "angiography": "TOF_3D_multi-slab | MRA COW | CE MRA neck vessels brain | t1 tof fl3d",
-    "pd": "PD TSE | pd_tse_tra | PDW | proton density",
+    "angiography": "TOF_3D_multi-slab | MRA COW | CE MRA neck vessels brain | t1 tof fl3d | CSF FLOW | SAG 3D PC",
+    "pd": "PD TSE | PDW_TSE_REST | pd_tse_tra | PDW | proton density",
     "": "AX HEAD | 4 | unknown",
     "excluded": """
         ep2d_diff_3scan_trace | ep2d_diff_ADC | ADC (10^-6 mm2/s) | DTI_FA | FA | ColFA | T2 mapping | T1 MAP | T2map
@@ -69,7 +74,7 @@ NAMES = {
         T1 LWS sag | t1_tse_sag_HWS | T2 SAG L SPINE | T1 columna lumbar | T1 rachis | T1 knee cor | T1 SAG T1-T12
         mp2rage_INV1 | T1_mp2rage_inv2 | T1rho | R2* | QSM | t1_vibe_dixon_tra_F | t1_vibe_dixon_tra_opp | T1 LAVA FAT
         T1 hip cor | T1 real | relCBV | dADC | Pha_Images | OutPhase: LAVA | T1 VIBE DIXON F | T1 DIXON opp phase
-        FAT: AX T1 LAVA | 3D T1 Knie
+        FAT: AX T1 LAVA | 3D T1 Knie | ASSET | ASSET Cal | AssetCal | SenseRefScan
     """,
 }
 CASES = [
@@ -121,6 +126,16 @@ def test_one_of_several_gradient_echoes_is_no_t1_by_its_parameters():
 @pytest.mark.parametrize("kind", ["PHASE", "REAL", "FAT", "OPPOSED PHASE", "ADC"])
 def test_a_component_is_excluded_whatever_its_name(kind):
     assert exclusion({"ORIGINAL", kind}, "t1 mprage", "HEAD") == f"is a derived map or component ({kind})"
+
+
+@pytest.mark.parametrize("description", ["T2 HR HIP COR", "T2 cardiac gated", "T1 knee coil"])
+def test_a_word_of_another_part_is_not_believed_where_the_header_names_the_head(description):
+    assert exclusion((), description, "BRAIN") == "" != exclusion((), description, "")
+
+
+@pytest.mark.parametrize("description", ["T1 SAG C-SPINE", "t2_tse_tra_HWS", "T2 TRA HALS", "T1 SAG T1-T12"])
+def test_a_spine_scanned_under_the_name_of_the_head_is_of_the_spine(description):
+    assert exclusion((), description, "HEAD").endswith("not of the head")
 
 
 def test_the_header_tells_the_body_part_before_the_description():

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Headers of results whose source is odd."""
 
+import warnings
+
 import pytest
+from dicom_series import random_affine, random_voxels, write_series
 from pydicom import dcmread
 from test_write_dicom import classic, module_rng, source_of  # noqa: F401  fixtures
+
+from scripts.data.dicom.whitelist import read_source
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,14 @@ def test_a_source_without_frame_of_reference_gets_one_for_both_results(classic):
     first, uncertainty = classic.first, dcmread(classic.written[-1])
     assert first.FrameOfReferenceUID == uncertainty.FrameOfReferenceUID != ""
     assert (first.PatientSex, first.AccessionNumber) == ("", "")
+
+
+def test_a_value_that_breaks_the_standard_is_not_told_when_a_source_is_read_again(tmp_path, rng, monkeypatch):
+    paths = write_series(tmp_path, random_voxels(rng), random_affine(rng), SpecificCharacterSet="ISO_IR 100")
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 999"))
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        patch.setattr(warnings, "filterwarnings", lambda *_, **__: None)  # as where another thread put the filters back
+        read_source([str(path) for path in paths])
+    assert not told
