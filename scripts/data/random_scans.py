@@ -15,7 +15,7 @@ from ..measurement.channels import between_slices
 from ..measurement.intensity import SPAN
 from ..measurement.slice_profile import SliceProfile, along_axes
 from ..measurement.slices import Slices
-from .patches import TRIES, filled
+from .patches import TRIES, checked_size, filled
 from .random_contrast import bright, painted, recoloured, varied, with_noise
 from .volumes import read_volume
 
@@ -66,6 +66,7 @@ class ScanPatch:
     """
 
     def __init__(self, size: Sequence[int], *, foreground: float = 0.0) -> None:
+        checked_size(size, 2, 3)
         self.size, self.foreground = tuple(size), foreground
         self.box = self.size if len(size) == 3 else (size[0], 1, size[1])
 

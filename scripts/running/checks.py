@@ -30,7 +30,7 @@ NUMBERS = {"memory_gb", "max_cases", "thickness"}  # ids of numbers that are not
 # What numbers may be, beyond which a run fails late, or does nothing: words, a test, ids.
 RANGES: list[tuple[str, Callable[[float], bool], set[str]]] = [
     ("1 or more", lambda value: value >= 1, {"max_epochs", "steps_per_epoch", "batch_size", "accumulate", "val_interval"}),
-    ("0 or more", lambda value: value >= 0, {"num_workers", "warmup_steps", "train_planes"}),
+    ("0 or more", lambda value: value >= 0, {"num_workers", "warmup_steps", "train_planes", "seed"}),
     ("above 0", lambda value: value > 0, {"learning_rate", "gradient_norm"}),
     ("from 0 to 1", lambda value: 0 <= value <= 1, {"mirror", "vary", "turn", "foreground", "regression_share"}),
     ("between 0 and 1", lambda value: 0 < value < 1, {"ema_decay"}),

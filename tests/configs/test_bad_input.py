@@ -271,6 +271,7 @@ def test_a_value_of_another_kind_is_refused(key, value, fact):
         ("num_workers", -1, "0 or more"),
         ("learning_rate", "-1.0", "above 0"),
         ("mirror", 2, "from 0 to 1"),
+        ("seed", -1, "0 or more"),
         ("regression_share", "2", "from 0 to 1"),
         ("ema_decay", 1.5, "between 0 and 1"),
     ],
