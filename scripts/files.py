@@ -79,7 +79,12 @@ def write_text(path: str | Path, text: str, remedy: str = "give another place to
     """
     with whole(Path(path).expanduser(), remedy) as part:
         part.touch(0o600 if private else 0o666)  # before anything stands in it
-        part.write_bytes(text.encode("utf-8", "backslashreplace"))
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    """What no letter stands for, as in a file's name of another encoding, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_json(

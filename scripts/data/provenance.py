@@ -20,6 +20,7 @@ class Provenance:
     """model: its name; weights: their file; nfe: network evaluations per plane and sample.
 
     conditions, target: in place of a task in configs of 0.6, until 0.8. unseen: how a case is unlike what the weights saw.
+    adapt: minutes in which the planes learned from the scan itself first.
     """
 
     model: str
@@ -31,6 +32,7 @@ class Provenance:
     conditions: Sequence[str] = ()
     target: str = ""
     unseen: Sequence[str] = ()
+    adapt: float = 0.0
 
     def __post_init__(self) -> None:
         if self.task is None:
@@ -51,6 +53,7 @@ class Provenance:
     def sentence(self) -> str:
         """All of it in one line; what warns of it comes first, for readers cut long texts off."""
         run = f"NFE {self.nfe}, samples {self.samples}, seed {self.seed}"
+        run += f", planes adapted to the scan for {self.adapt:g} min" if self.adapt else ""
         return (
             f"{self.warning}Synthetic image, {NOT_FOR_DIAGNOSIS}: {self.task.title} by fused 2D diffusion models, "
             f"score-fusion {bundle_version()}, model {self.model}, weights sha256 {self.sha256}, {run}"

@@ -3,6 +3,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadInput
+from ..measurement.as_scanned import DENSE
+from ..measurement.slices import thickest
 from .dicom import DicomSeries
 from .dicom.series import affine_of
 from .doubts import Affine, Volume, by, check_size, of_affine, of_voxels
@@ -23,7 +26,7 @@ LARGEST_THICKNESS = 100.0  # of slices in mm; a sidecar that says more is wrong
 class Scan(NamedTuple):
     """Voxels (H, W, D) as they are stored, affine (4, 4) to mm in RAS, codes of sform and qform for the result, doubts.
 
-    thickness: of the slices in mm, 0 where nobody says, NaN where what is said is none.
+    thickness: in mm along the coarsest axis, 0 where nobody says, NaN where what is said is none.
     """
 
     voxels: Volume
@@ -41,7 +44,19 @@ def read_source(source: str | Path | DicomSeries, *, constant: bool = False) -> 
         voxels, header = read_file(Path(source).expanduser())
         scan = Scan(voxels, header.affine, header.codes, [*header.doubts], _thickness(Path(source).expanduser()))
     voxels, doubts = of_voxels(str(source), scan.voxels, constant=constant)
-    return scan._replace(voxels=voxels, doubts=[*scan.doubts, *doubts])
+    thickness = _along_coarsest(scan.thickness, np.linalg.norm(scan.affine[:3, :3], axis=0).tolist())
+    return scan._replace(voxels=voxels, doubts=[*scan.doubts, *doubts], thickness=thickness)
+
+
+def _along_coarsest(thickness: float, spacing: Sequence[float]) -> float:
+    """From the thickness of slices, the third axis as stored. Where pixels are coarser, these are as wide as they are apart.
+
+    Files that were turned have other axes: a thickness that slices so near each other cannot have is of the coarsest axis.
+    """
+    through = thickest(spacing)
+    if through in (None, 2) or not 0 < thickness <= DENSE * spacing[2]:
+        return thickness
+    return spacing[through]
 
 
 def _thickness(file: Path) -> float:

@@ -198,7 +198,10 @@ def laid_out(scan: MetaTensor, degradation: AsScanned) -> MetaTensor:
     fine = grid.refined(ratios_of(name, grid, degradation))
     # Few slices: the networks need a grid of some size, of which the result is cut.
     sampled = degradation.sampling(grid.shape, grid.spacing, thickness)
-    axes = [None if axis is None else axis._replace(voxels=max(axis.voxels, SMALLEST_GRID)) for axis in sampled]
+    axes = [
+        axis if axis is None or (more := SMALLEST_GRID - axis.voxels) <= 0 else axis._replace(voxels=SMALLEST_GRID, beyond=more)
+        for axis in sampled
+    ]
     series = f"{name} " if "dicom_files" in scan.meta else ""
     odd = degradation.doubts(sampled, grid.spacing, thickness)
     doubts = [*json.loads(scan.meta["doubts"]), *(series + line for line in odd)]

@@ -33,13 +33,19 @@ class AdaptingInferer(FusedScoreInferer):
     def __call__(  # type: ignore[override]
         self, inputs: Tensor, network: nn.Module, *args: Any, case: str = "", **kwargs: Any
     ) -> Tensor:
-        """As `FusedScoreInferer`; a volume that teaches nothing is translated as it is, and a line says why."""
+        """As `FusedScoreInferer`; a volume that teaches nothing is translated as it is, and a doubt says why."""
+        own, reason = network, ""
         if self.minutes:
             try:
-                network = self._adapted(inputs, network)
+                own = self._adapted(inputs, network)
+                reason = "its held-out slices came out no better" if own is network else ""
             except BadInput as error:
-                logger.warning(f"case {case}: not adapted, because {error}")
-        return super().__call__(inputs, network, *args, case=case, **kwargs)
+                reason = str(error)
+        result = super().__call__(inputs, own, *args, case=case, **kwargs)
+        if reason:
+            self.doubts.append(f"not adapted, because {reason}")
+            logger.warning(f"case {case}: {self.doubts[-1]}")
+        return result
 
     def _adapted(self, inputs: Tensor, network: nn.Module) -> nn.Module:
         from ..training.adaptation import Adaptation  # here: who adapts nothing trains nothing

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..measurement.degradations import Degradation
+from ..measurement.slice_profile import SliceProfile
 
 FIRST, SECOND, SWAPPED = 1, 2, 4  # what is done, in bits: mirrored along an axis, and then the axes exchanged
 # The first two are a volume as it is and mirrored left to right; the first `UNTURNED` exchange no axes.
@@ -51,11 +52,11 @@ def mirrored(way: int) -> list[int]:
 
 
 def _check(measurement: Degradation, shape: Sequence[int], count: int) -> None:
-    axes = measurement.slices(shape)[:2]
-    one, other = (axis and axis._replace(number=0, voxels=0) for axis in axes)
+    axes = one, other = measurement.slices(shape)[:2]
+    if not isinstance(measurement, SliceProfile):  # blocks are measured alike on any number of voxels
+        one, other = (axis and axis._replace(number=0, voxels=0) for axis in axes)
     if any(way & SWAPPED for way in WAYS[:count]) and one != other:
-        blocks = "x".join(str(factor) for factor in measurement.factors[:2])
-        raise BadInput(f"orientations {count}: blocks are {blocks}, which cannot be turned; take 1 to {UNTURNED}")
+        raise BadInput(f"orientations {count}: its first two axes differ in what was measured; take 1 to {UNTURNED}")
     for axis in axes:
         if axis is not None and not np.allclose(axis.matrix(), axis.matrix()[::-1, ::-1]):
             raise BadInput(f"orientations {count}: slices of this scan lie otherwise seen from the other end; take 1")

@@ -26,7 +26,8 @@ class Slices(NamedTuple):
     """Slices along one axis of a fine grid, whose voxel i covers [i, i + 1]; lengths in voxels, of any real number.
 
     number: how many; spacing: from centre to centre; thickness: of a box, or full width at half maximum of a Gaussian; first:
-    centre of the first; voxels: along the axis; shape: one of `SHAPES`.
+    centre of the first; voxels: along the axis; shape: one of `SHAPES`; beyond: how many of the voxels, the last ones, no slice
+    measures, for they are not of the result.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Slices(NamedTuple):
     first: float
     voxels: int
     shape: str = "box"
+    beyond: int = 0
 
     @classmethod
     def covering(cls, number: int, spacing: float, thickness: float | None = None, shape: str = "box") -> Slices:
@@ -56,7 +58,7 @@ class Slices(NamedTuple):
 
     def matrix(self) -> Matrix:
         """(number, voxels): what share of each voxel a slice measures; rows add up to 1. Raises BadInput for empty slices."""
-        edges = np.arange(self.voxels + 1)[None] - self.centres[:, None]
+        edges = np.arange(self.voxels - self.beyond + 1)[None] - self.centres[:, None]
         if self.shape == "box":
             below = np.clip(edges, -self.thickness / 2, self.thickness / 2)
         elif self.shape == "gaussian":
@@ -67,7 +69,7 @@ class Slices(NamedTuple):
         shares = np.diff(below, axis=1)
         if not self.thickness > 0 or not self.spacing > 0 or (shares.sum(axis=1) <= 0).any():
             raise BadInput(f"slices {self.thickness:g} voxels thick every {self.spacing:g} do not lie on {self.voxels} voxels")
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        return np.pad(shares / shares.sum(axis=1, keepdims=True), [(0, 0), (0, self.beyond)])
 
     def inverse(self) -> Matrix:
         """(voxels, number): the pseudo-inverse of `matrix`, without its small singular values, which would amplify noise."""

@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -70,7 +71,7 @@ def case_page(page: CasePage) -> str:
         "case.html",
         case=escape(page.case),
         task=escape(page.task.title),
-        beside=", ".join(f'<a href="{escape(quote(name))}">{escape(what)}</a>' for name, what in page.beside.items()),
+        beside=", ".join(f'<a href="{_link(name)}">{escape(what)}</a>' for name, what in page.beside.items()),
         notes=_notes("Doubts", measured.get("doubts", ())) + _notes("Not shown", page.shown.notes),
         viewer=Template(_asset("viewer.html")).substitute(
             viewer_parts(volumes, page.shown.affine, styles), script=_asset("viewer.js")
@@ -152,6 +153,11 @@ def _chart(title: str, name: str, drawing: str, said: str) -> str:
 
 def _fill(template: str, **parts: str) -> str:
     return Template(_asset(template)).substitute(parts, style=_asset("style.css"), policy=POLICY, citation=CITATION)
+
+
+def _link(place: str) -> str:
+    """To a file beside a page, whatever its name is encoded in."""
+    return escape(quote(os.fsencode(place)))
 
 
 def _asset(name: str) -> str:
@@ -266,7 +272,7 @@ def _case_table(
     rows = []
     for case in sorted(cases, key=badness):
         page, digest = pages.get(case, ("", ""))
-        link = f'<a href="{escape(quote(page))}">{escape(case)}</a>' if page else escape(case)
+        link = f'<a href="{_link(page)}">{escape(case)}</a>' if page else escape(case)
         rows.append((link, *(_number(cases[case].get(key), key) for key in keys), _rating(case, digest) if page else ""))
     said = f'<p class="hint">Worst first, by {_title(WORST_BY)}.</p>' if WORST_BY in keys else ""
     return said + _table(("case", *map(_title, keys), "rating"), rows)

@@ -42,9 +42,9 @@ MOVED = 5.0  # mm and degrees: what a patient hardly moves between scans
 class Part:
     """One scan: as acquired, and as restored by itself on the grid of the first.
 
-    restored, weight: (1, H, W, D), its volume and 1 where it was measured; motion: that moved it onto the first; gain: that its
-    values were multiplied by; missed: root mean square of what the result misses of it, as a share of its range, before the
-    joint projection and after.
+    restored, weight: (1, H, W, D), its volume and 1 where it was measured; weights: name of the file that answered; doubted:
+    what its restoration doubted; motion: that moved it onto the first; gain: that its values were multiplied by; missed: root
+    mean square of what the result misses of it, as a share of its range, before the joint projection and after.
     """
 
     name: str
@@ -52,6 +52,8 @@ class Part:
     restored: MetaTensor
     weight: Tensor
     operator: AcquiredScan
+    weights: str
+    doubted: Sequence[str] = ()
     motion: Motion | None = None
     gain: float = 1.0
     missed: list[float] = field(default_factory=list)
@@ -69,7 +71,8 @@ class Part:
     def content(self) -> dict[str, Any]:
         """As the record holds it."""
         moved = {} if self.motion is None else {"mm": self.motion.mm, "degrees": self.motion.degrees}
-        return {"scan": self.name, **moved, "gain": self.gain, "covered": self.covered, "missed": self.missed}
+        fits = {"gain": self.gain, "covered": self.covered, "missed": self.missed}
+        return {"scan": self.name, "weights": self.weights, **moved, **fits}
 
     def doubts(self) -> list[str]:
         """Why the result may not be what this scan says."""
@@ -82,7 +85,7 @@ class Part:
             lines.append(f"lies by {self.covered:.0%} within the field of the first; the rest is left out")
         if self.missed[-1] > CONTRADICTION:
             lines.append(f"contradicts the others: the result misses {self.missed[-1]:.1%} of its range (root mean square)")
-        return [f"{self.name} {line}" for line in lines]
+        return [*(f"{self.name}: {line}" for line in self.doubted), *(f"{self.name} {line}" for line in lines)]
 
 
 def combine(sources: Sequence[str], output: str, **options: Any) -> None:
@@ -107,9 +110,10 @@ def combine(sources: Sequence[str], output: str, **options: Any) -> None:
     doubts = [line for part in parts for line in part.doubts()]
     for line in doubts:
         logger.warning("%s", line)
+    provenance = _provenance(parts, record(folder / "scans" / "1"), options, doubts)
     first = {key: value for key, value in record(folder / "scans" / "1").items() if key not in ("sources", "files")}
     write_volume(volume, folder / "combined.nii.gz")
-    write_dicom(_with_sources(volume, parts), folder / "combined", _provenance(first, len(parts), options, doubts))
+    write_dicom(_with_sources(volume, parts), folder / "combined", provenance)
     content = {"scans": [part.content() for part in parts], "doubts": doubts, "first": first}
     write_json(folder / "combined.json", content)
     say(f"result: {folder / 'combined.nii.gz'}")
@@ -123,7 +127,7 @@ def part_of(number: int, folder: Path, first: Part | None) -> Part:
         raise BadInput("a task whose slices are not as scanned combines no scans; take task any")
     if len(results["cases"]) != 1:
         raise BadInput(f"scan {number}: holds {several(len(results['cases']), 'scan')} of this contrast; give each on its own")
-    case = next(iter(results["cases"]))
+    case, facts = next(iter(results["cases"].items()))
     scan = read_volume(_source(results["sources"][case]["image"][0]))
     restored = read_volume(folder / case / f"{case}_pred.nii.gz")
     weight, motion = torch.ones_like(restored.as_tensor()), None
@@ -139,8 +143,11 @@ def part_of(number: int, folder: Path, first: Part | None) -> Part:
     grid, fine = grid_of(scan), grid_of(onto)
     operator = AcquiredScan((affine, grid.shape), (fine.affine, fine.shape), thickness=thickness, profile=scanned["profile"])
     # Folders of DICOM are named after patients, perhaps.
-    name = f"scan {number}" if "dicom_files" in scan.meta else f"scan {number} ({Path(scan.meta['filename_or_obj']).name})"
-    part = Part(name, scan, restored, weight, operator, motion)
+    file = Path(scan.meta["filename_or_obj"]).name
+    name = f"scan {number}" if "dicom_files" in scan.meta else f"scan {number} ({file})"
+    doubted = [line.removeprefix(f"{file}: ") for line in facts.get("doubts", ())]
+    weights = facts.get("weights", results["model"]["file"])
+    part = Part(name, scan, restored, weight, operator, weights, doubted, motion)
     if not operator.covered.any() or not weight.any():
         raise BadInput(f"{name}: lies outside of the first scan; leave it out")
     if first is not None:
@@ -170,14 +177,16 @@ def _with_sources(volume: MetaTensor, parts: Sequence[Part]) -> MetaTensor:
     return make_volume(volume.as_tensor(), volume.affine, {**volume.meta, **meta})
 
 
-def _provenance(first: Mapping[str, Any], count: int, options: Mapping[str, Any], doubts: Sequence[str]) -> Provenance:
-    """first: record of the first scan."""
+def _provenance(
+    parts: Sequence[Part], first: Mapping[str, Any], options: Mapping[str, Any], doubts: Sequence[str]
+) -> Provenance:  # fmt: skip
+    """first: record of the first scan, whose weights are named."""
     target, system = first["task"]["target"], first["system"]
     given = {**options, **dict(map(setting, options.get("settings", ())))}
-    weights = given.get("ckpt_path") or Path(bundle_root(), "models", first["model"]["file"])
-    task = Task([target], target, AsScanned(), f"{count} scans of {target} combined")
-    model = Path(first["model"]["file"]).stem
-    return Provenance(model, str(weights), system["nfe"], system["samples"], system["seed"], task, unseen=tuple(doubts))
+    weights = given.get("ckpt_path") or Path(bundle_root(), "models", parts[0].weights)
+    task = Task([target], target, AsScanned(), f"{len(parts)} scans of {target} combined")
+    sampling, model = (system["nfe"], system["samples"], system["seed"]), Path(parts[0].weights).stem
+    return Provenance(model, str(weights), *sampling, task, unseen=tuple(doubts), adapt=system.get("adapt", 0.0))
 
 
 def _gain(expected: Tensor, part: Part) -> float:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import random
 
 import nibabel as nib
@@ -11,6 +12,7 @@ from scripts.data.grid import RestoreGridd
 from scripts.data.read import read_source
 from scripts.data.volumes import LoadVolumesd, pad_to_multiple, read_volume
 from scripts.errors import BadInput
+from scripts.measurement import AsScanned
 from scripts.measurement.degradations import BlockAverage
 
 
@@ -227,6 +229,36 @@ def test_padding_leaves_whole_volumes_alone():
     volume = torch.rand(1, 4, 8, 12)
     assert torch.equal(pad_to_multiple(volume, (4, 4, 4)), volume)
     assert pad_to_multiple(volume, (3, 8, 5)).shape == (1, 6, 8, 15)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "told", "along_coarsest"),
+    [
+        ((1, 1, 5), 2, 2),  # gaps
+        ((2, 2, 5), 2, 2),
+        ((1, 2, 1.5), 1.5, 2),  # of slices that are finer than pixels are high
+        ((0.5, 1.5, 1.2), 1.0, 1.5),
+        ((5, 1, 1), 4, 4),  # turned since
+    ],
+)
+def test_a_thickness_is_of_slices_and_not_of_pixels_that_are_coarser(spacing, told, along_coarsest, tmp_path, rng):
+    nib.save(nib.Nifti1Image(rng.random((5, 6, 7)), np.diag([*spacing, 1.0])), tmp_path / "x_T1w.nii.gz")
+    (tmp_path / "x_T1w.json").write_text(json.dumps({"SliceThickness": told}))
+    assert read_source(tmp_path / "x_T1w.nii.gz").thickness == pytest.approx(along_coarsest)
+
+
+def test_few_slices_that_overlap_are_kept_within_the_result(tmp_path, rng, monkeypatch):
+    """Of five slices every 3 mm, 3.8 mm thick, the last one ends with the volume, not in what networks need beside it."""
+    monkeypatch.setattr("scripts.data.volumes.SMALLEST_GRID", 17)
+    nib.save(nib.Nifti1Image(rng.uniform(1, 9, (24, 24, 5)), np.diag([1.0, 1, 3, 1])), tmp_path / "x_T1w.nii.gz")
+    (tmp_path / "x_T1w.json").write_text('{"SliceThickness": 3.8}')
+    image = LoadVolumesd(["image"], AsScanned())({"image": [str(tmp_path / "x_T1w.nii.gz")]})["image"]
+    operator, y = AsScanned().of(image), torch.from_numpy(nib.load(tmp_path / "x_T1w.nii.gz").get_fdata())
+    (axis,) = [axis for axis in operator.axes if axis is not None]
+    assert (axis.voxels, axis.beyond, image.meta["grid_shape"][2]) == (17, 2, 15)
+    kept = operator.project(torch.rand(1, 24, 24, 17).double(), image.as_tensor().double())[0, ..., :15]
+    of_result = axis._replace(voxels=15, beyond=0).matrix()
+    np.testing.assert_allclose(kept.numpy() @ of_result.T, y, atol=1e-5)
 
 
 @pytest.mark.parametrize(

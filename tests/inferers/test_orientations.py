@@ -80,7 +80,7 @@ def test_several_steps_or_samples_are_drawn_in_one_orientation(draw_head):
 
 
 @pytest.mark.parametrize(("asked", "said"), [
-    ({"orientations": 9}, "1 to 8 ways"), ({"orientations": 5, "block": (4, 1, 1)}, "blocks are 4x1"),
+    ({"orientations": 9}, "1 to 8 ways"), ({"orientations": 5, "block": (4, 1, 1)}, "first two axes differ"),
 ])  # fmt: skip
 def test_what_cannot_be_turned_is_refused(asked, said, draw_head):
     with pytest.raises(BadInput, match=said):
@@ -91,6 +91,7 @@ def test_what_cannot_be_turned_is_refused(asked, said, draw_head):
     ([Slices.covering(8, 2.5)._replace(voxels=21), None, None], 2),  # the last slice does not end where the volume does
     ([Slices.covering(8, 3.0), Slices.covering(8, 3.0, 2.0), None], 8),  # gaps along one axis alone
     ([Slices.covering(8, 3.0), None, None], 8),
+    ([Slices.covering(8, 3.0), Slices.covering(7, 3.0), None], 8),  # as many voxels as they have, each
 ])  # fmt: skip
 def test_slices_that_lie_otherwise_in_another_orientation_are_refused(axes, orientations):
     scan = SliceProfile(axes)

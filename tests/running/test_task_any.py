@@ -119,6 +119,10 @@ def test_scans_in_different_planes_become_one_volume_that_keeps_them_all(trained
     content = json.loads((out / "combined.json").read_text())
     assert content["scans"][1]["gain"] == pytest.approx(3, rel=0.1) and content["scans"][1]["mm"] < 1.5
     assert all(scan["missed"][1] < scan["missed"][0] and scan["missed"][1] < 0.03 for scan in content["scans"])
+    for scan in content["scans"]:  # what was doubted of a scan is doubted of the whole
+        assert scan["weights"] == Path(trained).name
+        doubt = f"{scan['scan']}: does not say how thick its slices are"
+        assert [line for line in content["doubts"] if line.startswith(doubt)], content["doubts"]
     one, both = (nib.load(path) for path in (next(out.glob("scans/1/*/*_pred.nii.gz")), out / "combined.nii.gz"))
     assert one.shape == both.shape and np.array_equal(one.affine, both.affine)
     errors = [float(np.sqrt(((image.get_fdata()[..., :40] - truth) ** 2).mean())) for image in (one, both)]
@@ -138,6 +142,7 @@ def test_dicom_scans_become_a_series_of_their_study(trained, rng, tmp_path):
     assert main(["combine", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(out), *options]) == 0
     images = [pydicom.dcmread(path) for path in sorted((out / "combined").glob("*.dcm"))]
     assert len(images) == nib.load(out / "combined.nii.gz").shape[2] > 8
+    assert "planes adapted" not in images[0].DerivationDescription
     assert images[0].StudyInstanceUID == uid and "2 scans of t1 combined" in images[0].SeriesDescription
     sources = {item.ReferencedSOPInstanceUID for item in images[0].SourceImageSequence}
     given = {pydicom.dcmread(path).SOPInstanceUID for path in tmp_path.glob("[ab]/*.dcm")}

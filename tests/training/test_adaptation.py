@@ -99,6 +99,8 @@ def test_the_inferer_leaves_its_network_alone_and_says_why_it_did_not_adapt(netw
     torch.testing.assert_close(OPERATOR.measure(adapted), OPERATOR.measure(scan), rtol=0, atol=1e-4)
     blocks = scan[..., :28]
     options["degradation"] = BlockAverage((4, 4, 4))
-    result = AdaptingInferer(DIFFUSION, sample_ddim, minutes=0.1, **options)(blocks, network, case="x")
+    inferer = AdaptingInferer(DIFFUSION, sample_ddim, minutes=0.1, **options)
+    result = inferer(blocks, network, case="x")
     assert "case x: not adapted, because only a fusion of planes" in caplog.text
+    assert [doubt for doubt in inferer.doubts if doubt.startswith("not adapted, because only")]
     assert np.isfinite(result).all()
