@@ -265,6 +265,7 @@ GROUPS = {
             arg("--split", choices=["all", "train", "val"], help="default: train"), CASES, *TRUST)),
     },
 }  # fmt: skip
+LEAN = {"restore", "demo", "demo_dicom"}  # for which MONAI is imported without what is optional to it
 GREETING = (
     "restore",
     "combine",
@@ -296,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speak(options.pop("verbosity", ""), options.pop("json_lines", False))
     if command in GREETING:
         greet(command, options)
-    if command == "restore" and arguments is None:  # in a process of its own
+    if command in LEAN and arguments is None:  # in a process of its own
         from .running.lean import all_ours, import_monai
 
         if all_ours(**options):

@@ -26,7 +26,7 @@ ARGUMENTS = (
         help="with or without sub- (default: all)"),
     arg("--session-label", "--session_label", dest="sessions", nargs="+", metavar="LABEL",
         help="with or without ses- (default: all)"),
-    arg("--modality", metavar="SUFFIX", help="T1w, T2w, FLAIR, ...: the suffix of the scans (default: T1w)"),
+    arg("--modality", metavar="SUFFIX", help="T1w, T2w, FLAIR, ...: the suffix of the scans (default: T1w; of group: any)"),
     arg("--task", choices=TASKS, help="default: any"),
     arg("--skull-stripped", action="store_true", help="the scans are, where their sidecars say nothing of SkullStripped"),
     arg("--skip-bids-validation", "--skip-bids-validator", "--skip_bids_validator", dest="skip_validation",

@@ -115,6 +115,7 @@ def _facts(scan: Scan, results: Mapping[str, Any], facts: Mapping[str, Any], str
         "Seed": system["seed"],
         "Samples": system["samples"],
         "NetworkEvaluations": system["nfe"],
+        "MinutesAdapted": system.get("adapt", 0.0),
         "Doubts": facts.get("doubts", []),
     }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The level of the group: a page for every scan that is restored, and one for all of a contrast."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,28 @@ from ..report.page import group_page
 from ..report.run import PAGE, cases_of, digest_of, report
 from ..running.record import record
 from .derivatives import PAGES, WORK
+from .scans import Scan, choose
 
 Run = tuple[Path, dict[str, Any]]  # a folder of `restore`, and its record
 
 
-def group(bids_dir: str, output_dir: str, *, participants: Sequence[str] = (), **options: Any) -> None:
+def group(
+    bids_dir: str, output_dir: str, *, modality: str | None = None, participants: Sequence[str] = (),
+    sessions: Sequence[str] = (), bids_filter: Mapping[str, Any] | None = None, **options: Any,
+) -> None:  # fmt: skip
     """Write OUT/docs/group_CONTRAST.html. bids_dir, options: as the other level takes them; nothing is read there.
 
-    participants: labels, none for all. Raises BadInput where none has been restored.
+    modality, participants, sessions, bids_filter: as for `choose`. Raises BadInput where no such scan has been restored.
     """
     out = Path(output_dir).expanduser()
+    records = {folder: results for folder in sorted((out / WORK).glob("sub-*/")) if (results := record(folder))}
+    scans = [Scan(out / WORK, folder, results["task"]["target"]) for folder, results in records.items()]
     contrasts: dict[str, list[Run]] = {}
-    for folder in sorted((out / WORK).glob("sub-*/")):
-        results, label = record(folder), folder.name.split("_")[0].removeprefix("sub-")
-        if results and (not participants or label in [given.removeprefix("sub-") for given in participants]):
-            contrasts.setdefault(results["task"]["target"], []).append((folder, results))
+    for scan in choose(scans, modality, participants=participants, sessions=sessions, bids_filter=bids_filter):
+        contrasts.setdefault(scan.contrast, []).append((scan.path, records[scan.path]))
     if not contrasts:
-        raise BadInput(f"{out}: holds no scan of these participants; run the level participant first")
+        which = "such scan" if scans else "scan"
+        raise BadInput(f"{out}: holds no {which} that was restored; run the level participant first")
     for contrast, runs in contrasts.items():
         page = out / PAGES / f"group_{contrast}.html"
         write_text(page, _page(out, runs))

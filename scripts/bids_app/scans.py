@@ -2,7 +2,7 @@
 """The scans of a BIDS data set: whose they are, of which session, suffix and contrast."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,18 +67,27 @@ def find_scans(
 
     bids_filter: as for `find_cases`, within a session. Raises BadInput that lists what there is where nothing fits.
     """
-    wanted = _labels(root, "participant", "sub-", participants, {path.name for path in root.glob("sub-*/")})
-    asked = _labels(root, "session", "ses-", sessions, {path.name for path in root.glob("sub-*/ses-*/")})
-    scans = [scan for scan in _everything(root) if (not wanted or scan.owner[0] in wanted)]
-    scans = [scan for scan in scans if not asked or scan.owner[1] in asked]
-    found = [scan for scan in scans if scan.suffix.lower() == modality.lower()]
-    chosen = found if bids_filter is None else _filtered(found, bids_filter)
-    if not chosen:
+    _check(root, "participant", "sub-", participants, {path.name for path in root.glob("sub-*/")})
+    _check(root, "session", "ses-", sessions, {path.name for path in root.glob("sub-*/ses-*/")})
+    scans = choose(_everything(root), participants=participants, sessions=sessions)
+    found = choose(scans, modality)
+    if not (chosen := choose(found, bids_filter=bids_filter)):
         counts = Counter(scan.suffix for scan in scans)
         seen = listed([f"{suffix} ({count})" for suffix, count in sorted(counts.items())], most=MOST) or "no scan in anat"
         what = f"no {modality} that the filter chooses" if found else f"no {modality}"
         raise BadInput(f"{root}: {what} of these participants and sessions; there is {seen}; choose with --modality")
     return chosen
+
+
+def choose(
+    scans: Sequence[Scan], modality: str | None = None, *, participants: Sequence[str] = (), sessions: Sequence[str] = (),
+    bids_filter: Mapping[str, Any] | None = None,
+) -> list[Scan]:  # fmt: skip
+    """Some of the scans, in their order; arguments as for `find_scans`, without a modality all, and none where nothing fits."""
+    people, times = _labels("sub-", participants), _labels("ses-", sessions)
+    chosen = [scan for scan in scans if (not people or scan.owner[0] in people) and (not times or scan.owner[1] in times)]
+    chosen = [scan for scan in chosen if modality is None or scan.suffix.lower() == modality.lower()]
+    return chosen if bids_filter is None else _filtered(chosen, bids_filter)
 
 
 def _everything(root: Path) -> list[Scan]:
@@ -88,13 +97,16 @@ def _everything(root: Path) -> list[Scan]:
     return [Scan(root, path, place[1]) for path, place in places if place is not None]
 
 
-def _labels(root: Path, what: str, prefix: str, given: Sequence[str], there: set[str]) -> set[str]:
-    """Labels without their prefix. Raises BadInput for one that is not there."""
-    labels, known = [label.removeprefix(prefix) for label in given], sorted(name.removeprefix(prefix) for name in there)
-    if missing := [label for label in labels if label not in known]:
+def _labels(prefix: str, given: Iterable[str]) -> list[str]:
+    return [label.removeprefix(prefix) for label in given]
+
+
+def _check(root: Path, what: str, prefix: str, given: Sequence[str], there: set[str]) -> None:
+    """Raise BadInput for a label that is not there."""
+    known = sorted(_labels(prefix, there))
+    if missing := [label for label in _labels(prefix, given) if label not in known]:
         seen = f"there are {listed(known, most=MOST)}" if known else f"there is no {what} at all"
         raise BadInput(f"{what} {missing[0]}: is not in {root}; {seen}")
-    return set(labels)
 
 
 def _filtered(scans: Sequence[Scan], bids_filter: Mapping[str, Any]) -> list[Scan]:

@@ -15,8 +15,10 @@ import numpy as np
 
 from ..bundle import bundle_root
 from ..errors import BadInput
+from ..files import sha256
 from ..limits import limits_of
 from ..measurement.slices import Slices
+from ..models import listed_sums
 from .advice import USUAL, asked_of
 from .seen import DoubtUnseend, Seen, Vector, channel_properties, read_seen
 
@@ -99,8 +101,11 @@ def candidates(
 
 
 def is_shipped(weights: str | Path) -> bool:
-    """Whether a file is one of `models`."""
-    return Path(weights).expanduser().resolve().parent == Path(bundle_root(), "models").resolve()
+    """Whether a file is one of `models`, or a copy of one under its name, as in a folder that a package has elsewhere."""
+    file, models = Path(weights).expanduser().resolve(), Path(bundle_root(), "models").resolve()
+    if file.parent == models:
+        return True
+    return file.is_file() and (listed := listed_sums(models).get(file.name)) is not None and listed == sha256(file)
 
 
 def _bears(specialist: Specialist, steps: int) -> bool:

@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -117,11 +118,12 @@ def _spacing(volume: MetaTensor) -> list[float]:
 def _measured(title: str, volumes: Mapping[str, Volume], truth: Volume) -> dict[str, str]:
     """Prints PSNR and SSIM of volumes in [0, 1]; their names with these below."""
     print(f"{title}\n{'':12}{'PSNR':>8}{'SSIM':>8}")
-    named = {}
-    for name, volume in volumes.items():
-        figures = psnr(volume, truth), ssim(volume, truth)
-        print(f"{name:12}{figures[0]:8.2f}{figures[1]:8.4f}")
-        named[name] = f"{name}\n{figures[0]:.1f} dB, SSIM {figures[1]:.3f}"
+    with ThreadPoolExecutor() as pool:
+        figures = pool.map(lambda volume: (psnr(volume, truth), ssim(volume, truth)), volumes.values())
+        named = {}
+        for name, (decibels, similarity) in zip(volumes, figures, strict=True):
+            print(f"{name:12}{decibels:8.2f}{similarity:8.4f}")
+            named[name] = f"{name}\n{decibels:.1f} dB, SSIM {similarity:.3f}"
     return named
 
 

@@ -15,11 +15,12 @@ import pytest
 from surroundings import needs
 
 from scripts import bundle_root, bundle_version
+from scripts.bids_app import group
 from scripts.bids_app.__main__ import main
 from scripts.bids_app.derivatives import PAGES, publish, run_folder
 from scripts.bids_app.scans import find_scans
 from scripts.data.bids import entities
-from scripts.files import sha256, write_text
+from scripts.files import sha256, write_json, write_text
 from scripts.networks import ScoreFusion
 from scripts.networks.weights import write
 
@@ -137,6 +138,27 @@ def test_the_page_of_a_group_leads_to_the_page_of_every_scan(bids, call):
     links = re.findall(r'<a href="(\.\./[^"]+)">([^<]+)</a>', page)
     assert [name for _, name in links] == [Path(ANNA).name] and all((docs / link).is_file() for link, _ in links)
     assert "case sub-ben_T1w: " in page and "holds 7 bytes" in page
+
+
+@pytest.mark.parametrize(
+    ("more", "names"),
+    [
+        ([], [Path(ANNA).name, Path(BEN).name]),
+        (["--session-label", "ses-a"], [Path(ANNA).name]),
+        (["--participant-label", "ben"], [Path(BEN).name]),
+        (["--modality", "t1w"], [Path(ANNA).name, Path(BEN).name]),
+        (["--modality", "FLAIR"], []),
+        (["--bids-filter", '{"acq": "y"}'], [Path(BEN).name]),  # as at the other level: Ben has no choice to make
+    ],
+)
+def test_a_group_is_of_the_scans_that_are_asked_for(more, names, bids, call, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(group, "_page", lambda out, runs: shown.extend(folder.name for folder, _ in runs) or "")
+    out = bids / "derivatives" / "score-fusion"
+    for scan in find_scans(bids, "T1w"):
+        write_json(run_folder(scan, out) / "run.json", {"task": {"target": "t1"}})
+    assert call("group", *more) == (0 if names else 1) and shown == names
+    assert bool(names) != ("holds no such scan that was restored; run the level participant" in capsys.readouterr().err)
 
 
 def test_a_scan_that_cannot_be_read_is_named_and_does_not_stop_the_others(bids, call, capsys):

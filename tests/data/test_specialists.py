@@ -14,6 +14,7 @@ from scripts.data import specialists as module
 from scripts.data.seen import properties, write_seen
 from scripts.data.specialists import SPECIALIST, Specialist, is_shipped
 from scripts.errors import BadInput
+from scripts.files import sha256, write_json
 from scripts.measurement import AsScanned
 
 TASK, THICK = "super_resolution", "super_resolution_thick_slice"
@@ -42,6 +43,7 @@ def models(tmp_path_factory):
         torch.save({"of": name}, folder / f"{name}.pt")
         write_seen(folder / f"{name}.pt", task, {"t1": np.array([properties(smooth(rng), spacing) for _ in range(30)])})
     torch.save({}, folder / "any.pt")
+    write_json(folder / "checksums.json", {"any.pt": sha256(folder / "any.pt")})
     return folder
 
 
@@ -92,6 +94,14 @@ def test_where_anything_is_otherwise_the_weights_for_all_scans_answer(bundle, rn
         folder = tmp_path / str(rng.integers(1 << 60))
         folder.mkdir()
         assert chosen(folder, voxels, affine, weights, beside, **options)[0] == ""
+
+
+def test_a_copy_of_weights_that_ship_gives_way_too_and_others_of_their_name_do_not(bundle, rng, tmp_path):
+    cubes, copy = np.diag([4.0, 4, 4, 1]), tmp_path / "any.pt"
+    shutil.copy(bundle / "any.pt", copy)
+    assert chosen(tmp_path, smooth(rng), cubes, copy)[0] == TASK
+    torch.save({"of": "mine"}, copy)
+    assert chosen(tmp_path, smooth(rng), cubes, copy)[0] == ""
 
 
 def test_steps_that_a_specialist_does_not_bear_leave_it_out(bundle, rng, tmp_path, monkeypatch):

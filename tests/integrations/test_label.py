@@ -186,6 +186,11 @@ def test_a_study_becomes_float32_on_the_finer_grid_whose_block_averages_were_mea
     np.testing.assert_allclose(blocks, measured, atol=0.5)  # of 900; single precision
 
 
+def test_what_is_doubted_of_a_volume_comes_with_it(server):
+    told = json.loads(server.ask("/infer/both?image=scan_flair&output=json", form={}))
+    assert any("the weights saw 2 mm" in line for line in told["doubts"])
+
+
 def test_mean_and_uncertainty_of_two_samples_are_those_of_two_runs(server, tmp_path):
     url = "/infer/both?image=scan_flair&output=image"
     first, second = (server.volume(url, tmp_path, form={"steps": 2, "seed": seed}).get_fdata() for seed in (5, 6))

@@ -3,11 +3,13 @@
 
 import math
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
 from scripts.errors import BadInput
-from scripts.integrations.label.task import StudyTask, choice_of, device_of, numbers_of
+from scripts.integrations.label.task import StudyTask, choice_of, device_of, doubts_of, numbers_of
 
 DEFAULTS = {"steps": 1, "learning_rate": 1.0e-3}
 
@@ -46,3 +48,17 @@ def test_a_device_is_one_that_pytorch_knows():
     assert device_of("cpu") == torch.device("cpu")
     with pytest.raises(BadInput, match="there is no such device"):
         device_of("cpu') or __import__('os")
+
+
+def test_doubts_are_told_as_restore_records_them(tmp_path, rng):
+    """Of the weights, of the volume, and of the computation, in this order."""
+    task, file = StudyTask("translation", str(tmp_path)), tmp_path / "scan_t1ce.nii.gz"
+    voxels = np.zeros((20, 20, 20), np.float32)
+    voxels[4:-4, 4:-4, 4:-4] = rng.uniform(300, 900, (12, 12, 12))
+    nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2, 2, 1])), file)
+    parser = task.parser("inference", {"force": True})  # noise is refused otherwise
+    image = parser.get_parsed_content("preprocessing")(task.case_of(str(file)) | {"case": "scan"})["image"]
+    parser.get_parsed_content("inferer").doubts = ["computed in other numbers"]
+    told = doubts_of({"image": image, "parser": parser})
+    assert told[0] == task.limits.caveat != "" and told[-1] == "computed in other numbers"
+    assert any(line.startswith("t1ce is unlike what the weights saw") for line in told[1:-1])

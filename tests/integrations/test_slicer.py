@@ -103,6 +103,8 @@ def extension(tmp_path, monkeypatch):
         vtkMatrixFromArray=np.array,
         updateVolumeFromArray=lambda node, array: setattr(node, "array", array),
         setSliceViewerLayers=lambda **_: None,
+        warned=[],
+        warningDisplay=lambda text: slicer.util.warned.append(text),
     )
     for module in (library, base, slicer, vtk):
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -209,22 +211,51 @@ def test_the_model_gives_the_finer_grid_to_the_node_and_keeps_the_measurement(ex
     corner = result.affine @ [-0.5, -0.5, -0.5, 1]
     np.testing.assert_allclose(corner, OBLIQUE @ [-0.5, -0.5, -0.5, 1], atol=1e-4)  # the edges stay
     np.testing.assert_allclose(result.affine[:3, :3], OBLIQUE[:3, :3] / 4, atol=1e-5)
+    (told,) = sys.modules["slicer"].util.warned
+    assert told.startswith("t1 is unlike what the weights saw: ")  # noise is no brain
 
 
-def test_a_finer_grid_is_refused_where_the_extension_keeps_the_voxel_size(extension):
+@pytest.mark.parametrize("doubts", [["never look for lesions in it", "slices are taken for 5 mm thick"], []])
+def test_what_a_run_doubts_is_shown_line_by_line(extension, doubts, monkeypatch):
+    def run(command, **_):
+        out = Path(command[command.index("--output_dir") + 1])
+        save(np.ones((4, 4, 4)), out / "volume" / "volume_pred.nii.gz")
+        (out / "run.json").write_text(
+            json.dumps({"cases": {"volume": {"seconds": 1.0, **({"doubts": doubts} if doubts else {})}}})
+        )
+        return subprocess.CompletedProcess(command, 0)
+
     installer.install(extension[0])
-    model = model_of(extension, {"task": {"blocks": [[4, 4, 4]]}})
-    with pytest.raises(RuntimeError, match="keeps the input's voxel size"):
+    model = model_of(extension, {"python": "", "bundle": "", "configs": []})
+    monkeypatch.setattr(subprocess, "run", run)
+    model.runInference(Node(np.ones((4, 4, 4)), OBLIQUE), Node())
+    assert sys.modules["slicer"].util.warned == (["\n".join(doubts)] if doubts else [])
+
+
+@pytest.mark.parametrize("task", ["super_resolution", "any", "translation"])
+def test_voxels_without_their_size_are_sent_to_the_loader(extension, task):
+    folder, _ = extension
+    installer.install(folder)
+    model = model_of(extension, json.loads((folder / "Resources" / "Models" / f"{task}_score_fusion.json").read_text()))
+    with pytest.raises(RuntimeError, match=r"without their size; run the bundle on the file and load the result"):
         model.runInference(PlainNode(np.ones((5, 5, 5))), PlainNode())
+
+
+def test_what_is_wrong_with_weights_stands_in_the_description(extension):
+    folder, _ = extension
+    installer.install(folder)
+    listed = json.loads((folder / "Resources" / "Models" / "metadata.json").read_text())
+    caveat = limits_of(ROOT / "models" / "translation.pt").caveat
+    assert caveat and caveat in listed["translation_score_fusion"]["description"]
+    assert "not for diagnosis.</b>" in listed["any_score_fusion"]["description"]
 
 
 def test_a_refusal_of_the_bundle_reaches_the_user_in_its_line(extension):
     installer.install(extension[0])
-    task = {"blocks": []}
-    model = model_of(extension, {"python": sys.executable, "bundle": str(ROOT), "task": task, "configs": ["absent.yaml"]})
-    model.model["configs"] = [str(ROOT / "configs" / "inference.yaml")]
+    configs = [str(ROOT / "configs" / "inference.yaml")]
+    model = model_of(extension, {"python": sys.executable, "bundle": str(ROOT), "configs": configs})
     with pytest.raises(RuntimeError, match="every voxel is 1"):
-        model.runInference(PlainNode(np.ones((8, 8, 8))), PlainNode())
+        model.runInference(Node(np.ones((8, 8, 8)), np.eye(4)), Node())
 
 
 def test_the_loader_needs_nothing_but_numpy():

@@ -16,7 +16,7 @@ from torch import nn
 from scripts.errors import BadInput
 from scripts.networks.weights import load_weights
 
-from .task import StudyTask, choice_of, device_of, numbers_of
+from .task import StudyTask, choice_of, device_of, doubts_of, numbers_of
 
 WEIGHTS = ("shipped", "trained")
 
@@ -58,9 +58,11 @@ class TranslationTask(BasicInferTask):
         return data["parser"].get_parsed_content("postprocessing").transforms
 
     def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[str, dict[str, Any]]:
-        """What was written, under names that the server may delete; a client's wish for integers is not granted."""
+        """What was written, under names that the server may delete, and what is doubted of it; a client's wish for integers is
+        not granted.
+        """
         files = {key: _moved(data[f"{key}_path"]) for key in ("pred", "uncertainty") if f"{key}_path" in data}
-        return files.pop("pred"), dict(files)
+        return files.pop("pred"), {**files, "doubts": doubts_of(data)}
 
     def _weights(self, data: Mapping[str, Any]) -> str:
         return choice_of(data, "weights", self._config["weights"])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A task of the bundle on the studies of a server: its configs, its weights, and the files of a study."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,16 @@ class StudyTask:
             if path in [Path(file).resolve() for file in case["image"]]:
                 return case
         raise BadInput(f"{path.name}: is not the {wanted} of a complete study; see docs/your_data.md#layouts")
+
+
+def doubts_of(data: Mapping[str, Any]) -> list[str]:
+    """What `restore` would record of a case: of the weights, of its volume and of the numbers that were computed in.
+
+    data: with the `image` as the preprocessing left it, and the `parser` whose inferer answered.
+    """
+    content = data["parser"].get_parsed_content
+    caveat, computed = content("limits").caveat, content("inferer").doubts
+    return [*([caveat] if caveat else []), *json.loads(data["image"].meta.get("doubts", "[]")), *computed]
 
 
 # Anybody who reaches the server may ask, and in a config a text may be code: of a request only what these give gets there.

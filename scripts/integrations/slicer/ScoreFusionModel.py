@@ -19,9 +19,6 @@ import numpy as np
 import slicer
 from ModalityConverterLib.ModelBase import BaseModel, register_model
 
-# What an array of an axial volume means where the extension hands over arrays without their place in space.
-AXIAL = np.diag([-1.0, -1.0, 1.0, 1.0])
-
 
 class ScoreFusionModel(BaseModel):
     """A task of the bundle. Its "model file" says where the bundle, its Python and the task's configs are."""
@@ -30,23 +27,26 @@ class ScoreFusionModel(BaseModel):
         return json.loads(Path(modelPath).read_text(encoding="utf-8"))
 
     def runInference(self, inputVolume: Any, outputVolume: Any, inputMask: Any = None, showAllFiles: bool = True) -> Any:
-        """Translate one volume; the output gets its own grid. Raises RuntimeError with one line."""
-        placed = hasattr(inputVolume, "GetIJKToRASMatrix")
-        if not placed and self.model["task"]["blocks"]:
-            fact = "this version of SlicerModalityConverter keeps the input's voxel size, and this model makes finer voxels"
+        """Translate one volume; the output gets its own grid, and Slicer shows what is doubted of it.
+
+        Raises RuntimeError with one line.
+        """
+        if not hasattr(inputVolume, "GetIJKToRASMatrix"):  # every task goes by the size of voxels
+            fact = "this version of SlicerModalityConverter hands over voxels without their size"
             raise RuntimeError(f"{fact}; run the bundle on the file and load the result (docs/slicer.md)")
-        affine = ijk_to_ras(inputVolume) if placed else AXIAL
         with tempfile.TemporaryDirectory() as folder:
             voxels = slicer.util.arrayFromVolume(inputVolume).astype(np.float32)
-            result = self._translated(nib.Nifti1Image(voxels.transpose(), affine), Path(folder))
+            result, doubts = self._translated(nib.Nifti1Image(voxels.transpose(), ijk_to_ras(inputVolume)), Path(folder))
             array = np.ascontiguousarray(result.get_fdata(dtype=np.float32).transpose())
         slicer.util.updateVolumeFromArray(outputVolume, array)
-        if placed:
-            outputVolume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(result.affine))
-            slicer.util.setSliceViewerLayers(background=outputVolume, fit=True)
+        outputVolume.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(result.affine))
+        slicer.util.setSliceViewerLayers(background=outputVolume, fit=True)
+        if doubts:
+            slicer.util.warningDisplay("\n".join(doubts))
         return array
 
-    def _translated(self, image: Any, folder: Path) -> Any:
+    def _translated(self, image: Any, folder: Path) -> tuple[Any, list[str]]:
+        """The result, and what the run doubts of it."""
         (folder / "in").mkdir()
         nib.save(image, folder / "in" / "volume.nii.gz")
         command = [self.model["python"], "-m", "monai.bundle", "run", "inference", "--config_file", str(self.model["configs"])]
@@ -57,7 +57,8 @@ class ScoreFusionModel(BaseModel):
         if done.returncode != 0:
             said = (done.stdout + done.stderr).strip().splitlines()
             raise RuntimeError(next((line for line in reversed(said) if "volume:" in line or "error:" in line), said[-1]))
-        return nib.load(folder / "out" / "volume" / "volume_pred.nii.gz")
+        record = json.loads((folder / "out" / "run.json").read_text(encoding="utf-8"))
+        return nib.load(folder / "out" / "volume" / "volume_pred.nii.gz"), record["cases"]["volume"].get("doubts", [])
 
 
 def ijk_to_ras(volume: Any) -> Any:

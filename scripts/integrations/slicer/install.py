@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ ROOT = Path(bundle_root())
 MODULE = "ScoreFusionModel"
 KEY = "{task}_score_fusion"  # keys must not begin alike: the extension takes the first file that begins with one
 ABOUT = (
-    "2D diffusion models fused by a 3D network. <b>Synthetic; research use, not for diagnosis.</b><br>"
-    "<b>Input</b>: {conditions}, any size and voxel size; where the extension runs models in a process of its own, in axial "
-    "orientation.<br><b>Output</b>: {target}{grid}.<br><b>How to cite:</b><br><cite>Zhu et al., Diff-Ensembler, 2025.</cite>"
+    "2D diffusion models fused by a 3D network. <b>Synthetic; research use, not for diagnosis.{caveat}</b><br>"
+    "<b>Input</b>: {conditions}, any size and voxel size; where the extension runs models in a process of its own, none."
+    "<br><b>Output</b>: {target}{grid}.<br><b>How to cite:</b><br><cite>Zhu et al., Diff-Ensembler, 2025.</cite>"
 )
 
 
@@ -45,7 +45,7 @@ def install(extension: Path) -> list[str]:
     models = {key: entry for key, entry in models.items() if key not in ours}
     names = []
     for task, place in places.items():
-        key, entry = earlier.get(task, KEY.format(task=task)), _entry(Task.of(place))
+        key, entry = earlier.get(task, KEY.format(task=task)), _entry(place)
         write_json(listed.parent / f"{key}.json", place)
         models[key] = entry
         names.append(entry["display_name"])
@@ -63,21 +63,24 @@ def _task_in(file: Path) -> str:
 
 
 def _place(task: Path) -> dict[str, Any] | None:
-    """Where the bundle and its Python are, and what the task is; None without weights to offer, or when one volume is
-    not enough.
+    """Where the bundle and its Python are, what the task is and what is wrong with its weights; None without weights to
+    offer, or when one volume is not enough.
     """
     files = config_files("inference", [task])
     config = load_config(files)
     asked: Task = config.get_parsed_content("task")
     weights = Path(config.get_parsed_content("ckpt_path"))
-    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not weights.is_file() or not limits_of(weights).offered:
+    limits = limits_of(weights)
+    if len(asked.conditions) > 1 or len(asked.scans) > 1 or not weights.is_file() or not limits.offered:
         return None
-    return {"python": sys.executable, "bundle": str(ROOT), "configs": list(map(str, files)), "task": asked.content()}
+    place = {"python": sys.executable, "bundle": str(ROOT), "configs": list(map(str, files))}
+    return {**place, "task": asked.content(), "caveat": limits.caveat}
 
 
-def _entry(task: Task) -> dict[str, str]:
+def _entry(place: Mapping[str, Any]) -> dict[str, str]:
+    task, caveat = Task.of(place), f" {place['caveat']}" if place["caveat"] else ""
     grid = f" on a grid {'x'.join(map(str, task.blocks[0]))} times as fine" if task.blocks else ""
-    about = ABOUT.format(conditions=" and ".join(task.conditions), target=task.target, grid=grid)
+    about = ABOUT.format(conditions=" and ".join(task.conditions), target=task.target, grid=grid, caveat=caveat)
     name = f"[Brain] Score-Fusion MRI {task.title}"
     return {"url": "", "display_name": name, "description": about, "module_name": MODULE}
 
