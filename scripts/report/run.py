@@ -55,7 +55,7 @@ def report(
     folders = {"dataset_dir": dataset_dir, "truth_dir": truth_dir, "datalist": datalist}
     identifiers = file if (file := folder / FILE).exists() else None
     for case, given in _sources(what, with_target=simulated and truth_dir is None, identifiers=identifiers, **folders).items():
-        sources[case] = _same(sources.get(case, {}), given)
+        sources[case] = _same(sources.get(case, {}), given, truths=truth_dir is not None)
     of_run = results.get("cases") or cases  # what else lies there has another task, other weights or samples
     unseen = {case: "is of an earlier run, of which this record says nothing" for case in cases if case not in of_run}
     cases = [case for case in cases if case in of_run]
@@ -143,14 +143,18 @@ def _moved(sources: Mapping[str, Mapping[str, Any]], dataset_dir: str) -> dict[s
     }
 
 
-def _same(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given for a case, but for other series or files than the run read: the record's stand, wherever they are."""
+def _same(recorded: Mapping[str, Any], given: Mapping[str, Any], *, truths: bool) -> dict[str, Any]:
+    """What was given for a case, but for other series or files than the run read: the record's stand, wherever they are.
+
+    truths: whether these were given in a folder of their own, which may call them as it likes.
+    """
 
     def named(source: Any) -> Any:
         sources = source if isinstance(source, list) else [source]
         return [(one.uid, one.part) if isinstance(one, DicomSeries) else Path(one).name for one in sources]
 
-    others = {key for key in recorded.keys() & given.keys() if named(recorded[key]) != named(given[key])}
+    both = (recorded.keys() & given.keys()) - ({"label"} if truths else set())
+    others = {key for key in both if named(recorded[key]) != named(given[key])}
     return {**recorded, **{key: source for key, source in given.items() if key not in others}}
 
 

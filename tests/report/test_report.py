@@ -190,6 +190,16 @@ def test_another_file_of_a_name_of_the_record_is_not_shown(run, head):
     assert "input" not in columns(cases["a"]) and "a_T1w.nii.gz: there is no such file" in cases["a"]
 
 
+def test_truths_in_a_folder_of_their_own_may_have_other_names(run, head):
+    content = json.loads((run / "out" / "results.json").read_text())
+    path = str(run / "data" / "a_t1.nii.gz")
+    content["sources"] = {"a": {"image": [path], "label": str(run / "gone" / "a_t1.nii.gz")}}
+    (run / "out" / "results.json").write_text(json.dumps(content))
+    save(head, run / "truths" / "a_T1w.nii.gz")
+    page = report(str(run / "out"), truth_dir=str(run / "truths"), max_cases=1).parent / "a" / "report.html"
+    assert columns(page.read_text()) == ["input", "result", "truth", "error"]
+
+
 def test_the_record_of_the_latest_run_counts(run):
     system = {"conditions": ["t1"], "target": "t1", "block": [4, 4, 4]}
     (run / "out" / "run.json").write_text(json.dumps({"system": system, "cases": {"a": {"seconds": 1.9}}}))
