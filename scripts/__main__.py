@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from .bundle import bundle_version, task_configs
 from .errors import exit_code
 from .logs import say, speak
 from .models import known, with_weights
+from .start import run, start
 from .trust import asked_for
 
 ABOUT = "Volume-to-volume MR translation by fused 2D diffusion models. Research use; synthetic images are not for diagnosis."
@@ -286,8 +286,7 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input is one line and exit code 1."""
-    # Read when PyTorch is imported: threads that wait for each other would else spin, and take the cores from other processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    start(alone=arguments is None)
     parser = _parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
         _complete(parser)
@@ -304,11 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import_monai()
     trusted = [*options.pop("trust", []), *([options["output"]] if command == "experiment" else [])]  # where its trainings lie
     with asked_for(trusted, options.pop("sha256", [])):
-        return exit_code(lambda: _call(module, function, with_weights(options)))
-
-
-def _call(module: str, function: str, options: Mapping[str, Any]) -> None:
-    getattr(import_module(f".{module}", __package__), function)(**options)
+        return exit_code(lambda: run(f".{module}", function, __package__, with_weights(options)))
 
 
 def greet(command: str, options: Mapping[str, Any]) -> None:

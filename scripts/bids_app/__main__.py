@@ -2,15 +2,14 @@
 """`score-fusion-bids BIDS_DIR OUT participant|group`, as BIDS-Apps are called; imports little before it runs."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from ..__main__ import ABOUT, RUN, arg, greet
 from ..bundle import bundle_version
 from ..errors import exit_code
+from ..start import run, start
 from ..trust import asked_for
 
 TASKS = ("any", "super_resolution", "super_resolution_thick_slice")  # of a single scan
@@ -37,12 +36,12 @@ ARGUMENTS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one level; bad input is one line and exit code 1, and 2 says that some scans were not restored."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when PyTorch is imported, as in `score_fusion.__main__`
+    start(alone=arguments is None)
     options = vars(_parser().parse_args(arguments))
     with asked_for(options.pop("trust", []), options.pop("sha256", [])):
         level = options.pop("level")
         greet(level, {"source": options["bids_dir"], "output": options["output_dir"]})
-        return exit_code(lambda: getattr(import_module(f".{level}", __package__), level)(**options))
+        return exit_code(lambda: run(f".{level}", level, __package__, options))
 
 
 def _parser() -> argparse.ArgumentParser:
