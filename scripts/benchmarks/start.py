@@ -6,12 +6,11 @@ import sys
 import time
 from typing import Any
 
-import torch
-
 from ..__main__ import main
+from ..start import start
 
 
-def _tell(module: torch.nn.Module, inputs: Any) -> None:
+def _tell(module: Any, inputs: Any) -> None:
     packages = {name.partition(".")[0] for name in sys.modules}
     print(
         f"first call of a network after {time.process_time():.2f} CPU s; {len(sys.modules)} modules, of",
@@ -22,5 +21,8 @@ def _tell(module: torch.nn.Module, inputs: Any) -> None:
 
 
 if __name__ == "__main__":
+    start(alone=True)  # as the command does, before it imports PyTorch
+    import torch
+
     torch.nn.modules.module.register_module_forward_pre_hook(_tell)
     sys.exit(main())

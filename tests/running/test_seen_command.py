@@ -144,6 +144,8 @@ def test_a_component_of_somebody_else_finds_all_of_monai(options):
 def test_what_is_hidden_from_monai_is_there_for_us():
     ours = (
         "from scripts.running.lean import import_monai; import_monai(); import scipy.ndimage, skimage.metrics, matplotlib;"
-        "from scripts.evaluation.metrics import ssim; print(scipy.ndimage.label)"
+        "from scripts.evaluation.metrics import ssim; print(scipy.ndimage.label);"
+        "import sys; assert 'sympy' not in sys.modules;"
+        "from torch.distributed.optim import ZeroRedundancyOptimizer as theirs; assert theirs.__module__.startswith('torch.')"
     )
     subprocess.run([sys.executable, "-c", ours], cwd=bundle_root(), check=True, capture_output=True)
