@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+_CPUINFO = Path("/proc/cpuinfo")
+
 
 def device_name(device: torch.device) -> str:
     """As "2 threads of AMD EPYC", or the name of a GPU."""
@@ -19,7 +21,12 @@ def device_name(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return platform.processor() or platform.machine()
+    """Its model; also family and number where a virtual machine's has no generation, as "AMD EPYC (family 25, model 17)"."""
+    facts: dict[str, str] = {}
+    with suppress(OSError):
+        for line in _CPUINFO.read_text().splitlines():
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{title} {facts[key]}" for title, key in (("family", "cpu family"), ("model", "model")) if key in facts]
+    return name if any(letter.isdigit() for letter in name) or not numbers else f"{name} ({', '.join(numbers)})"
