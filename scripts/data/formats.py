@@ -73,7 +73,13 @@ def _nifti(path: Path) -> Opened:
 
 
 def _mgh(path: Path) -> Opened:
-    return _nibabel(nib.MGHImage, {"image": path})
+    with _stream(path) as stream:
+        raw = stream.read(nib.freesurfer.mghformat.header_dtype.itemsize)
+    opened = _nibabel(nib.MGHImage, {"image": path})
+    if np.frombuffer(raw, nib.freesurfer.mghformat.header_dtype)["goodRASFlag"].all():  # nibabel sets it
+        return opened
+    line = f"its header (goodRASFlag 0) {SIDES_UNKNOWN}, and voxels are taken as 1 mm"
+    return opened._replace(doubts=[line], codes=(0, 0))
 
 
 def _nibabel(kind: Any, paths: Mapping[str, Path]) -> Opened:

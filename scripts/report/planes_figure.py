@@ -64,7 +64,7 @@ def planes_figure(
             bar = figure.colorbar(shown, ax=grid[-1, column], orientation="horizontal", shrink=0.8)
             bar.ax.tick_params(colors="w", labelsize=7)
             bar.set_label("share of the range", color="w", fontsize=8)
-    figure.suptitle(printable(title), color="w", fontsize=10)
+    figure.suptitle(f"{printable(title)}\n", color="w", fontsize=10)
     with whole(path) as part:
         figure.savefig(part, dpi=110, pil_kwargs={"quality": QUALITY})
 
@@ -98,7 +98,7 @@ def close_up_figure(volumes: Mapping[str, Volume], path: Path, title: str = "", 
         part.set(xlim=(corner[0], ends[0]), ylim=(corner[1], ends[1]))
         part.plot((corner[0] + 2, corner[0] + 2 + BAR), (corner[1] + 2,) * 2, color="w", linewidth=3)
         part.text(corner[0] + 2, corner[1] + 3.5, f"{BAR:.0f} mm", color="w", fontsize=12)
-    figure.suptitle(printable(title), color="w", fontsize=11)
+    figure.suptitle(f"{printable(title)}\n", color="w", fontsize=11)
     with whole(path) as file:
         figure.savefig(file, dpi=110, pil_kwargs={"quality": QUALITY})
 

@@ -105,6 +105,18 @@ def test_analyze_knows_no_left_and_right(tmp_path, rng):
     assert volume.meta["xform_codes"] == "[0, 0]"
 
 
+@pytest.mark.parametrize("ending", [".mgh", ".mgz"])
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_freesurfer_file_that_says_nothing_of_its_place_is_doubted(placed, ending, tmp_path, rng):
+    nib.MGHImage(draw(rng), np.diag([2.0, 2, 2, 1])).to_filename(tmp_path / "whole.mgh")
+    content = bytearray((tmp_path / "whole.mgh").read_bytes())
+    content[28:30] = int(placed).to_bytes(2, "big")  # goodRASFlag
+    (tmp_path / f"a{ending}").write_bytes(content if ending == ".mgh" else gzip.compress(content))
+    volume = read_volume(tmp_path / f"a{ending}")
+    said = "goodRASFlag 0" in volume.meta["doubts"] and "taken as 1 mm" in volume.meta["doubts"]
+    assert (said, volume.meta["xform_codes"]) == (not placed, "[1, 1]" if placed else "[0, 0]")
+
+
 def test_an_image_without_its_header_is_named(tmp_path, rng):
     nib.save(nib.Nifti1Pair(draw(rng), np.eye(4)), tmp_path / "a.img")
     (tmp_path / "a.hdr").unlink()
