@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from ..errors import BadInput
 from ..files import write_json
 from ..inferers.ladder import RUNGS, standing_on
 from ..inferers.memory import peak_memory_gb
 from ..inferers.precision import autocast, has_bfloat16
 from ..networks import ScoreFusion
 from ..networks.footprint import predicted_gb
+from ..networks.presets import size_named
 
 Row = dict[str, Any]
 
@@ -27,8 +29,14 @@ def memory(
 ) -> list[Row]:  # fmt: skip
     """Print, and write to `output`.json and .png, the peak memory of one evaluation of cubes.
 
-    sides: voxels a side; rungs: of the memory ladder, from 0, the highest. Each is measured in a process of its own.
+    sides: voxels a side; rungs: of the memory ladder, from 0, the highest. Each is measured in a process of its own. Raises
+    BadInput, before the first is, for what is no side, rung or size.
     """
+    size_named(size)
+    if wrong := [side for side in sides if side < 1]:
+        raise BadInput(f"--sides {wrong[0]}: a cube has at least 1 voxel a side")
+    if unknown := [rung for rung in rungs if rung not in range(len(RUNGS))]:
+        raise BadInput(f"--rungs {unknown[0]}: the ladder's rungs are 0 to {len(RUNGS) - 1}")
     rows = []
     print(f"{'side':>6}{'rung':>6}{'peak GB':>10}{'beside the start GB':>22}{'predicted GB':>14}{'seconds':>10}")
     context = multiprocessing.get_context("spawn")

@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 
 from ..data.patches import PatchDataset, VolumePatch
 from ..diffusion import Diffusion
+from ..errors import BadInput
 from ..inferers.precision import MixedPrecisionInferer
 from ..networks import ScoreFusion
 from ..training import NoiseLoss, NoisyBatch, PlaneCache, RecallingFusion
@@ -27,8 +28,10 @@ def training_speed(
     """Measure and print the seconds of a step, from drawing a patch to the new weights, on one volume of noise.
 
     steps: of each kind, of which the fastest counts; box: the volume's voxels; profile: print the operators of a step with kept
-    planes too, by the time they take themselves.
+    planes too, by the time they take themselves. Raises BadInput for no steps.
     """
+    if steps < 1:
+        raise BadInput(f"--steps {steps}: give 1 and more")
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = ScoreFusion(size=size).to(device)

@@ -23,13 +23,15 @@ REAL, DEGRADED = "real", "degraded"
 
 
 def named_folders(predictions: str | Sequence[str]) -> dict[str, Path]:
-    """`name=DIR`, or DIR alone, whose last part is the name; one or several -> name -> folder.
+    """`name=DIR`, or DIR alone, whose last part is the name; one or several -> name -> folder. Either may have more `=` in it.
 
     Raises BadInput when a folder does not exist or two have one name.
     """
     folders: dict[str, Path] = {}
     for text in [predictions] if isinstance(predictions, str | Path) else predictions:
-        name, _, folder = str(text).rpartition("=")
+        name, _, folder = str(text).partition("=")
+        if not folder or "/" in name or Path(text).expanduser().is_dir():  # runs are put into folders such as lr=0.1
+            name, folder = "", str(text)
         path = Path(folder).expanduser()
         name = name or path.resolve().name
         if not path.is_dir():

@@ -14,6 +14,7 @@ from monai.metrics import compute_dice, compute_hausdorff_distance
 from torch import Tensor
 
 from ..files import write_json
+from ..running.record import record
 from .downstream import DEGRADED, REAL
 
 logger = logging.getLogger(__name__)
@@ -26,15 +27,16 @@ class DownstreamResults:
     """Measures every case of a `CaseEvaluator` that segments the versions of `VersionsOfCased`; writes `downstream.json` into
     `output_dir`. docs/downstream.md explains the numbers.
 
-    regions: names of the channels; methods: names of the synthesised versions, after the real and the degraded one; system:
-    what tells this run from others.
+    regions: names of the channels; methods: names of the synthesised versions, after the real and the degraded one, and the
+    folders of the runs that made them; system: what tells this run from others.
     """
 
     def __init__(
-        self, output_dir: str | Path, *, regions: Sequence[str], methods: Sequence[str], system: Mapping[str, Any]
+        self, output_dir: str | Path, *, regions: Sequence[str], methods: Mapping[str, Path], system: Mapping[str, Any]
     ) -> None:
         self.folder, self.system = Path(output_dir).expanduser(), dict(system)
         self.regions, self.versions = list(regions), [REAL, DEGRADED, *methods]
+        self.methods = {name: _told_by(folder) for name, folder in methods.items()}
         self.restart()
 
     def attach(self, engine: Engine) -> None:
@@ -68,6 +70,7 @@ class DownstreamResults:
         mean = means(self.cases, self.versions, self.regions)
         content = {
             "system": self.system,
+            "methods": self.methods,
             "n": len(self.cases),
             "mean": mean,
             "recovery": {method: recoveries(mean, method) for method in self.versions[2:]},
@@ -77,8 +80,16 @@ class DownstreamResults:
         }
         write_json(self.folder / DOWNSTREAM, content)
         for version, of_version in mean.items():
-            told = ", ".join(f"{region} Dice {_told(s['dice'])} HD95 {_told(s['hd95'])} mm" for region, s in of_version.items())
-            logger.info(f"{version}: {told}")
+            told = [
+                f"{region} Dice {self._told(s, 'dice')} HD95 {self._told(s, 'hd95', ' mm')}" for region, s in of_version.items()
+            ]
+            logger.info(f"{version}: {', '.join(told)}")
+
+    def _told(self, means_of: Mapping[str, Any], metric: str, unit: str = "") -> str:
+        """A mean, and of how many cases it is where it is not of all."""
+        value, count = means_of[metric], means_of[f"{metric}_n"]
+        number = "-" if value is None else f"{value:.3f}{unit}"
+        return number if count == len(self.cases) else f"{number} ({count} of {len(self.cases)})"
 
 
 def segmentation_scores(pred: Tensor, label: Tensor, spacing: Sequence[float]) -> list[list[dict[str, float | None]]]:
@@ -141,5 +152,7 @@ def _defined(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _told(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _told_by(folder: Path) -> dict[str, Any]:
+    """Task and system of the run that left a folder, if it left a record: the folder may be gone when tables are made."""
+    told = record(folder)
+    return {key: told[key] for key in ("task", "system") if key in told}

@@ -83,13 +83,19 @@ def fitted_error(pred: Volume, truth: Volume) -> Volume:
     result, so that this is what remains when its brightness and contrast are right.
     """
     error, inside = squared_error(pred, truth), truth > 0
-    found, right = (volume[inside].astype(np.float64) for volume in (pred, truth))
-    if not found.size:
+    if not error[inside].any():  # of an empty foreground, or a perfect result, which rounding would make less than that
         return error
-    about = found - found.mean()
-    gain = about @ right / spread if (spread := about @ about) else 0.0
-    error[inside] = (gain * about + right.mean() - right) ** 2
+    gain, offset = gain_and_offset(pred[inside], truth[inside])
+    error[inside] = squared_error(gain * pred[inside].astype(np.float64) + offset, truth[inside])
     return error
+
+
+def gain_and_offset(found: Volume, right: Volume) -> tuple[float, float]:
+    """Of some voxels, those that bring what was found closest to what is right: by least squares; gain 0 for a constant."""
+    found, right = found.astype(np.float64), right.astype(np.float64)
+    about = found - found.mean()
+    gain = float(about @ right / spread) if (spread := about @ about) else 0.0
+    return gain, float(right.mean() - gain * found.mean())
 
 
 def absolute_error(pred: Volume, truth: Volume) -> Volume:

@@ -22,9 +22,12 @@ from ..errors import BadInput
 from ..measurement import AsScanned, Degradation
 from ..measurement.intensity import intensity_range
 from ..running.record import record
+from .metrics import gain_and_offset, psnr, psnr_fitted
 
 logger = logging.getLogger(__name__)
 OTHER_RANGE = 4.0  # times as wide or as narrow as the condition's intensities
+FITTED = 6.0  # dB that a gain and an offset may be worth to a result in the units of the truth,
+RIGHT = 26.0  # dB of the foreground, an error of 5 % of the range, from which on none is doubted
 
 
 class NoInference(Inferer):
@@ -41,7 +44,7 @@ class ReadPredictiond(MapTransform):
     predictions: the output_dir of `inference.yaml` or `evaluate.yaml`, or a folder laid out alike; cases: those of the run, to
     name predictions that have no truth among them; degradation: of the task; output_dir: of the run, another folder. They must
     lie on the truth's grid and, where there is a degradation, be in the units of the first condition; without one they are
-    measured in units of their own.
+    measured in units of their own. One that a gain and an offset bring much closer to the truth is doubted.
     Raises BadInput where both folders are one, and for a case without prediction, or with one of another grid or range or that
     cannot be read.
     """
@@ -65,11 +68,13 @@ class ReadPredictiond(MapTransform):
             logger.warning(f"{self.folder}: {len(strays)} predictions have no truth in this split, such as {strays[0]}")
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Adds the volumes in RAS and, as the earlier run told them, its seconds."""
+        """Adds the volumes in RAS, `doubts` of their units and, as the earlier run told them, its seconds."""
         d, case = dict(data), str(data["case"])
         pred = self._read(case, "pred", d["label"])
         if self.degradation is not None:
-            _check_units(pred, d["image"][:1], case)
+            height, width, depth = (int(side) for side in d["label"].meta["grid_shape"])  # without the padding, which is 0
+            _check_units(pred[:, :height, :width, :depth], d["image"][:1], case)
+            d["doubts"] = _doubts_of_units(pred, d["label"][:1])
         d["pred"] = pred
         if self._path(case, "uncertainty").is_file():
             d["uncertainty"] = self._read(case, "uncertainty", d["label"])
@@ -105,12 +110,26 @@ def _existing(predictions: str) -> Path:
 
 
 def _check_units(pred: Tensor, condition: Tensor, case: str) -> None:
-    width, usual = (_width(volume) for volume in (pred, condition))
-    if not usual / OTHER_RANGE < width < usual * OTHER_RANGE:
-        fact = f"case {case}: the prediction spans {width:.3g}, its condition {usual:.3g}"
+    """Raise BadInput where the range is far wider, far narrower or elsewhere."""
+    (low, high), (usual_low, usual_high) = (map(float, intensity_range(volume[None])) for volume in (pred, condition))
+    width, usual = high - low, usual_high - usual_low
+    if not usual / OTHER_RANGE < width < usual * OTHER_RANGE or abs(low - usual_low) > usual:
+        fact = f"case {case}: the prediction spans {low:.4g} to {high:.4g}, its condition {usual_low:.4g} to {usual_high:.4g}"
         raise BadInput(f"{fact}; scale it to the units of the condition first")
 
 
-def _width(volume: Tensor) -> float:
-    scale = intensity_range(volume[None])
-    return float(scale.high - scale.low)
+def _doubts_of_units(pred: Tensor, label: Tensor) -> list[str]:
+    """A line where a gain and an offset are what a result (1, H, W, D) lacks most; none where it is near the truth without."""
+    low, high = label.min(), label.max()
+    found, truth = (((volume - low) / (high - low)).as_subclass(Tensor)[0].numpy() for volume in (pred, label))
+    inside = truth > 0
+    if not inside.any():
+        return []
+    before, after = (metric(found, truth, inside) for metric in (psnr, psnr_fitted))
+    if before > RIGHT or after - before < FITTED:
+        return []
+    gain, offset = gain_and_offset(found[inside], truth[inside])
+    fact = f"a gain of {gain:.3g} and an offset of {offset:+.3g} of the truth's range"
+    return [
+        f"the prediction looks to be in other units than the truth: {fact} raise its PSNR from {before:.1f} to {after:.1f} dB"
+    ]

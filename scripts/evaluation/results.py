@@ -90,6 +90,9 @@ class Results(RunRecord):
             self.risks.append([half.tolist() for half in risk_coverage(interval, pred, label, foreground)])
         metrics = {name: value if value is not None and np.isfinite(value) else None for name, value in metrics.items()}
         self.cases[case] = {**metrics, "seconds": output.get("seconds", engine.seconds[case])}
+        for doubt in output.get("doubts", []):  # of predictions that were read
+            engine.doubts[case] = [*engine.doubts.get(case, []), doubt]
+            logger.warning(f"case {case}: {doubt}")
         logger.info(f"case {case}: {_told(self.cases[case])}")
 
     def content(self, engine: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from monai.transforms.compose import Compose
 
-from ..data.cases import find_cases
+from ..data.cases import find_cases, first
 from ..data.grid import crop_box
 from ..evaluation.metrics import psnr
 from ..files import write_json
@@ -62,7 +62,7 @@ class System:
 def rows(data: Path, weights: str, most: int | None, adapt: float) -> Iterator[dict[str, Any]]:
     """One for every kind of volume and measurement: PSNR of every case by every system."""
     for title, folder, modality in FOLDERS:
-        cases = find_cases(data / folder, [modality], target=modality, split="val")[:most]
+        cases = first(find_cases(data / folder, [modality], target=modality, split="val"), most)
         for measured, options in MEASURED.items():
             both = {"conditions": [modality], "target": modality, "specialists": None, **options}
             systems = {"cubic": System("any", floor=True, **both), "any": System("any", ckpt_path=weights, **both)}

@@ -13,7 +13,7 @@ import torch
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
-from ..data.cases import find_cases
+from ..data.cases import find_cases, first
 from ..measurement.joint import project_jointly
 from ..running.combine import DAMPING, ITERATIONS, Part, combine, joined, part_of
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     parser.add_argument("--max-cases", type=int, default=3)
     given = parser.parse_args()
-    cases = find_cases(given.data, ["t1"], split="val")[: given.max_cases]
+    cases = first(find_cases(given.data, ["t1"], split="val"), given.max_cases)
     rows = [measured(case["image"][0], Path(given.output), number) for number, case in enumerate(cases)]
     print(" | ".join(("subject", *rows[0])))
     for case, row in zip(cases, rows, strict=True):

@@ -24,9 +24,9 @@ def experiment(
     """Train, evaluate and tabulate the systems of an experiment; what is complete in `output` is not repeated.
 
     systems: some of them; plane_steps, volume_steps: optimiser steps of every training in 2D and in 3D, equal for systems that
-    are compared; steps: of the sampler, each a row of its own; what was trained for one step is asked once; options: keys of
-    the configs for all workflows, such as size or precision, and under the name of a workflow (train_2d, train_3d, evaluate)
-    those for it alone.
+    are compared, multiples of 50 or fewer than that; steps: of the sampler, each a row of its own; what was trained for one
+    step is asked once; options: keys of the configs for all workflows, such as size or precision, and under the name of a
+    workflow (train_2d, train_3d, evaluate) those for it alone.
     Leaves `output/trainings/NAME`, `output/systems/NAME_STEPS/results.json` and `output/tables.md`. Raises BadInput, before
     anything is trained, for unknown names and options, and for what is in `output` and was made from something else.
     """
@@ -37,6 +37,7 @@ def experiment(
         raise BadInput(f"no system '{unknown[0]}'; choose from {', '.join(SYSTEMS)}")
     if wrong := [key for key in WORKFLOWS if not isinstance((options or {}).get(key, {}), Mapping)]:
         raise BadInput(f"--options: '{wrong[0]}' is a workflow, whose ids belong in braces (docs/systems.md)")
+    _check_steps(plane_steps, volume_steps, steps)
     study = Study(output, dataset_dir)
     plan = _Plan(EXPERIMENTS[name].task, study.folder, {"train_2d": plane_steps, "train_3d": volume_steps}, options or {})
     stages = {system: plan.stages(system, steps) for system in chosen}
@@ -47,6 +48,18 @@ def experiment(
             study.run(stage)
     tables([str(study.folder / "systems")], output=str(study.folder / "tables.md"))
     print(study.folder / "tables.md")
+
+
+def _check_steps(plane_steps: int, volume_steps: int, steps: Sequence[int]) -> None:
+    """Raise BadInput for what would fail after hours of training, and for a budget of which a part would not be trained."""
+    if fewer := [count for count in steps if count < 1]:
+        raise BadInput(f"--steps {fewer[0]}: a sampler needs at least 1 step")
+    for option, budget in (("--plane-steps", plane_steps), ("--volume-steps", volume_steps)):
+        if budget < 1:
+            raise BadInput(f"{option} {budget}: a training needs at least 1 step")
+        if budget > STEPS_PER_EPOCH and (rest := budget % STEPS_PER_EPOCH):
+            fact = f"trainings are of whole epochs of {STEPS_PER_EPOCH} steps"
+            raise BadInput(f"{option} {budget}: {fact}; give {budget - rest} or {budget - rest + STEPS_PER_EPOCH}")
 
 
 def steps_of(system: System, asked: Sequence[int]) -> list[int]:

@@ -58,6 +58,8 @@ def intervals(
     val split scale it. task: as the weights were trained for; where it measures nothing by itself, as `any` does not, cases
     take turns in what is simulated. settings: KEY=VALUE, ids of the configs. Prints what was covered.
     """
+    if cases < 1:
+        raise BadInput(f"--cases {cases}: give 1 and more")
     options = {"ckpt_path": weights, **dict(map(setting, settings))}
     ways = list(MEASURED.values()) if "simulated" in load_config(config_files("evaluate", [task_config(task)])) else [{}]
     sources = [(folder, modality_of(contrast)) for folder, contrast in sources]

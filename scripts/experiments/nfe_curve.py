@@ -67,18 +67,18 @@ def nfe_curve(
 
 
 def experiments(steps: Sequence[int], samplers: Sequence[str], ensembles: Sequence[str], spacing: str) -> Iterator[Experiment]:
-    """The table of runs, cheap ones first; a single step once an ensemble. Raises BadInput for unknown names."""
+    """The table of runs, each once, cheap ones first; a single step once an ensemble. Raises BadInput for unknown names."""
     if fewer := [count for count in steps if count < 1]:
         raise BadInput(f"--steps {fewer[0]}: a sampler needs at least 1 step")
     for names, known, kind in ((samplers, SAMPLERS, "sampler"), (ensembles, ENSEMBLES, "ensemble")):
         if unknown := [name for name in names if name not in known]:
             raise BadInput(f"no {kind} '{unknown[0]}'; choose from {', '.join(known)}")
     for count in sorted(set(steps)):
-        for ensemble in ensembles:
+        for ensemble in dict.fromkeys(ensembles):
             if count == 1:
                 yield Experiment(ensemble, ONE_STEP, "time", 1)
             else:
-                yield from (Experiment(ensemble, sampler, spacing, count) for sampler in samplers)
+                yield from (Experiment(ensemble, sampler, spacing, count) for sampler in dict.fromkeys(samplers))
 
 
 def _whole(path: Path) -> Path:

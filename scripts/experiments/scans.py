@@ -20,8 +20,10 @@ def scans(output: str, folders: Sequence[Sequence[str]]) -> None:
     """
     entries = []
     for kind, folder, modality, times in folders:
-        if kind not in KINDS or not times.isdigit():
-            raise BadInput(f"{kind} {folder} {modality} {times}: give one of {', '.join(KINDS)}, folder, modality, times")
+        if kind not in KINDS or not (times.isdecimal() and int(times)):
+            raise BadInput(
+                f"{kind} {folder} {modality} {times}: give one of {', '.join(KINDS)}, folder, modality, times from 1"
+            )
         split = "train" if Path(folder, "splits.csv").is_file() else "all"
         files = [str(Path(case["image"][0]).absolute()) for case in find_cases(folder, [modality], split=split)]
         logger.info(f"{folder}: {len(files)} of {modality}, {times} times each, as {kind}")

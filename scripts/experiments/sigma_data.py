@@ -3,6 +3,7 @@
 
 import torch
 
+from ..data.cases import first
 from ..running.workflow import config_files, load_config, task_config
 
 
@@ -15,7 +16,7 @@ def sigma_data(dataset_dir: str, task: str, *, split: str = "train", max_cases: 
     """
     files = config_files("train_3d", [task_config(task)])
     config = load_config(files, {"dataset_dir": dataset_dir, "split_train": split})
-    cases = config.get_parsed_content("train#cases")[:max_cases]
+    cases = first(config.get_parsed_content("train#cases"), max_cases)
     prepare = config.get_parsed_content("train#preprocessing")
     variances = []
     for case in cases:

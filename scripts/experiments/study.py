@@ -2,8 +2,8 @@
 """Studies go on where they stopped: every run of a workflow in them is known by what it was made from."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from ..running.checks import check_changes
 from ..running.workflow import config_files, run_workflow
 
 RECORD, REMEDY = "stage.json", "give --output another folder"
+FAILED = (1, 2)  # exit codes of a run in which all cases failed, or some
 Origin = dict[str, dict[str, str]]  # "setting", "case" and "weights": values or checksums by name
 
 
@@ -69,7 +70,7 @@ class Study:
             write_json(folder / RECORD, {"complete": False, **origin})
             run_id, place = ("training", "ckpt_dir") if stage.trains else ("evaluating", "output_dir")
             options = {**stage.options, **stage.told(), "dataset_dir": self.dataset_dir, place: folder}
-            with suppress(SystemExit):  # a case failed: the results say which
+            with failures_in_results():
                 run_workflow(stage.workflow, stage.overlays, run_id=run_id, **options)
                 write_json(folder / RECORD, {"complete": True, **origin})
         return self._product(stage)
@@ -106,6 +107,16 @@ class Study:
                 if (was := old.get(key, "nothing")) != (now := values.get(key, "nothing")):
                     raise BadInput(f"{folder}: was made with {kind} {key} = {was}, not {now}; {REMEDY}")
         return complete
+
+
+@contextmanager
+def failures_in_results() -> Iterator[None]:
+    """What is within ends where cases failed, as the results say, and the study goes on; one that is stopped does not."""
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code not in FAILED:
+            raise
 
 
 def _cases(asked: str, most: int | None) -> dict[str, str]:

@@ -19,7 +19,8 @@ Blocks = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True)
 class Task:
-    """What a run turns into what. Two tasks are equal when names and blocks are, however the measurement is used.
+    """What a run turns into what. Two tasks are equal when names and blocks are, however the measurement is used
+    and whatever people call it.
 
     conditions: modalities that are given, or, where several scans are one measurement, perhaps their names, one file each;
     target: the modality that is wanted; degradation: what the target was measured by, None when nothing of it was, which blocks
@@ -33,7 +34,7 @@ class Task:
     conditions: Sequence[str]
     target: str
     degradation: Degradation | AsScanned | None = field(compare=False)
-    title: str = ""
+    title: str = field(default="", compare=False)
     axes: Sequence[str] = SPACE
     blocks: Blocks = field(init=False)
     scanned: Mapping[str, Any] | None = field(init=False)

@@ -175,7 +175,8 @@ class CaseEvaluator(SupervisedEvaluator):
         done = len(self.done) + before
         logger.info(f"{done} of {done + len(self.failures)} cases done{f', {before} of them before' if before else ''}")
         if self.failures:
-            logger.info(f"failed, as said above and in run.json: {listed(list(self.failures), most=20)}")
+            where = "the results" if ledger is None else "run.json"
+            logger.info(f"failed, as said above and in {where}: {listed(list(self.failures), most=20)}")
             raise SystemExit(2 if done else 1)
 
     def _run(self, count: int, global_epoch: int) -> None:

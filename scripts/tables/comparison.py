@@ -18,10 +18,14 @@ TESTS = (
     Column("median_difference", "median of first - second", "+.3g"),
     Column("p", "p", ".2g"), Column("p_holm", "p (Holm)", ".2g"),
 )  # fmt: skip
+ALONE = "not compared: of its task there is no other system here"
 
 
 def comparison(results: Sequence[Result]) -> Table:
-    """A paired test for every two systems of a task, in PSNR and in SSIM. Raises BadInput when there are no two."""
+    """A paired test for every two systems of a task, in PSNR and in SSIM; who has no other of its task gets a row that says so.
+
+    Raises BadInput when there are no two.
+    """
     pairs = [pair for pair in combinations(results, 2) if pair[0].task == pair[1].task]
     if not pairs:
         raise BadInput(f"--compare: no two of the {len(results)} systems given share a task; give results of one task")
@@ -31,7 +35,11 @@ def comparison(results: Sequence[Result]) -> Table:
     p_values = [wilcoxon_p(pairing.differences()) for pairing in pairings]
     rows = [_tested(*each) for each in zip(pairings, p_values, holm(p_values), strict=True)]
     tests = sum(p is not None for p in p_values)
-    return Table(f"Paired Wilcoxon signed-rank tests, two-sided; Holm correction over {tests} tests.", TESTS, rows)
+    paired = {result.path for pair in pairs for result in pair}
+    alone = [
+        Row(result.task.title, {"first": Cell(result.name, notes=(ALONE,))}) for result in results if result.path not in paired
+    ]
+    return Table(f"Paired Wilcoxon signed-rank tests, two-sided; Holm correction over {tests} tests.", TESTS, [*rows, *alone])
 
 
 class Pairing(NamedTuple):

@@ -2,7 +2,6 @@
 """Table 2: how much of a tumour is found with the real, the degraded and every synthesised modality."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from .significance import FEWEST, Numbers, bootstrap_interval
 REGIONS = ("TC", "WT", "ET")  # of BraTS, in the order of the paper
 POSSIBLE = {BLOCKS: (SR, BOTH), (): (MT,)}  # tasks by blocks when no record tells; two have one degraded form
 DICE, SHARE, PERCENT = "dice", "recovery", 100
+GONE = "gone"  # of a method: the footnote where nothing is known of the run that made it
 NO_LOSS = "no interval of a recovery where degrading cost too few cases any Dice"
 
 
@@ -50,27 +50,35 @@ def _versions(path: Path, content: Mapping[str, Any]) -> Iterator[Result]:
     task = Task.of({**system, "target": replaced, "title": f"{replaced}, degraded: {system.get('degraded')}"})
     possible = POSSIBLE.get(task.blocks, ()) if replaced == "flair" else ()
     names = {REAL: REAL_BOUND if possible else REAL, DEGRADED: DEGRADED_BOUND if SR in possible else DEGRADED}
-    records = {**{bound: {"system": {"name": name}} for bound, name in names.items()}, **_records(system.get("predictions"))}
+    told = content["methods"] if "methods" in content else _records(system.get("predictions"))
+    records = {**{bound: {"system": {"name": name}} for bound, name in names.items()}, **told}
     for version in (REAL, DEGRADED, *methods):
         run = records.get(version, {})
         of_run, asked = run.get("system", {}), Task.of(run)
         known = names_of(asked) if asked.target else possible
-        told = any(same_method(version, row.method) for row in PAPER[2].rows) or not method_of(of_run)
+        by_name = any(same_method(version, row.method) for row in PAPER[2].rows) or not method_of(of_run)
         cases = {case: _scores(found, version) for case, found in content["cases"].items()}
-        measured = {"cases": cases, "failures": content.get("failures")}
+        measured = {"cases": cases, "failures": content.get("failures"), GONE: run.get(GONE)}
         yield Result(
-            path, version, task, {"system": {**of_run, "name": version} if told else of_run, **measured},
+            path, version, task, {"system": {**of_run, "name": version} if by_name else of_run, **measured},
             tuple(name for name in known if name in possible),
         )  # fmt: skip
 
 
 def _records(predictions: Any) -> dict[str, Mapping[str, Any]]:
-    """What the runs say of themselves whose results were segmented, by method; nothing of a folder that is not there."""
+    """What the runs say of themselves whose results were segmented, by method, for files up to 0.6, which do not say it.
+
+    Of a folder that is not there, seen from here, a line that says so.
+    """
     records: dict[str, Mapping[str, Any]] = {}
     for text in [predictions] if isinstance(predictions, str) else predictions or []:
-        with suppress(BadInput):
+        try:
             [(name, folder)] = named_folders(str(text)).items()
             records[name] = record(folder)
+        except BadInput:
+            name, _, place = str(text).rpartition("=")
+            fact = f"method, task and NFE are not known: {place} is not there, or its record cannot be read"
+            records[name or Path(place).name] = {GONE: f"{fact}; run this where it was measured, or measure again"}
     return records
 
 
@@ -82,7 +90,10 @@ def _scores(case: Mapping[str, Any], version: str) -> dict[str, float | None]:
 
 def _cells(result: Result, columns: Sequence[Column]) -> Cells:
     recovered = {column.key: _recovery(result, column) for column in columns if column.key.startswith(SHARE)}
-    return {**cells(result, [column for column in columns if column.key not in recovered]), **recovered}
+    made = {**cells(result, [column for column in columns if column.key not in recovered]), **recovered}
+    if result.content[GONE]:
+        made[NAME.key] = made[NAME.key]._replace(notes=(result.content[GONE],))
+    return made
 
 
 def _recovery(result: Result, column: Column) -> Cell:

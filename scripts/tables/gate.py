@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a network is worth its name: above everything that needs none, case by case."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from ..errors import BadInput, listed
+from ..files import read_json
 from .columns import INTERVAL, PSNR, PSNR_FITTED, N
 from .comparison import Pairing
 from .formats import Cell, Column, Row, Table, markdown
@@ -11,6 +15,7 @@ from .results import Result, check_same_cases, load_results
 from .significance import FEWEST, bootstrap_interval
 
 METRICS = (PSNR, PSNR_FITTED)
+RIVALS = "rivals.json"  # of `floors`: the folders of its rivals, before the first is measured
 BELOW = 3  # exit code; 1 is bad input, 2 a wrong command line
 COLUMNS = (
     Column("rival", "above"), *(Column(metric.key, f"{metric.title}, difference", "+.2f", INTERVAL) for metric in METRICS), N
@@ -22,9 +27,10 @@ def gate(results: str, floors: str) -> None:
 
     results: results.json of an evaluation, or its folder; floors: the folder that `floors` left. They pass when the 95 %
     bootstrap interval of the mean difference, paired by case, lies above 0 for every floor, in PSNR and after one gain and
-    offset per case. Raises BadInput when the cases or tasks are not the same, or fewer than three.
+    offset per case. Raises BadInput when the cases or tasks are not the same, or fewer than three, or a floor is missing.
     """
     ours, rivals = _one(results), load_results([floors])
+    _check_whole(floors, rivals)
     for rival in rivals:
         _check(ours, rival)
     pairs = {rival.name: {metric.key: _difference(ours, rival, metric) for metric in METRICS} for rival in rivals}
@@ -47,6 +53,17 @@ def _one(path: str) -> Result:
     if len(found) > 1:
         raise BadInput(f"{path}: holds {len(found)} results; give that of a single evaluation")
     return found[0]
+
+
+def _check_whole(floors: str, rivals: Sequence[Result]) -> None:
+    """Raise BadInput where a rival has no results: who stopped `floors` would lower the bar."""
+    folder = Path(floors).expanduser().resolve()
+    if not (folder / RIVALS).is_file():  # results of somebody's own
+        return
+    there = {result.path.parent for result in rivals}
+    rivals_of = read_json(folder / RIVALS, "run floors again").get("rivals", [])
+    if missing := [name for name in rivals_of if folder / name not in there]:
+        raise BadInput(f"{floors}: lacks the results of {listed(missing)}; run floors again, to its end")
 
 
 def _check(ours: Result, rival: Result) -> None:

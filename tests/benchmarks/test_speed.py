@@ -8,6 +8,7 @@ import torch
 from scripts.benchmarks import memory as memory_module
 from scripts.benchmarks import speed as module
 from scripts.benchmarks.memory import measure, memory
+from scripts.errors import BadInput
 from scripts.inferers.devices import device_name
 from scripts.networks import ScoreFusion
 from scripts.networks.engine import has_openvino
@@ -70,3 +71,20 @@ def test_the_table_of_memory_is_that_of_its_file_and_larger_cubes_are_predicted_
     printed = capsys.readouterr().out.splitlines()[1:]
     assert [line.split()[2] for line in printed] == [f"{row['peak_gb']:.2f}" for row in rows]
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "line"),
+    [
+        ({"sides": (96, 0)}, "--sides 0: a cube has at least 1 voxel a side"),
+        ({"sides": (-8,)}, "--sides -8: a cube"),
+        ({"rungs": (0, 99)}, "--rungs 99: the ladder's rungs are 0 to 3"),
+        ({"rungs": (-1,)}, "--rungs -1: the ladder"),
+        ({"size": "hugely"}, "no network size 'hugely'"),
+    ],
+    ids=str,
+)
+def test_what_has_no_memory_is_refused_before_anything_is_measured(numbers, line, monkeypatch):
+    monkeypatch.setattr(memory_module, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("something was measured"))
+    with pytest.raises(BadInput, match=line):
+        memory(**numbers)

@@ -2,6 +2,7 @@
 import pytest
 
 from scripts.benchmarks.training import SHARE, training_speed
+from scripts.errors import BadInput
 
 
 def test_the_gain_is_that_of_the_steps_that_are_kept(capsys, monkeypatch):
@@ -13,3 +14,8 @@ def test_the_gain_is_that_of_the_steps_that_are_kept(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert all(name in printed for name in figures)
     assert "convolution_backward" in printed
+
+
+def test_no_steps_are_refused():
+    with pytest.raises(BadInput, match="--steps 0: give 1 and more"):
+        training_speed("tiny", steps=0)

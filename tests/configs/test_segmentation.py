@@ -104,6 +104,7 @@ def test_bad_predictions_are_named_and_the_rest_is_measured(data, evaluate, tmp_
     predict(data, tmp_path / "copy", "good")
     predict(data, tmp_path / "copy", "nan", holed)
     predict(data, tmp_path / "copy", "grid", lambda flair: flair[:-1])
+    (tmp_path / "copy" / "run.json").write_text(json.dumps({"system": {"nfe": 3}, "versions": {}}))
     with caplog.at_level(logging.INFO):
         code, results = evaluate(predictions=[f"copy={tmp_path / 'copy'}"])
     assert code == 2
@@ -114,6 +115,8 @@ def test_bad_predictions_are_named_and_the_rest_is_measured(data, evaluate, tmp_
     assert all("\n" not in line for line in results["failures"].values())
     mean = results["mean"]
     assert mean["real"]["WT"]["dice_n"] == 1
+    assert results["methods"] == {"copy": {"system": {"nfe": 3}}}  # tables need no folder
+    assert "failed, as said above and in the results: grid, nan, none" in caplog.text
     assert mean["copy"] == mean["real"]  # what is predicted is the real one
     assert results["recovery"]["copy"]["WT"] in (1.0, None)
     assert (tmp_path / "out" / "downstream.png").read_bytes()[:4] == b"\x89PNG"
@@ -157,6 +160,25 @@ def test_regions_unite_labels_of_either_convention():
     label = torch.tensor([0, 1, 2, 3, 4.0]).reshape(1, 5, 1, 1)
     regions = LabelRegionsd(parser("train_segmentation", "regions_brats")["regions"])({"label": label})["label"]
     assert regions[..., 0, 0].tolist() == [[0, 1, 0, 1, 1], [0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("values", [(255,), (5,), (0.5, -1)], ids=str)
+def test_a_map_with_other_labels_than_the_regions_is_no_head_without_a_tumour(values):
+    label = torch.zeros(1, 4, 4, 4)
+    regions = LabelRegionsd({"WT": [1, 2, 3, 4]})
+    assert not regions({"case": "a", "label": label})["label"].any()
+    label[0, 0, 0, : len(values)] = torch.tensor(values)
+    named = ", ".join(f"{value:g}" for value in sorted(values))
+    with pytest.raises(BadInput, match=f"case a: all that its label map marks is {named}, and regions are of 1, 2, 3, 4; give"):
+        regions({"case": "a", "label": label})
+
+
+def test_labels_of_no_region_beside_others_are_background_and_told_once(caplog):
+    label = torch.tensor([0, 1, 17, 53.0]).reshape(1, 4, 1, 1)
+    regions = LabelRegionsd({"hippocampus": [17, 53]})
+    for case in "ab":
+        assert regions({"case": case, "label": label})["label"].flatten().tolist() == [0, 0, 1, 1]
+    assert caplog.messages == ["case a: 1 of its label map is in none of the regions and counts as background"]
 
 
 def test_a_patch_depends_on_its_random_numbers_alone_and_keeps_image_and_label_together(rng):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
+import logging
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,14 @@ from scipy import ndimage
 
 from scripts.errors import BadInput
 from scripts.evaluation.downstream import AddDegradedd, SegmentationInferer, VersionsOfCased, named_folders
-from scripts.evaluation.downstream_results import empty_regions, means, recoveries, recovery, segmentation_scores
+from scripts.evaluation.downstream_results import (
+    DownstreamResults,
+    empty_regions,
+    means,
+    recoveries,
+    recovery,
+    segmentation_scores,
+)
 from scripts.measurement import BlockAverage
 from scripts.report.recovery_figure import recovery_figure
 
@@ -139,6 +148,28 @@ def test_folders_have_the_names_given_or_their_own(tmp_path):
     assert named_folders(given) == {"average": tmp_path / "average", "fusion": tmp_path / "out"}
     assert named_folders(given[0]) == {"average": tmp_path / "average"}
     assert named_folders([]) == {}
+
+
+def test_a_folder_may_have_an_equals_sign_in_its_name(tmp_path):
+    folder = tmp_path / "lr=0.1" / "out"
+    folder.mkdir(parents=True)
+    assert named_folders(str(folder)) == {"out": folder}
+    assert named_folders(f"fusion={folder}") == {"fusion": folder}
+    for missing in (f"{folder}/gone", "fusion="):
+        with pytest.raises(BadInput, match=f"^{re.escape(missing)}: no such folder"):
+            named_folders(missing)
+
+
+def test_the_log_says_of_how_many_cases_a_mean_is_where_it_is_not_of_all(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    record = DownstreamResults(tmp_path, regions=["WT"], methods={}, system={})
+    scores = [{"dice": 0.9, "hd95": 2.0}, {"dice": 0.0, "hd95": None}, {"dice": None, "hd95": None}]
+    record.cases = {str(index): {version: {"WT": of} for version in ("real", "degraded")} for index, of in enumerate(scores)}
+    record.write(SimpleNamespace(failures={}))
+    assert caplog.messages[-1] == "degraded: WT Dice 0.450 (2 of 3) HD95 2.000 mm (1 of 3)"
+    record.cases.popitem(), record.cases.popitem()
+    record.write(SimpleNamespace(failures={}))
+    assert caplog.messages[-1] == "degraded: WT Dice 0.900 HD95 2.000 mm"
 
 
 def test_a_missing_folder_and_a_name_given_twice_are_refused(tmp_path):

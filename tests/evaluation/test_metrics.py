@@ -223,6 +223,12 @@ def test_a_fitted_psnr_forgives_one_gain_and_offset_within_the_foreground_and_no
     assert psnr_fitted(bright, truth, ~inside) == pytest.approx(-20 * np.log10(0.5))  # the background is not fitted
 
 
+def test_a_perfect_result_has_no_error_to_fit(pair):
+    truth = pair[1]
+    truth[:, :4] = 0
+    assert psnr_fitted(truth, truth) == psnr_fitted(truth, truth, truth > 0) == float("inf")
+
+
 def test_a_constant_result_is_fitted_by_the_mean_of_the_truth(pair):
     truth = pair[1]
     assert psnr_fitted(np.full_like(truth, 7), truth, truth > 0) == pytest.approx(

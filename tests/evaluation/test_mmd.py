@@ -77,12 +77,18 @@ def test_volumes_of_any_size_lie_centred_in_the_box():
     assert mmd.result()["value"] == pytest.approx(0)
 
 
-def test_what_sticks_out_of_the_box_on_both_sides_is_not_counted():
-    outside = np.ones((16, 10, 11))
-    outside[2:-2] = 0
-    assert measured([outside, outside]) == {"n": 2, "value": 0, "floor": 0, "bias": 0}
-    outside[1:-1] = 0.5  # the 12 voxels within begin at 2
-    assert measured([outside])["value"] == 0.25 * np.prod(BOX)
+def test_every_voxel_counts_of_volumes_larger_than_the_box():
+    large = np.ones((16, 13, 11))
+    assert measured([large, large]) == {"n": 2, "value": large.size, "floor": 0, "bias": large.size}
+
+
+def test_volumes_share_one_centre_in_whatever_order_they_come(rng):
+    """Of sides that are all odd or all even the middle is one voxel, or the same two."""
+    shapes = np.array([(11, 7, 9), (13, 11, 11), (17, 9, 21), (9, 15, 13)])
+    errors, room = [rng.normal(size=shape) for shape in shapes], shapes.max(axis=0)
+    summed = sum(np.pad(error, [(int(more) // 2,) * 2 for more in room - error.shape]) for error in errors)
+    for ordered in itertools.permutations(errors):
+        assert measured(ordered)["value"] == pytest.approx((summed**2).sum() / 16)
 
 
 def test_one_case_has_no_parts_and_none_no_value(rng):

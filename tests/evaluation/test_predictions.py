@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -75,6 +76,10 @@ def test_without_a_record_only_the_folder_is_known(truth, tmp_path):
     [
         (lambda voxels: voxels[:-1], "case a: .*a_pred.nii.gz lies on another grid than the truth; resample it first"),
         (lambda voxels: voxels / 900, r"case a: the prediction spans .*, its condition .*; scale it to the units"),
+        (
+            lambda voxels: voxels + 1000,
+            r"case a: the prediction spans 1000 to .*, its condition 0 to .*; scale it to the units",
+        ),
         (lambda voxels: np.where(voxels > 500, np.nan, voxels), "a_pred.nii.gz: holds NaN or infinite voxels"),
     ],
 )
@@ -83,6 +88,26 @@ def test_a_prediction_that_cannot_be_measured_is_named(change, message, truth, t
     leave(tmp_path / "run", change(voxels))
     with pytest.raises(BadInput, match=message):
         read(tmp_path / "run", case)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda voxels: 2 * voxels, r"a gain of 0\.5 and an offset of [+-]\S+ of the truth's range raise its PSNR from \d\."),
+        (lambda voxels: np.where(voxels > 0, voxels + 600, 0), r"a gain of 1 and an offset of -0\.667 of"),
+        (lambda voxels: voxels, None),
+        (lambda voxels: 1.02 * voxels, None),  # hardly seen, though a gain would make it perfect
+        (lambda voxels: voxels[::-1].copy(), None),  # far from the truth, and no gain helps
+    ],
+    ids=["gain", "offset", "truth", "a little", "something else"],
+)  # fmt: skip
+def test_a_prediction_that_a_gain_and_an_offset_bring_to_the_truth_is_doubted(change, told, truth, tmp_path):
+    voxels, case = truth
+    leave(tmp_path / "run", change(voxels).astype(np.float32))
+    doubts = read(tmp_path / "run", case)["doubts"]
+    assert len(doubts) == (told is not None)
+    if told:
+        assert re.match(f"the prediction looks to be in other units than the truth: {told}", doubts[0])
 
 
 def test_a_prediction_elsewhere_in_space_is_named(truth, tmp_path):

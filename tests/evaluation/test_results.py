@@ -136,6 +136,12 @@ def test_the_mmd_compares_cases_in_one_orientation_however_their_files_lie(evalu
     assert results["mmd"] == pytest.approx({"n": 2, "value": 22.5, "floor": 0, "bias": 22.5}, abs=1e-4)  # 90 voxels of 0.25
 
 
+def test_a_doubt_of_a_prediction_stands_with_its_case_and_in_the_log(evaluate, caplog):
+    results, _ = evaluate("a", "b", change=lambda pred, label, index: {"doubts": ["of units"] if index == 2 else []})
+    assert [results["cases"][case].get("doubts") for case in "ab"] == [None, ["of units"]]
+    assert "case b: of units" in caplog.messages and "case b: of units" in results["warnings"]
+
+
 def test_what_is_undefined_is_empty_in_the_file_whatever_measured_it(evaluate, monkeypatch):
     """As the spread of SSIM where a side is smaller than its window."""
     monkeypatch.setattr(module, "run_spread", lambda *_: {"ssim_std": float("nan")})

@@ -143,6 +143,22 @@ def test_a_smaller_fusion_goes_on_from_patches_to_volumes(data, tmp_path):
     assert (results["n"], results["system"]["volumes"]) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "line"),
+    [
+        ({"steps": [1, 0]}, "--steps 0: a sampler needs at least 1 step"),
+        ({"plane_steps": -1}, "--plane-steps -1: a training needs at least 1 step"),
+        ({"volume_steps": 0}, "--volume-steps 0: a training needs at least 1 step"),
+        ({"plane_steps": 99}, "--plane-steps 99: trainings are of whole epochs of 50 steps; give 50 or 100"),
+    ],
+    ids=str,
+)
+def test_numbers_of_steps_that_would_fail_or_not_be_kept_are_refused_before_the_first_training(numbers, line, data, tmp_path):
+    with pytest.raises(BadInput, match=line):
+        experiment("super_resolution", data, str(tmp_path / "out"), systems=["palette"], **numbers)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("name", "systems", "message"), [
     ("nothing", None, "no experiment 'nothing'; choose one of super_resolution"),
     ("both", ["magic"], "no system 'magic'; choose from pix2pix"),

@@ -10,11 +10,13 @@ from surroundings import SCANS, needs_scans
 from scripts.__main__ import main
 from scripts.data import PrepareTrainingd
 from scripts.errors import BadInput
+from scripts.experiments import floors as module
 from scripts.experiments import rivals
 from scripts.experiments.floors import floors
 from scripts.experiments.rivals import Samples, interpolations, learned
 from scripts.measurement import BlockAverage
 from scripts.measurement.intensity import intensity_range, tissue_range
+from scripts.tables.gate import gate
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SIDES = (32, 36, 40)
@@ -141,7 +143,7 @@ def test_floors_are_results_that_tables_and_gate_read(data, capsys):
     assert main(["floors", str(data), "-o", str(out), "--task", "translation", "--mask", "seg"]) == 0
     table = capsys.readouterr().out.split("What a network must beat")[-1]
     names = ["matched_histogram", "mean_intensity", "trees", "trees_with_position"]
-    assert sorted(path.name for path in out.iterdir()) == names
+    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "rivals.json"])
     for name in names:
         results = json.loads((out / name / "results.json").read_text())
         assert list(results["cases"]) == ["c2", "c3", "c4"]
@@ -161,7 +163,44 @@ def test_another_contrast_and_block_are_ids_of_the_configs(data, capsys):
     assert main(["floors", str(data), "-o", str(data / "out"), *settings]) == 0
     assert "**super-resolution 2x2x2 of flair**" in capsys.readouterr().out
     found = {path.name for path in (data / "out").iterdir()}
-    assert found == {"repeat", "trilinear", "cubic", "cubic_consistent", "trees", "trees_with_position"}
+    assert found == {"repeat", "trilinear", "cubic", "cubic_consistent", "trees", "trees_with_position", "rivals.json"}
+
+
+@pytest.fixture
+def measuring(monkeypatch):
+    """A function (code) that makes each evaluation of two rivals leave its results, in which a case failed, and end so."""
+
+    def measuring(code):
+        def run_workflow(*arguments, output_dir, system, **options):
+            case = {"psnr": 20.0, "psnr_fitted": 21.0, "ssim": 0.5}
+            told = {**system, "conditions": ["t1"], "target": "t1", "block": [4, 4, 4]}
+            content = {"system": told, "cases": dict.fromkeys("abc", case), "failures": {"d": "case d: holds NaN"}}
+            output_dir.mkdir(parents=True)
+            (output_dir / "results.json").write_text(json.dumps(content))
+            raise SystemExit(code)
+
+        monkeypatch.setattr(module, "rivals", lambda *_: {"repeat": None, "cubic, consistent": None})
+        monkeypatch.setattr(module, "run_workflow", run_workflow)
+
+    return measuring
+
+
+def test_a_case_that_fails_ends_no_rival_but_its_own_means_and_the_exit_code(measuring, tmp_path, capsys):
+    measuring(2)
+    with pytest.raises(SystemExit) as ended:
+        floors("data", str(tmp_path))
+    assert ended.value.code == 2
+    said = capsys.readouterr().out
+    assert "| repeat | 20.00" in said and "| cubic, consistent | 20.00" in said and "1 of 4 cases failed" in said
+
+
+def test_who_stops_the_floors_stops_them_and_no_gate_opens_by_it(measuring, tmp_path):
+    measuring(143)  # SIGTERM
+    with pytest.raises(SystemExit) as ended:
+        floors("data", str(tmp_path / "floors"))
+    assert ended.value.code == 143
+    with pytest.raises(BadInput, match="floors: lacks the results of cubic_consistent; run floors again, to its end"):
+        gate(str(tmp_path / "floors" / "repeat"), str(tmp_path / "floors"))
 
 
 def test_a_task_that_is_not_there_is_named(tmp_path):

@@ -54,3 +54,8 @@ def test_a_case_that_cannot_be_read_is_named(data, weights):
     (data / "b_t1.nii.gz").write_bytes(b"nothing")
     with pytest.raises(BadInput, match=r"case b: .*holds 7 bytes"):
         module.intervals(weights, [[str(data), "t1"]], settings=SETTINGS)
+
+
+def test_no_cases_are_refused(data, weights):
+    with pytest.raises(BadInput, match="--cases 0: give 1 and more"):
+        module.intervals(weights, [[str(data), "t1"]], cases=0, settings=SETTINGS)

@@ -113,6 +113,12 @@ def test_every_ensemble_sampler_and_number_of_steps_is_one_run(runs, data, overl
     assert tmp_path / "out" / "average_dpm_solver_pp_2m_log_snr_4" in folders
 
 
+def test_names_given_twice_are_one_run(runs, data, overlay, tmp_path):
+    twice = {"samplers": ["ddim", "ddim"], "ensembles": ["fusion", "fusion"], "steps": [2, 1, 2]}
+    nfe_curve(str(data), str(tmp_path / "out"), **twice, overlays=[overlay])
+    assert [run["steps"] for run in runs] == [1, 2]
+
+
 def test_an_interrupted_curve_goes_on_with_the_run_that_is_missing(runs, data, overlay, tmp_path):
     options = {"steps": [1, 2], "samplers": ["ddim"], "ensembles": ["average"], "overlays": [overlay]}
     nfe_curve(str(data), str(tmp_path / "out"), **options)

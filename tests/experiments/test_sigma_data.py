@@ -40,6 +40,9 @@ def test_it_is_the_spread_of_half_the_difference_inside_the_head(tmp_path, rng, 
     assert f"sigma_data: {found:.3g}" in capsys.readouterr().out
     assert sigma_data(str(tmp_path), TRANSLATION, split="all", max_cases=1) == pytest.approx(np.sqrt(variances[0]), rel=1e-3)
     assert "n = 1" in capsys.readouterr().out
+    for count in (0, -1):
+        with pytest.raises(BadInput, match=f"max_cases {count}: give 1 and more"):
+            sigma_data(str(tmp_path), TRANSLATION, split="all", max_cases=count)
 
 
 def test_an_overlay_that_is_not_there_is_named(tmp_path):

@@ -188,6 +188,15 @@ def test_an_evaluation_in_which_a_case_failed_runs_again_with_the_case_as_it_is_
         assert Study(tmp_path / "out", data).run(stages[1]).read_text() == "of run 2"
 
 
+def test_who_stops_a_study_stops_it(data, stages, tmp_path, monkeypatch):
+    def ended(*arguments, **options):
+        raise SystemExit(143)  # SIGTERM
+
+    monkeypatch.setattr(module, "run_workflow", ended)
+    with pytest.raises(SystemExit):
+        Study(tmp_path / "out", data).run(stages[1])
+
+
 @pytest.mark.parametrize(
     ("stage", "line"),
     [

@@ -49,6 +49,7 @@ def test_a_title_of_ones_own_is_kept():
     task = Task(["t1"], "t1", BlockAverage((2, 2, 2)), "babies")
     assert (task.title, Task.of(task.content()).title, task.kind) == ("babies", "babies", "super-resolution")
     assert task != Task(["t1"], "t1", BlockAverage((4, 4, 4)), "babies")
+    assert task == Task(["t1"], "t1", BlockAverage((2, 2, 2)))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +113,25 @@ def test_the_record_beside_the_predictions_tells_method_task_and_nfe(write_downs
     made = table(write_downstream("a", dice, predictions=[f"fusion={folder}", "gone=/nowhere"]))
     assert names(made)[-2:] == ["fusion", "Ours-TPDM, both"]
     assert made.rows[-2].cells["nfe"].value == 7
+
+
+def test_what_an_older_file_says_of_folders_that_are_not_here_is_missed(write_downstream):
+    dice = {version: [[0.9] * 3] * 3 for version in ("real", "degraded", "fusion")}
+    cells = table(write_downstream("a", dice, predictions=["fusion=out/fusion"])).rows[-1].cells
+    assert cells["system"].notes[0].startswith("method, task and NFE are not known: out/fusion is not there")
+
+
+def test_the_table_is_the_same_wherever_it_is_made(write_downstream):
+    dice = {version: [[0.9] * 3] * 3 for version in ("real", "degraded", "fusion")}
+    folder = Path(write_downstream("a", dice, predictions=["fusion=out/fusion"]))
+    content = json.loads((folder / "downstream.json").read_text())
+    task = {"conditions": ["flair", "t1ce"], "target": "flair", "blocks": [[4, 4, 4]]}
+    content["methods"] = {"fusion": {"task": task, "system": {"planes": ["coronal", "sagittal"], "fusion": True, "nfe": 7}}}
+    (folder / "downstream.json").write_text(json.dumps(content))
+    made = table(str(folder))
+    assert names(made)[-2:] == ["fusion", "Ours-TPDM, both"]
+    assert made.rows[-2].cells["nfe"].value == 7
+    assert made.rows[-2].cells["system"].notes == ()
 
 
 @pytest.mark.parametrize(("system", "expected"), [
