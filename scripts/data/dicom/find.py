@@ -2,14 +2,15 @@
 """Which DICOM series a folder, a tree of studies or a zip holds, and what is wrong with each."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import BadInput
+from ...errors import BadInput, listed
+from .copies import groups, twins
 from .headers import Header, read_header
 from .series import DicomSeries
 from .slices import Volume, count_doubts, fault, inversion_fault, line_of, plane_of, scaling_doubt, spacing_of, volumes
@@ -29,11 +30,11 @@ class Found(NamedTuple):
 
 
 def find_series(root: str | Path) -> Found:
-    """All DICOM series below a folder; only headers are read. Copies of an image count once.
+    """All DICOM series below a folder; only headers are read, and pixels of what may be copies. Copies of an image count once.
 
     An image that cannot be read may be a slice of any series beside it, so it is a problem of all series in its folder.
     """
-    headers: dict[tuple[object, ...], Header] = {}
+    headers = []
     refused = {}
     for path in dicom_files(Path(root)):
         try:
@@ -42,11 +43,9 @@ def find_series(root: str | Path) -> Found:
             refused[path] = str(error).removeprefix(f"{path}: ")
             continue
         if header is not None:
-            key = _identity(header)
-            if key not in headers or headers[key].damage:  # of two copies the whole one counts
-                headers[key] = header
+            headers.append(header)
     suspects = {path.parent: f"{path.name}: {line}" for path, line in refused.items() if may_be_cut(path)}
-    series = _distinct(_mixed_studies(_assemble(headers.values(), suspects)))
+    series = _distinct(_mixed_studies(_assemble(headers, suspects)))
     named = [replace(one, doubts=tuple(f"{one} {doubt}" for doubt in one.doubts)) for one in series]
     return Found(named, _once(refused))
 
@@ -66,12 +65,6 @@ def dicom_files(root: Path) -> Iterator[Path]:
         yield from (path for name in sorted(names) if name[0] != "." and is_dicom(path := Path(folder, name)))
 
 
-def _identity(header: Header) -> tuple[object, ...]:
-    """What copies of an image share: some senders give slices at different places one instance UID."""
-    series, places = header.series, [(one.position, tuple(one.traits.values())) for one in header.slices]
-    return header.sop_uid, series.uid, series.patient_id, series.problem, str(places)
-
-
 def _once(refused: Mapping[Path, str]) -> list[str]:
     """A line for all files of a folder that are refused for one reason."""
     groups: dict[tuple[Path, str], list[Path]] = {}
@@ -81,13 +74,10 @@ def _once(refused: Mapping[Path, str]) -> list[str]:
     return [f"{paths[0]}{more[key]}: {key[1]}" for key, paths in groups.items()]
 
 
-def _assemble(headers: Iterable[Header], suspects: Mapping[Path, str]) -> list[DicomSeries]:
+def _assemble(headers: Sequence[Header], suspects: Mapping[Path, str]) -> list[DicomSeries]:
     """Files of one series and one problem together; those without a problem as volumes."""
-    by_series: dict[tuple[str, str], list[Header]] = {}
-    for header in headers:
-        by_series.setdefault((header.series.uid, header.series.patient_id), []).append(header)
     found = []
-    for members in by_series.values():
+    for members in groups(headers):
         sound = [one for one in members if not one.series.problem]
         by_problem: dict[str, list[Header]] = {}
         for one in members:
@@ -120,19 +110,37 @@ def _damage(members: Sequence[Header], suspects: Mapping[Path, str]) -> str:
 
 def _volumes(members: Sequence[Header], damage: str, numbers: set[int]) -> Iterator[DicomSeries]:
     of_file = {member.series.files[0]: member.series for member in members}
+    others = twins(members)
     slices = [one for member in members for one in member.slices]
     twice = len({member.sop_uid for member in members}) < len(members)
     shared = ["has images of one SOPInstanceUID at different places; all of them are used"] if twice else []
     for volume in volumes(slices):
         if volume.slices[0].frame:  # frames are numbered in their stack
             numbers = {one.number for one in slices if one.number is not None}
-        problem = damage or volume.lack or fault(volume.slices) or inversion_fault(volume.slices)
+        clash = _clash([one.file for one in volume.slices], others)
+        problem = damage or clash or volume.lack or fault(volume.slices) or inversion_fault(volume.slices)
         told = (doubt for one in volume.slices for doubt in of_file[one.file].doubts)
-        doubts = [*dict.fromkeys(told), *shared, *filter(None, [scaling_doubt(volume.slices)])]
+        descriptions = dict.fromkeys(of_file[one.file].description for one in volume.slices)
+        doubts = [*dict.fromkeys(told), *shared, *_descriptions(descriptions), *filter(None, [scaling_doubt(volume.slices)])]
         if not problem:
             problem, counted = count_doubts(volume.slices, numbers, len(slices))
             doubts += counted
         yield replace(placed(of_file[volume.slices[0].file], volume), problem=problem, doubts=tuple(doubts))
+
+
+def _clash(files: Sequence[str], others: Mapping[str, str]) -> str:
+    """Why images do not go together of which two are one by their header, as `twins` tells them, or ""."""
+    among = set(files)
+    pair = next(((others[file], file) for file in files if others.get(file) in among), None)
+    if pair is None:
+        return ""
+    first, second = (Path(file).name for file in pair)
+    return f"has {first} and {second} of one SOPInstanceUID and place but different pixels, as of two series; give each alone"
+
+
+def _descriptions(texts: Collection[str]) -> list[str]:
+    told = [text for text in texts if text]
+    return [f"has images of {len(told)} descriptions ({listed(told)}); make sure that they are of one series"] * (len(told) > 1)
 
 
 def placed(series: DicomSeries, volume: Volume) -> DicomSeries:
@@ -176,15 +184,20 @@ def too_small(series: DicomSeries) -> str:
 
 def _mixed_studies(found: Sequence[DicomSeries]) -> list[DicomSeries]:
     patients: dict[str, set[str]] = {}
+    dates: dict[str, set[str]] = {}
     for series in found:
         patients.setdefault(series.study_uid, set()).update(filter(None, [series.patient_id]))
-    return [_one_patient(series, len(patients[series.study_uid])) for series in found]
+        dates.setdefault(series.study_uid, set()).update(filter(None, [series.study_date]))
+    return [_one_visit(series, len(patients[series.study_uid]), len(dates[series.study_uid])) for series in found]
 
 
-def _one_patient(series: DicomSeries, patients: int) -> DicomSeries:
-    if patients < 2:
-        return series
-    return replace(series, problem=f"is of a study of {patients} patients; separate them first")
+def _one_visit(series: DicomSeries, patients: int, dates: int) -> DicomSeries:
+    if patients > 1:
+        return replace(series, problem=f"is of a study of {patients} patients; separate them first")
+    if dates > 1:
+        doubt = f"is of a study of {dates} dates; make sure that its series are of one visit"
+        return replace(series, doubts=(*series.doubts, doubt))
+    return series
 
 
 def _distinct(found: Sequence[DicomSeries]) -> list[DicomSeries]:

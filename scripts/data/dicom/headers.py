@@ -2,6 +2,7 @@
 """One DICOM file's header: safe to open, whole, and of an MR image; or a line that says why not."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -26,6 +27,8 @@ CLASSIC = frozenset({MRImageStorage})
 ENHANCED = frozenset({EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage})
 END_OF_FRAGMENTS = b"\xfe\xff\xdd\xe0"
 LARGEST = 4 << 30  # bytes of pixels in a file; more is a header that lies
+LOOKED_AT = 1 << 15  # pixels amid a file, of which bits above those stored are looked for
+BITS_ABOVE = "has bits above BitsStored, which are cut off: unless they are an overlay, what was brightest becomes dark"
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 # What image types call the components of a complex image and of a Dixon separation.
@@ -91,6 +94,9 @@ def _read(path: Path, file: BinaryIO) -> Header | None:
         slices = [] if series.problem else list(_slices(path, dataset))
         file.seek(end)
         damage = "" if series.problem else _damage(path, dataset, file, size - end)
+        file.seek(end)
+        if not series.problem and _has_bits_above(dataset, file):
+            series = replace(series, doubts=(*series.doubts, BITS_ABOVE))
         return Header(str(dataset.SOPInstanceUID), series, slices, damage, bool(aside), number)
 
 
@@ -126,13 +132,39 @@ def _damage(path: Path, dataset: Any, file: BinaryIO, remaining: int) -> str:
     groups, frames = len(list(_groups(dataset))), int(dataset.get("NumberOfFrames") or 1)
     if dataset.SOPClassUID in ENHANCED and groups != frames:
         return f"needs {path.name}, which holds {frames} frames but describes {groups}; export it again"
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         whole = END_OF_FRAGMENTS in file.read()
     else:
-        element = 8 if syntax.is_implicit_VR else 12  # tag, type and length
-        whole = remaining - element >= pixel_bytes(dataset)
+        whole = remaining - _before_pixels(dataset) >= pixel_bytes(dataset)
     return "" if whole else f"needs {path.name}, which is cut short; copy it again"
+
+
+def _before_pixels(dataset: Any) -> int:
+    """Bytes of an element's tag, type and length."""
+    return 8 if dataset.file_meta.TransferSyntaxUID.is_implicit_VR else 12
+
+
+def _has_bits_above(dataset: Any, file: BinaryIO) -> bool:
+    """Whether values amid uncompressed pixels go beyond those stored, as overlays do, of which the header would tell.
+
+    `file` stands before the element of the pixels.
+    """
+    syntax, bits = dataset.file_meta.TransferSyntaxUID, int(dataset.get("BitsAllocated") or 0)
+    if syntax.is_encapsulated or bits not in (8, 16, 32):
+        return False
+    stored_bits = int(dataset.get("BitsStored") or bits)
+    spare = bits - 1 - int(dataset.get("HighBit", stored_bits - 1))
+    overlays = any(dataset.get((group, 0x0102)) and dataset[group, 0x0102].value for group in range(0x6000, 0x6020, 2))
+    if overlays or not 0 < spare < bits:
+        return False
+    count = pixel_bytes(dataset) * 8 // bits
+    middle = max(count - LOOKED_AT, 0) // 2
+    file.seek(_before_pixels(dataset) + middle * bits // 8, 1)
+    held = file.read(min(count, LOOKED_AT) * bits // 8)
+    stored = np.frombuffer(held, f"{'<' if syntax.is_little_endian else '>'}u{bits // 8}", len(held) * 8 // bits)
+    above = stored >> (bits - spare)
+    extended = dataset.get("PixelRepresentation") == 1
+    return bool(((above != 0) & ~(extended & (above == (1 << spare) - 1))).any())
 
 
 # What kind of series a header belongs to
@@ -272,7 +304,7 @@ def _scaling(value: Any, dataset: Any) -> tuple[Any, ...]:
         value("RescaleType"),
         units[0].get("CodeValue") if units else None,
         f"{real / (slope or 1):.4g}" if real else None,
-        factor,
+        None if factor is None else f"{factor:.4g}",
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A DICOM series as a volume."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from .told import silent, without_values
 Array = npt.NDArray[Any]
 
 NEAR = 0.01  # of the range of the rest: padding this close below its minimum is background already
+AROUND = 0.1  # of the faces of a volume: padding amid the values of tissue is some only if it has so much of them
 
 
 def read_series(series: DicomSeries) -> npt.NDArray[np.float32]:
     """(columns, rows, slices) of rescaled values; `affine_of` says where they lie.
 
     Slices are in the order of `series.files` or `series.frames`. All in MONOCHROME1 are inverted, the highest value becoming 0;
-    padding (PixelPaddingValue) that is far from the rest becomes the minimum of the rest.
+    padding (PixelPaddingValue) that is far from the rest, or amid its values but around it, becomes the minimum of the rest.
     Raises BadInput when the series has a problem or its pixels cannot be decoded.
     """
     if series.problem:
@@ -42,6 +44,19 @@ def read_series(series: DicomSeries) -> npt.NDArray[np.float32]:
         voxels = voxels[~padded].max(initial=voxels.min()) - voxels
     _set_padding(voxels, padded)
     return np.ascontiguousarray(voxels.transpose(2, 1, 0), dtype=np.float32)
+
+
+def checksum_of_pixels(file: Path) -> str:
+    """Of what an image file stores, however it is compressed; "" where that cannot be decoded."""
+    checksum = hashlib.sha256()
+    try:
+        with silent(), Decoder() as decoder, opened(file) as stream:
+            dataset = with_syntax(pydicom.dcmread(stream))
+            for pixels in decoder.frames(stream, dataset, raw=True):
+                checksum.update(_stored(dataset, pixels).tobytes())
+    except Exception:  # every decoder fails in its own way
+        return ""
+    return checksum.hexdigest()
 
 
 def _images(series: DicomSeries) -> Iterator[tuple[Array, Array, bool]]:
@@ -90,10 +105,29 @@ def _signed(dataset: Any, value: int) -> int:
 
 
 def _set_padding(voxels: Array, padded: Array) -> None:
-    """Give padding the minimum of the rest, unless it lies just below that: then it is background as it is."""
+    """Give padding the minimum of the rest, unless it lies just below that: then it is background as it is.
+
+    voxels, padded: (slices, rows, columns). A value amid the rest is one of tissue, too, and stays where nothing is around.
+    """
     if not padded.any() or padded.all():
         return
     rest = voxels[~padded]
     low, high = rest.min(), rest.max()
-    far = (voxels[padded] < low - NEAR * (high - low)) | (voxels[padded] > low)
-    voxels[padded] = np.where(far, low, voxels[padded])
+    far = padded & ((voxels < low - NEAR * (high - low)) | (voxels > high))
+    amid = padded & (voxels > low) & (voxels <= high)
+    voxels[far | _around(amid)] = low
+
+
+def _around(amid: Array) -> Array:
+    """Those that hang together with some in the faces of the volume, if they are a good part of these; else none."""
+    if _faces(amid).mean() < AROUND:
+        return np.zeros_like(amid)
+    from scipy import ndimage  # takes a moment to import
+
+    regions, _ = ndimage.label(amid)
+    outer = np.unique(_faces(regions))
+    return np.isin(regions, outer[outer > 0])
+
+
+def _faces(volume: Array) -> Array:
+    return np.concatenate([np.moveaxis(volume, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])

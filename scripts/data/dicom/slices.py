@@ -138,7 +138,9 @@ def fault(slices: Sequence[Slice]) -> str:
         return f"has all {len(slices)} images at the same place, as a film does; for one --task cine_super_resolution"
     if gaps.min() < SAME_PLACE_MM or usual < SAME_PLACE_MM:
         first, second = pairs[int(gaps.argmin())]
-        return f"has {first} and {second} at the same place; remove one of them"
+        more = int((gaps < SAME_PLACE_MM).sum()) - 1
+        remedy = f", and {more} more such pairs; give each series alone" if more else "; remove one of them"
+        return f"has {first} and {second} at the same place{remedy}"
     start, step = line_of(slices)
     off = np.abs(places - (start + np.outer(np.arange(len(slices)), step)) @ slices[0].normal).max()
     if off > min(max(OFF_LINE * usual, OFF_LINE_MM), usual / 10):

@@ -26,7 +26,7 @@ KINDS = _words(
     "MAGNITUDE SUB T1 T2 TRACEW W WATER"
 )
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-NUMBER = re.compile(r"-?\d{1,7}(\.\d{1,4})?")  # a date has eight digits
+NUMBER = re.compile(r"-?(\d{1,7}(\.\d{1,4})?|0\.0{1,6}\d{1,4})")  # a date has eight digits
 
 
 @contextmanager

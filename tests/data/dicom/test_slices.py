@@ -117,6 +117,22 @@ def test_slices_of_different_real_world_values_are_told(tmp_path, write):
     assert "different units or scales (1, 2)" in found(tmp_path)[0].doubts[0]
 
 
+def test_scale_slopes_of_philips_are_told_in_numbers(tmp_path, write):
+    for k, path in enumerate(write()):
+        dataset = pydicom.dcmread(path)
+        block = dataset.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+        block.add_new(0x0E, "FL", (0.004521, 0.0123456)[k % 2])
+        dataset.save_as(path)
+    assert "different units or scales (0.004521, 0.01235)" in found(tmp_path)[0].doubts[0]
+
+
+@pytest.mark.parametrize("text", ["19700101", "Doe", "0.19700101"])
+def test_of_units_what_may_be_a_name_or_a_date_is_not_told(tmp_path, write, text):
+    write(RescaleType=lambda k: "US" if k < 3 else text)
+    (doubt,) = found(tmp_path)[0].doubts
+    assert "US" in doubt and "another" in doubt and text not in doubt
+
+
 # Nothing is missing
 
 
