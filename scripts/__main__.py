@@ -237,8 +237,8 @@ GROUPS = {
             "train, run and measure systems side by side; goes on where it stopped", "experiments.experiment:experiment",
             (arg("name", help="super_resolution, translation, both, ablations, ... (docs/systems.md)"), DATA, OUTPUT,
              arg("--systems", nargs="+", metavar="NAME", help="some of them (default: all)"),
-            arg("--plane-steps", type=int, metavar="N", help="of every training in 2D (default: 1500)"),
-            arg("--volume-steps", type=int, metavar="N", help="of every training in 3D (default: 1300)"),
+            arg("--plane-steps", type=int, metavar="N", help="of every training in 2D, in fifties (default: 1500)"),
+            arg("--volume-steps", type=int, metavar="N", help="of every training in 3D, in fifties (default: 1300)"),
             arg("--steps", type=int, nargs="+", metavar="N", help="of the sampler (default: 1)"),
             arg("--options", type=_mapping, metavar="JSON", help="ids of the configs (docs/systems.md)"), *TRUST)),
         "nfe_curve": Command(

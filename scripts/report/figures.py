@@ -9,21 +9,22 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .slices import VISIBLE, Volume
+from .slices import VISIBLE, Look, Volume
 
 COLORS = {"input": "#d98e32", "result": "#3b82c4", "truth": "#7d8590"}  # readable on light and dark
 BINS = 120
 
 
-def histogram(volumes: Mapping[str, Volume]) -> str:
+def histogram(volumes: Mapping[str, Volume], styles: Mapping[str, Look]) -> str:
     """How often which intensity occurs in the input, the result and the truth, in voxels that are not background."""
     shown = {name: volume for name, volume in volumes.items() if name in COLORS}
-    voxels = {name: volume[volume > VISIBLE] for name, volume in shown.items()}
+    dark = VISIBLE * styles["result"].high
+    voxels = {name: volume[volume > dark] for name, volume in shown.items()}
     top = max([float(np.quantile(values, 0.999)) for values in voxels.values() if values.size], default=1.0)
     figure = _figure(7.0, 2.6)
     axes = figure.subplots()
     for name, values in voxels.items():
-        counts, edges = np.histogram(values, bins=BINS, range=(VISIBLE, top))
+        counts, edges = np.histogram(values, bins=BINS, range=(dark, top))
         axes.plot((edges[1:] + edges[:-1]) / 2, counts / 1000, label=name, color=COLORS[name], linewidth=1.6)
     axes.set(xlabel="intensity (the truth spans 0 to 1)" if "truth" in shown else "intensity", ylabel="thousand voxels")
     axes.set(xlim=(0, top), ylim=(0, None))

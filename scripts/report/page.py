@@ -11,13 +11,17 @@ from string import Template
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import numpy as np
+import numpy.typing as npt
+
 from ..data.folder import summary
-from ..errors import named
+from ..errors import named, several
 from ..evaluation.metrics import heading
 from ..measurement import Task
 from ..measurement.task import SPACE
 from .figures import box_plot, calibration, histogram, risk_coverage
-from .slices import MAPS, Look, Plane, looks, planes
+from .notes import doubts, listed_lines, notes, own_warnings, unfinished
+from .slices import MAPS, Look, Plane, looks, plane_name, planes
 from .viewer import viewer_parts
 from .volumes import CaseVolumes
 
@@ -29,6 +33,10 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; connect-src data: blob:"
 )
 NO_RECORD = "The run left no record of what was done."
+CONVENTION = (
+    "Neurological convention: <strong>the left of a picture (L) is the patient&rsquo;s left</strong>; sagittal slices face "
+    "right (A)."
+)
 RATINGS = ("good", "doubtful", "bad")
 WORST_BY = "psnr"  # lower is worse
 TITLES = {
@@ -50,11 +58,16 @@ SIDES = {"axial": "LR", "coronal": "LR", "sagittal": "PA"}
 
 
 class CasePage(NamedTuple):
-    """All that a case's page says. results: content of results.json, empty when there is none; digest: what tells this result
-    from others of the case; beside: what lies beside the page, file -> what it is.
+    """All that a case's page says.
+
+    case: as the record calls it; name: as the page does; above: where that of all cases lies; results: content of results.json,
+    empty when there is none; digest: what tells this result from others of the case; beside: what lies beside the page, file ->
+    what it is.
     """
 
     case: str
+    name: str
+    above: str
     shown: CaseVolumes
     task: Task
     results: Mapping[str, Any]
@@ -65,39 +78,43 @@ class CasePage(NamedTuple):
 def case_page(page: CasePage) -> str:
     """The page of one case, complete in itself."""
     volumes = page.shown.volumes
-    styles = looks(volumes, samples=page.results.get("system", {}).get("samples"))
+    styles = looks(volumes, samples=page.results.get("system", {}).get("samples"), own=page.shown.own)
+    axes, affine = page.task.axes, page.shown.affine
+    of_body = tuple(axes) == SPACE
     measured = page.results.get("cases", {}).get(page.case, {})
     return _fill(
         "case.html",
-        case=escape(page.case),
+        case=escape(page.name),
+        above=_link(page.above),
         task=escape(page.task.title),
-        beside=", ".join(f'<a href="{_link(name)}">{escape(what)}</a>' for name, what in page.beside.items()),
-        notes=_notes("Doubts", measured.get("doubts", ())) + _notes("Not shown", page.shown.notes),
+        beside=_beside(page.beside),
+        notes=notes("Doubts", measured.get("doubts", ())) + notes("Not shown", page.shown.notes),
         viewer=Template(_asset("viewer.html")).substitute(
-            viewer_parts(volumes, page.shown.affine, styles), script=_asset("viewer.js")
+            viewer_parts(volumes, affine, styles), script=_asset("viewer.js"), grid=_grid(affine, axes)
         ),
-        rating=_rating(page.case, page.digest),
-        caption=_caption(volumes),
-        planes="\n".join(
-            _plane(_by_axes(plane, page.task.axes), styles, page.case) for plane in planes(volumes, page.shown.affine, styles)
-        ),
+        rating=_rating(page.name, page.digest),
+        caption=_caption(volumes, of_body=of_body),
+        convention=CONVENTION if of_body else "",
+        planes="\n".join(_plane(_by_axes(plane, axes), styles, page.name) for plane in planes(volumes, affine, styles)),
         metrics=_metrics(measured, page),
-        histogram=histogram(volumes),
+        histogram=histogram(volumes, styles),
         histogram_caption="Voxels brighter than the background.",
-        facts=_facts(page.results, measured),
+        facts=_facts({**page.results, "warnings": own_warnings(page.results, page.case)}, measured),
         script=_asset("planes.js") + _asset("rating.js"),
     )
 
 
 def group_page(
-    results: Mapping[str, Any], task: Task, *, pages: Mapping[str, tuple[str, str]], unseen: Mapping[str, str], name: str
-) -> str:
-    """The page of all cases. pages: case -> its page and what tells its result from others; unseen: case -> why it has none."""
+    results: Mapping[str, Any], task: Task, *, pages: Mapping[str, tuple[str, str]], unseen: Mapping[str, str], name: str,
+    part: str = "",
+) -> str:  # fmt: skip
+    """The page of all cases. pages: case -> its page and what tells its result from others; unseen: case -> why it has none;
+    part: what is said of cases that were left out.
+    """
     files = results.get("files")
     failed = [named(case, line) for case, line in results.get("failures", {}).items()]
     not_shown = [f"{case} has no page: {line}" for case, line in unseen.items()]
     cases: dict[str, Mapping[str, Any]] = {case: {} for case in pages} | results.get("cases", {})
-    doubted = [named(case, line) for case, measured in cases.items() for line in measured.get("doubts", ())]
     titles = _metric_keys(cases.values())
     shown = {key: heading(key) for key in titles}
     panels = {
@@ -107,8 +124,10 @@ def group_page(
     return _fill(
         "group.html",
         name=escape(name),
-        task=f"{escape(task.title)}, {len(cases)} case{'s' * (len(cases) != 1)}",
-        failures=_notes("Failed", [*failed, *not_shown]) + _notes("Doubts", doubted),
+        task=escape(f"{task.title}, {several(len(cases), 'case')}{part}"),
+        failures=notes("Not finished", unfinished(results, len(results.get("cases", {}))))
+        + notes("Failed", [*failed, *not_shown])
+        + doubts(cases, results.get("sources", {})),
         boxes=_boxes(panels) if "mean" in results else f'<p class="hint">{NOT_EVALUATED}</p>',
         calibration=_calibration(results.get("calibration")) + _risk(results.get("risk_coverage")),
         cases=_case_table(cases, titles, pages) + (f"<p>{escape(summary(files))}.</p>" if files else ""),
@@ -164,21 +183,30 @@ def _asset(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def _notes(title: str, lines: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f'<section class="notes"><h2>{title}</h2><ul>{items}</ul></section>' if lines else ""
+def _beside(files: Mapping[str, str]) -> str:
+    links = ", ".join(f'<a href="{_link(name)}">{escape(what)}</a>' for name, what in files.items())
+    return f'<p class="hint">Files: {links}</p>' if links else ""
 
 
-def _caption(volumes: Mapping[str, Any]) -> str:
-    said = ["Folds, ventricles and lesions should be sharp, whole and in their place, in all three planes alike."]
+def _grid(affine: npt.NDArray[np.float64], axes: Sequence[str]) -> str:
+    """What viewer.js wants to know of a loop, whose voxels are counted: names of its axes, and rows from mm to voxels."""
+    inverse = [] if tuple(axes) == SPACE else np.linalg.inv(affine)[:3].tolist()
+    return escape(json.dumps({"axes": [*axes], "voxels": inverse}))
+
+
+def _caption(volumes: Mapping[str, Any], *, of_body: bool) -> str:
+    """of_body: whether it is a volume of a head, not a loop."""
+    what = "folds, ventricles and lesions" if of_body else "borders, and all that moves,"
+    edges = "folds" if of_body else "borders"
+    said = [f"{what.capitalize()} should be sharp, whole and in their place, in all three planes alike."]
     if any(name.startswith("input") for name in volumes):
-        said = ["Follow an edge of the input into the result: folds, ventricles and lesions should keep their place and shape."]
+        said = [f"Follow an edge of the input into the result: {what} should keep their place and shape."]
     if "truth" in volumes:
         said.append("What the truth has and the result lacks was lost; what only the result has was invented.")
     if "error" in volumes:
         said.append(
             "The error is result minus truth, red where the result is too bright, blue where it is too dark: thin double "
-            "lines along folds are detail below the input&rsquo;s voxels, a wide area of one colour is a real fault."
+            f"lines along {edges} are detail below the input&rsquo;s voxels, a wide area of one colour is a real fault."
         )
     if "uncertainty" in volumes:
         said.append(
@@ -204,7 +232,7 @@ def _by_axes(plane: Plane, axes: Sequence[str]) -> Plane:
     """A plane of the body as it is; of a loop by its two axes, its slices counted along the third."""
     if tuple(axes) == SPACE:
         return plane
-    name = "-".join(axis for place, axis in enumerate(axes) if place != plane.axis)
+    name = plane_name(plane.axis, axes)
     numbers = [label.partition(",")[0].removeprefix("voxel ") for label in plane.labels]
     return plane._replace(name=name, labels=[f"{axes[plane.axis]} = {number}" for number in numbers])
 
@@ -281,11 +309,14 @@ def _case_table(
 def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     """What is known of the run, and of the case but its metrics."""
     facts = _flat({**results.get("task", {}), **results.get("system", {})})
-    facts |= {key: results[key] for key in ("model", "versions", "peak_memory_gb", "warnings") if key in results}
+    if axes := results.get("task", {}).get("axes"):  # of a loop
+        facts = {f"voxels averaged ({', '.join(axes)})" if key == "blocks" else key: value for key, value in facts.items()}
+    facts |= {key: results[key] for key in ("model", "versions", "peak_memory_gb") if key in results}
     facts |= {key: value for key, value in measured.items() if key != "doubts" and not _is_number(value)}
     if _is_number(mean := results.get("mean", {}).get("seconds")):
         facts["mean time of a case (s)"] = mean
     rows = [(_title(key), escape(_text(value))) for key, value in _flat(facts).items() if value not in (None, [], "")]
+    rows += [("warnings", listed_lines(lines))] if (lines := results.get("warnings")) else []
     if not rows:
         return f"<p>{NO_RECORD}</p>"
     lines = "".join(f'<tr><th scope="row">{key}</th><td>{value}</td></tr>' for key, value in rows)

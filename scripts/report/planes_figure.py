@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of a result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 
 from ..files import printable, whole
 from ..measurement.planes import PLANES
-from .slices import Volume
+from ..measurement.task import SPACE
+from .slices import Volume, plane_name
 
 SIGNED = {"error"}
 WIDTH, MARGIN = 3.0, 3  # inches of a column, and voxels around the head
+TALLEST = 100.0  # inches of a figure, of a volume that is far longer than wide
 CLOSE_UP_WIDTH, SIDE, BAR = 3.6, 60.0, 20.0  # inches of a column, mm of a side of what is enlarged, and of the scale's bar
 CLOSE_UP_AT = (
     0.3,
@@ -23,42 +25,48 @@ MAPS = {"uncertainty": "magma", "interval": "magma", "error": "RdBu_r"}
 
 
 def planes_figure(
-    volumes: Mapping[str, Volume], path: Path, title: str = "", *, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+    volumes: Mapping[str, Volume], path: Path, title: str = "", *, spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    axes: Sequence[str] = SPACE, own: Collection[str] = (),
 ) -> None:  # fmt: skip
     """Three planes (rows) of several volumes (columns) as a PNG or, by the name's ending, a WebP.
 
     volumes: name -> (H, W, D) in RAS, cut to the head; what a name says after a line break stands below it. spacing: of their
-    voxels, in mm. The left of a picture is the patient's, as in the reports. Images share the grey scale of "truth", or of the
-    first volume; "error", also "error of ...", is signed, blue where the result is too dark; "uncertainty" and "interval" start
-    at zero. All errors share a scale, and so do all uncertainties.
+    voxels, in mm. The left of a picture is the patient's, as in the reports; of other axes than x y z, as of loops, there is no
+    left, and planes are called by them. Images share the grey scale of "truth", or of the first volume, but for those of `own`,
+    which span 0 to 1; "error", also "error of ...", is signed, blue where the result is too dark; "uncertainty" and "interval"
+    start at zero. All errors share a scale, and so do all uncertainties.
     """
-    reference = volumes.get("truth", next(iter(volumes.values())))
+    of_body = tuple(axes) == SPACE
+    ranked = [name for name in ("truth", *volumes) if name in volumes and name not in own]
+    reference = volumes[next(iter(ranked or volumes))]
     box = _head(reference)
     volumes, reference = {name: volume[box] for name, volume in volumes.items()}, reference[box]
     extent = np.array(reference.shape) * spacing
     heights = [extent[1 if row == 2 else 2] for row in range(len(PLANES))]
     widest = max(extent[0], extent[1])
     centre = [int(np.mean(np.nonzero(reference.max(axis=tuple({0, 1, 2} - {axis})) > 0))) for axis in range(3)]
-    size = (WIDTH * len(volumes), WIDTH * sum(heights) / widest + 1.2)
+    size = (WIDTH * len(volumes), min(WIDTH * sum(heights) / widest + 1.2, TALLEST))
     figure = Figure(figsize=size, facecolor="black", layout="constrained")
     grid = figure.subplots(len(PLANES), len(volumes), squeeze=False, height_ratios=heights)
     for column, (name, volume) in enumerate(volumes.items()):
         kind = _kind(name)
-        low, high = _limits(kind, [other for key, other in volumes.items() if _kind(key) == kind], reference)
-        for row, plane in enumerate(PLANES):
-            axes = grid[row, column]
+        alike = [other for key, other in volumes.items() if _kind(key) == kind]
+        low, high = (0.0, 1.0) if name in own else _limits(kind, alike, reference)
+        for row in range(len(PLANES)):
+            panel = grid[row, column]
             slice_ = np.take(volume, centre[row], axis=row).T
             if kind in SIGNED:  # no error is white, which would glare around the head
                 slice_ = np.ma.masked_where(np.take(reference, centre[row], axis=row).T <= 0, slice_)
             across, up = (side for axis, side in enumerate(spacing) if axis != row)
-            shown = axes.imshow(
+            shown = panel.imshow(
                 slice_, origin="lower", cmap=MAPS.get(kind, "gray"), vmin=low, vmax=high, aspect=up / across
             )  # fmt: skip
-            axes.set_axis_off()
+            panel.set_axis_off()
             if column == 0:
-                axes.text(0.02, 0.97, plane, color="w", fontsize=9, va="top", transform=axes.transAxes)
-                for x, side in ((0.01, "L"), (0.95, "R")) if row > 0 else ():
-                    axes.text(x, 0.02, side, color="w", fontsize=9, transform=axes.transAxes)
+                word = panel.text(0.02, 0.97, plane_name(row, axes), color="w", fontsize=9, va="top", transform=panel.transAxes)
+                word.set_bbox(None if of_body else {"color": "k", "pad": 1})  # a loop's pictures have no dark corners
+                for x, side in ((0.01, "L"), (0.95, "R")) if row > 0 and of_body else ():
+                    panel.text(x, 0.02, side, color="w", fontsize=9, transform=panel.transAxes)
         grid[0, column].set_title(name, color="w", fontsize=11)
         if kind in MAPS:
             bar = figure.colorbar(shown, ax=grid[-1, column], orientation="horizontal", shrink=0.8)
@@ -115,9 +123,11 @@ def _kind(name: str) -> str:
 
 
 def _limits(kind: str, volumes: Sequence[Volume], reference: Volume) -> tuple[float, float]:
+    inside = reference > 0 if (reference > 0).any() else np.ones_like(reference, dtype=bool)
     if kind not in MAPS:
-        return float(reference.min()), float(np.quantile(reference[reference > 0], 0.999))
-    bound = max(float(np.quantile(np.abs(volume[reference > 0]), 0.99)) for volume in volumes)
+        high = float(np.quantile(reference[inside], 0.999))
+        return max(float(reference.min()), -abs(high)), high  # a single dark voxel does not set the scale either
+    bound = max(float(np.quantile(np.abs(volume[inside]), 0.99)) for volume in volumes)
     return (-bound if kind in SIGNED else 0.0), bound
 
 

@@ -21,7 +21,9 @@ from .page import CasePage, case_page, group_page
 from .planes_figure import planes_figure
 from .volumes import CaseVolumes, Files, load_case
 
+NOT_FOR_DIAGNOSIS = "Synthetic, not for diagnosis."
 PAGE, PICTURE = "report.html", "planes.png"
+UNKNOWN = "task unknown: no record says it; give --conditions"
 DIGITS = 12  # of a result's sha256, by which a rating is known to be of it
 BESIDE = {
     "{case}_pred.nii.gz": "result (NIfTI)",
@@ -35,19 +37,21 @@ BESIDE = {
 
 def report(
     run_dir: str, *, dataset_dir: str | None = None, truth_dir: str | None = None, datalist: str | None = None,
-    max_cases: int | None = None, **task: Any,
+    max_cases: int | None = None, name: str | None = None, above: str = f"../{PAGE}", **task: Any,
 ) -> Path:  # fmt: skip
     """Write `run_dir/<case>/report.html` and `planes.png` for every case with a result, and `run_dir/report.html`; returns
     the latter.
 
     run_dir: the output_dir of inference.yaml or evaluate.yaml, whose record tells which files were read. dataset_dir,
     datalist: as the run had them, where those files have moved. truth_dir: a folder with the targets, for a run that was not
-    evaluated. task: `conditions`, `target` and `block` where they are not those of the record, else of the default configs.
+    evaluated. name: what the pages call the case of a run that has one; above: where a case's page leads to, as to all cases.
+    task: `conditions`, `target` and `block` where they are not those of the record, else of the default configs.
     A case that cannot be shown is named on the group's page. Raises BadInput when there is no result at all.
     """
     folder = Path(run_dir).expanduser()
     results = record(folder)
-    cases = cases_of(folder, results.get("failures", {}))
+    place = place_of_results(folder, results)
+    cases = cases_of(place, results.get("failures", {}))
     what, simulated = _task(results, task), "mean" in results  # an evaluation, which measures fine volumes itself
     sources = {case: _recorded(source) for case, source in results.get("sources", {}).items()}
     if dataset_dir is not None and datalist is None and (moved := _moved(sources, dataset_dir)):
@@ -56,26 +60,26 @@ def report(
     identifiers = file if (file := folder / FILE).exists() else None
     for case, given in _sources(what, with_target=simulated and truth_dir is None, identifiers=identifiers, **folders).items():
         sources[case] = _same(sources.get(case, {}), given, truths=truth_dir is not None)
-    of_run = results.get("cases") or cases  # what else lies there has another task, other weights or samples
+    of_run = results.get("cases", cases)  # what else lies there has another task, other weights or samples
     unseen = {case: "is of an earlier run, of which this record says nothing" for case in cases if case not in of_run}
     cases = [case for case in cases if case in of_run]
     pages: dict[str, tuple[str, str]] = {}
     shown = cases[:max_cases]
     for number, case in enumerate(shown, start=1):
         try:
-            files = _files(folder / case, sources.get(case, {}))
+            files = _files(place / case, sources.get(case, {}))
             compared = simulated or truth_dir is not None
             volumes = load_case(files, what, simulated=simulated, compared=compared, **_alignment(results))
             digest = digest_of(files.result)
-            page = case_page(CasePage(case, volumes, what, results, digest, _beside(folder / case)))
-        except (BadInput, OSError) as error:
+            page = case_page(CasePage(case, name or case, above, volumes, what, results, digest, _beside(folder / case)))
+        except (ValueError, OSError) as error:  # as MONAI's and Pillow's
             unseen[case] = one_line(error)
             print(f"{number} of {len(shown)}: {case} has no page: {unseen[case]}")
             continue
         pages[case] = f"{case}/{PAGE}", digest
         write_text(folder / case / PAGE, page)
-        spacing = [float(side) for side in affine_to_spacing(volumes.affine)]
-        planes_figure(volumes.volumes, folder / case / PICTURE, f"{case}. Synthetic, not for diagnosis.", spacing=spacing)
+        title, spacing = f"{name or case}. {NOT_FOR_DIAGNOSIS}", spacing_of(volumes)
+        planes_figure(volumes.volumes, folder / case / PICTURE, title, spacing=spacing, axes=what.axes, own=volumes.own)
         print(f"{number} of {len(shown)}: {folder / case / PAGE}, {len(page) / 1e6:.1f} MB")
     write_text(folder / PAGE, group_page(results, what, pages=pages, unseen=unseen, name=folder.resolve().name))
     print(folder / PAGE)
@@ -86,7 +90,27 @@ def recorded_case(folder: Path, case: str) -> CaseVolumes:
     """The volumes of a case of a run, from the files that its record names. Raises BadInput when the result cannot be read."""
     results = record(folder)
     source = _recorded(results.get("sources", {}).get(case, {}))
-    return load_case(_files(folder / case, source), _task(results, {}), simulated="mean" in results, **_alignment(results))
+    files = _files(place_of_results(folder, results) / case, source)
+    return load_case(files, _task(results, {}), simulated="mean" in results, **_alignment(results))
+
+
+def spacing_of(volumes: CaseVolumes) -> list[float]:
+    """Sides of its voxels, in mm."""
+    return [float(side) for side in affine_to_spacing(volumes.affine)]
+
+
+def place_of_results(folder: Path, results: Mapping[str, Any]) -> Path:
+    """Where the results lie that a record in `folder` is of: there, or where an evaluation found and measured them.
+
+    Raises BadInput where those are not found any more.
+    """
+    told = results.get("system", {}).get("predictions")
+    if not isinstance(told, str) or "mean" not in results:
+        return folder
+    if not (place := Path(told).expanduser()).is_dir():
+        fact = f"is an evaluation of the results in {told}, and from here there is no such folder"
+        raise BadInput(f"{folder}: {fact}; call it from where evaluate was called")
+    return place
 
 
 def cases_of(folder: Path, failures: Mapping[str, str]) -> list[str]:
@@ -105,12 +129,14 @@ def digest_of(result: Path) -> str:
 
 
 def _task(results: Mapping[str, Any], given: Mapping[str, Any]) -> Task:
-    """That of the record, but for what is given; without either that of the default configs."""
+    """That of the record, but for what is given; without either read as of the default configs, and called unknown."""
     known = {key: value for key, value in given.items() if value is not None}
     if "block" in known:
         known["blocks"] = [known.pop("block")]
     recorded = results.get("task") or results.get("system", {})
     told = {"conditions": ["t1"], "block": [4, 4, 4], **recorded, **known, **({"title": ""} if known else {})}
+    if not (known or recorded.get("conditions")):
+        told["title"] = UNKNOWN
     return Task.of({"target": told["conditions"][0], **told})
 
 

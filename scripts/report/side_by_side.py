@@ -5,13 +5,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai.data.utils import affine_to_spacing
-
 from ..data.identifiers import FILE, Identifiers
 from ..errors import BadInput
+from ..measurement import Task
 from ..running.record import record
 from .planes_figure import planes_figure
-from .run import cases_of, recorded_case
+from .run import NOT_FOR_DIAGNOSIS, cases_of, place_of_results, recorded_case, spacing_of
 from .slices import MAPS
 
 
@@ -29,7 +28,10 @@ def side_by_side(run_dirs: Sequence[str], output: str = "side_by_side.png", *, c
     """
     folders = [Path(name).expanduser() for name in run_dirs]
     records = [record(folder) for folder in folders]
-    found = [cases_of(folder, results.get("failures", {})) for folder, results in zip(folders, records, strict=True)]
+    found = [
+        cases_of(place_of_results(folder, results), results.get("failures", {}))
+        for folder, results in zip(folders, records, strict=True)
+    ]
     chosen = case or next((name for name in found[0] if all(name in others for others in found)), None)
     for folder, cases in zip(folders, found, strict=True):
         if chosen not in cases:
@@ -49,6 +51,6 @@ def side_by_side(run_dirs: Sequence[str], output: str = "side_by_side.png", *, c
     images |= {f"{kind} of {name}": run.volumes[kind] for kind in MAPS for name, run in runs.items() if kind in run.volumes}
     if len({volume.shape for volume in images.values()}) > 1:
         raise BadInput(f"{chosen}: the results lie on different grids; give runs of the same data and task")
-    spacing = [float(side) for side in affine_to_spacing(first.affine)]
-    planes_figure(images, Path(output).expanduser(), f"{chosen}. Synthetic, not for diagnosis.", spacing=spacing)
+    title, axes = f"{chosen}. {NOT_FOR_DIAGNOSIS}", Task.of(records[0]).axes
+    planes_figure(images, Path(output).expanduser(), title, spacing=spacing_of(first), axes=axes, own=first.own)
     print(output)

@@ -3,7 +3,7 @@
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from typing import NamedTuple
 
@@ -13,17 +13,19 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, to_hex
 from matplotlib.image import imsave
 
+from ..errors import BadInput
 from ..inferers.intervals import LEVEL
 from ..measurement.planes import PLANES
+from ..measurement.task import SPACE
 
 Volume = npt.NDArray[np.floating]
 STEPS = (2, 3, 4, 6, 8)  # show every 2nd slice, fewer when a page would become too large
 LARGEST_BYTES = 8_000_000  # of all pictures of a page, before base64 makes them 4/3 of it
-LARGEST_TILES = 128  # a sheet of them stays within the 16383 pixels a side of WebP
+LARGEST_SIDE = 16383  # pixels of a WebP
 QUALITY = 85
 MARGIN = 3
 FINEST = 0.005  # least range of a map: rounding errors are not to look like errors
-VISIBLE = 0.03  # of the scale: darker is background
+VISIBLE = 0.03  # of what is drawn white: darker is background
 DARK = "#000000"  # as the page around the pictures
 MAPS = ("error", "uncertainty", "interval")
 
@@ -64,18 +66,17 @@ class Plane(NamedTuple):
     sheets: Mapping[str, str]
 
 
-def looks(volumes: Mapping[str, Volume], *, samples: int | None = None) -> dict[str, Look]:
+def looks(volumes: Mapping[str, Volume], *, samples: int | None = None, own: Collection[str] = ()) -> dict[str, Look]:
     """Grey for images, all on one scale; blue (too dark), white, red (too bright) for the error; magma for the other maps.
 
-    samples: how many the uncertainty is of, where that is known.
+    samples: how many the uncertainty is of, where that is known; own: images that span their own range, as `CaseVolumes` says.
     """
     reference = volumes.get("truth", volumes["result"])
-    inside = reference > VISIBLE
+    top = _top(reference)
+    inside = reference > VISIBLE * top
     if not inside.any():
         inside = np.ones_like(reference, dtype=bool)
-    top = float(np.quantile(reference[inside], 0.999))
-    # Perhaps another contrast is scaled by its own bright end.
-    found = {name: Look(_map("gray"), 0.0, 1.0 if name.startswith("input (") else top) for name in volumes}
+    found = {name: Look(_map("gray"), 0.0, 1.0 if name in own else top) for name in volumes}
     scale = f"of the range of the {'truth' if 'error' in volumes else 'result'}"
     units = {
         "error": scale,
@@ -90,6 +91,13 @@ def looks(volumes: Mapping[str, Volume], *, samples: int | None = None) -> dict[
     return found
 
 
+def _top(reference: Volume) -> float:
+    """The bright end of what is not background, which a few hot voxels do not set, however hot."""
+    above = reference[reference > 0]
+    inside = above[above > VISIBLE * np.quantile(above, 0.999)] if above.size else reference
+    return float(np.quantile(inside, 0.999))
+
+
 def _map(name: str) -> Colormap:
     return colormaps[name].with_extremes(bad=DARK)
 
@@ -99,7 +107,7 @@ def planes(volumes: Mapping[str, Volume], affine: npt.NDArray[np.float64], style
 
     The left of a picture is the patient's left (posterior in the sagittal plane), its top superior (anterior in the axial).
     """
-    box = visible_box(volumes)
+    box = visible_box(volumes, styles)
     cropped = {name: volume[box] for name, volume in _masked(volumes, styles).items()}
     start = [span.start for span in box]
     made: list[Plane] = []
@@ -116,12 +124,15 @@ def _plane(
 ) -> Plane:  # fmt: skip
     axis = PLANES[name]
     sides = next(iter(volumes.values())).shape
-    step = max(step, math.ceil(sides[axis] / LARGEST_TILES))
+    across, up = (other for other in range(3) if other != axis)
+    most = [LARGEST_SIDE // sides[other] for other in (across, up)]  # tiles along a sheet's sides
+    if not all(most):
+        raise BadInput(f"its {name} slices have {sides[across]}x{sides[up]} voxels, a picture at most {LARGEST_SIDE} a side")
+    step = max(step, math.ceil(sides[axis] / (most[0] * most[1])))
     indices = range(sides[axis] % step // 2, sides[axis], step)
-    columns = math.ceil(math.sqrt(len(indices)))
+    columns = min(max(math.ceil(math.sqrt(len(indices))), math.ceil(len(indices) / most[1])), most[0])
     rows = math.ceil(len(indices) / columns)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    across, up = (other for other in range(3) if other != axis)
     aspect = float(sides[across] * spacing[across] / (sides[up] * spacing[up]))
     labels = [_label(axis, index, affine=affine, start=start, sides=sides) for index in indices]
     sheets = {key: _webp(_sheet(volume, axis, indices, columns), styles[key]) for key, volume in volumes.items()}
@@ -148,20 +159,28 @@ def _masked(volumes: Mapping[str, Volume], styles: Mapping[str, Look]) -> dict[s
     """No error is white, which would glare around the head: there, only errors that can be seen are drawn."""
     found = dict(volumes)
     if "error" in found:
-        hidden = (found["truth"] <= VISIBLE) & (np.abs(found["error"]) < styles["error"].high / 4)
+        hidden = (found["truth"] <= VISIBLE * styles["truth"].high) & (np.abs(found["error"]) < styles["error"].high / 4)
         found["error"] = np.where(hidden, np.nan, found["error"])
     return found
 
 
-def visible_box(volumes: Mapping[str, Volume]) -> tuple[slice, ...]:
+def visible_box(volumes: Mapping[str, Volume], styles: Mapping[str, Look]) -> tuple[slice, ...]:
     """Around what is not background in any of the images, with a margin."""
-    visible = np.any([volume > VISIBLE for name, volume in volumes.items() if name not in MAPS], axis=0)
+    shown = [volume > VISIBLE * styles[name].high for name, volume in volumes.items() if name not in MAPS]
+    visible = np.any(shown, axis=0)
     spans = []
     for axis, side in enumerate(visible.shape):
         found = np.flatnonzero(visible.any(axis=tuple({0, 1, 2} - {axis})))
         first, last = (int(found[0]), int(found[-1])) if len(found) else (0, side - 1)
         spans.append(slice(max(first - MARGIN, 0), min(last + MARGIN + 1, side)))
     return tuple(spans)
+
+
+def plane_name(axis: int, axes: Sequence[str] = SPACE) -> str:
+    """Of the plane that is sliced along an axis: the body's, or of a loop its other two axes, as x-t."""
+    if tuple(axes) == SPACE:
+        return next(name for name, place in PLANES.items() if place == axis)
+    return "-".join(other for place, other in enumerate(axes) if place != axis)
 
 
 def _label(axis: int, index: int, *, affine: npt.NDArray[np.float64], start: Sequence[int], sides: Sequence[int]) -> str:

@@ -2,11 +2,14 @@
 (async () => {
   const at = (id) => document.getElementById(id);
   const panel = at("viewer"), canvas = panel.querySelector("canvas"), slider = at("opacity").querySelector("input");
-  const VIEWS = { "planes": 3, "axial": 0, "coronal": 1, "sagittal": 2, "3D": 4 }; // NiiVue's numbers
+  const { axes, voxels } = JSON.parse(panel.dataset.grid), ofBody = !voxels.length; // else a loop, as x y t
+  const [axial, coronal, sagittal] = ofBody ? ["axial", "coronal", "sagittal"] :
+    [2, 1, 0].map((along) => axes.filter((_, axis) => axis !== along).join("-"));
+  const VIEWS = { planes: 3, [axial]: 0, [coronal]: 1, [sagittal]: 2, "3D": 4 }; // NiiVue's numbers
   const NOTHING = 0, PAN = 3, CROSSHAIR = 8; // its modes of dragging
   const SWITCHES = {
-    window: "dragging changes brightness and contrast (W)", radiological: "the patient's left to the right (S)",
-    cut: "cuts the head open in 3D (C)",
+    window: "dragging changes brightness and contrast (W)",
+    ...(ofBody && { radiological: "the patient's left to the right (S)", cut: "cuts the head open in 3D (C)" }),
   };
   const CLEAR = 1 / 8; // of the error's range shows the image below instead
   const OFF = [2, 0, 0], CUT = [0.1, 180, 40]; // a plane that cuts the head in 3D: depth, azimuth, elevation
@@ -34,8 +37,15 @@
   }
 
   async function add(file) { // one that the reader has on this computer
-    const image = await niivue.NVImage.loadFromFile({ file, name: file.name });
-    images.set(file.name, Object.assign(image, { told: { name: file.name } }));
+    const line = panel.querySelector(".refused");
+    line.textContent = "";
+    try {
+      const image = await niivue.NVImage.loadFromFile({ file, name: file.name });
+      images.set(file.name, Object.assign(image, { told: { name: file.name } }));
+    } catch {
+      line.textContent = `${file.name}: cannot be shown; drop a NIfTI file`;
+      return;
+    }
     choices();
     choose(file.name);
   }
@@ -86,11 +96,12 @@
     const mm = [...nv.frac2mm(nv.scene.crosshairPos, 0, true)];
     const values = [...images.values()].map((image) => {
       const value = image.getValue(...image.mm2vox(mm)), { name, map, low, high } = image.told;
-      if (!map) return [name, high ? value.toFixed(2) : value.toPrecision(3)];
       const beyond = Math.abs(value) >= 2.99 * high; // as far as the file tells values apart
+      if (!map) return [name, high ? `${value.toFixed(high < 0.5 ? 4 : 2)}${beyond ? " or more" : ""}` : value.toPrecision(3)];
       return [name, `${low && value > 0 ? "+" : ""}${value.toFixed(3)}${beyond ? " or more" : ""}`];
     });
-    const place = mm.slice(0, 3).map((one, i) => ["xyz"[i], `${Math.round(one)} mm`]);
+    const place = ofBody ? mm.slice(0, 3).map((one, i) => ["xyz"[i], `${Math.round(one)} mm`]) :
+      voxels.map((row, i) => [axes[i], Math.round(row[0] * mm[0] + row[1] * mm[1] + row[2] * mm[2] + row[3])]); // as slices count
     panel.querySelector("output").replaceChildren(...[...place, ...values].map(([name, value]) => {
       const shown = document.createElement("span");
       shown.append(Object.assign(document.createElement("b"), { textContent: name }), ` ${value}`);
@@ -148,7 +159,7 @@
     ArrowUp: () => step(1), ArrowDown: () => step(-1), PageUp: () => step(10), PageDown: () => step(-10),
     x: swap, i: () => first("input"), r: () => first("result"), t: () => first("truth"),
     e: () => images.has("error") && over("error"), u: () => over(["uncertainty", "interval"].find((name) => images.has(name))),
-    s: () => toggle("radiological"), w: () => toggle("window"), c: () => toggle("cut"),
+    w: () => toggle("window"), ...(ofBody && { s: () => toggle("radiological"), c: () => toggle("cut") }),
     "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), "0": reset,
   };
 
@@ -204,6 +215,7 @@
 
   try {
     panel.hidden = false;
+    for (const line of panel.querySelectorAll(".of-body")) line.hidden = !ofBody;
     if (!canvas.getContext("webgl2")) throw new Error("this browser offers no WebGL2");
     const code = await unpacked(at("niivue").textContent);
     document.head.append(Object.assign(document.createElement("script"), { textContent: code }));
@@ -211,7 +223,8 @@
       logLevel: "error", dragAndDropEnabled: false, dragMode: CROSSHAIR,
       multiplanarShowRender: 1, multiplanarLayout: 2, multiplanarPadPixels: 6, // always, in two rows
       crosshairColor: [0.49, 0.71, 0.9, 0.6], crosshairWidth: 0.3, show3Dcrosshair: true, clipPlaneColor: [0, 0, 0, 0],
-      fontColor: [0.75, 0.79, 0.83, 1], fontMinPx: 11, showAllOrientationMarkers: true,
+      fontColor: [0.75, 0.79, 0.83, 1], fontMinPx: 11,
+      showAllOrientationMarkers: ofBody, isOrientationTextVisible: ofBody,
     });
     await nv.attachToCanvas(canvas);
     for (const told of JSON.parse(at("volumes").textContent)) await embedded(told);

@@ -15,7 +15,7 @@ from .slices import MAPS, Look, Volume, visible_box
 
 LARGEST = 12_000_000  # characters of all volumes of a page in base64
 LEVELS = 254  # grey levels less one, an even number: no error at all has a level of its own
-BEYOND = 3  # of a map's range are told apart; what exceeds that is outliers, which would leave few levels to the rest
+BEYOND = 3  # times what is drawn is told apart; what exceeds that is outliers, which would leave few levels to the rest
 NIIVUE = Path(__file__).parent / "niivue"  # as released; README.md there
 
 
@@ -25,7 +25,7 @@ def viewer_parts(volumes: Mapping[str, Volume], affine: npt.NDArray[np.float64],
     volumes: name -> (H, W, D) in RAS; affine: 4x4, voxels to mm. All are cropped to what is visible, and averaged over pairs of
     voxels, the finest axes first, until the page can hold them.
     """
-    box = visible_box(volumes)
+    box = visible_box(volumes, styles)
     shown = {name: volume[box] for name, volume in volumes.items()}
     place = affine.copy()
     place[:3, 3] += affine[:3, :3] @ [span.start for span in box]
@@ -58,7 +58,7 @@ def _files(volumes: Mapping[str, Volume], affine: npt.NDArray[np.float64], style
 def _range(name: str, volume: Volume, look: Look) -> tuple[float, float]:
     if name in MAPS:
         return BEYOND * look.low, BEYOND * look.high
-    return float(volume.min()), float(volume.max())
+    return max(float(volume.min()), -look.high), min(float(volume.max()), BEYOND * look.high)
 
 
 def _nifti(volume: Volume, affine: npt.NDArray[np.float64], span: tuple[float, float]) -> bytes:

@@ -16,7 +16,7 @@ from ..data.volumes import LoadVolumesd, read_volume
 from ..errors import BadInput
 from ..evaluation.scaling import ScaleToTruthd
 from ..measurement import AsScanned, Degradation, Task
-from ..measurement.intensity import background, intensity_range
+from ..measurement.intensity import intensity_range
 
 Volume = npt.NDArray[np.floating]
 
@@ -34,13 +34,15 @@ class Files(NamedTuple):
 class CaseVolumes(NamedTuple):
     """Volumes (H, W, D) in RAS on the result's grid, scaled so that the truth spans [0, 1].
 
-    Without a truth, background and maximum of the result do. volumes: by name; "result" is always there, "error" is
-    result - truth. affine: 4x4, voxels to mm. notes: what is not shown, and why.
+    Without a truth, background and bright end of the result do. volumes: by name; "result" is always there, "error" is
+    result - truth. affine: 4x4, voxels to mm. notes: what is not shown, and why. own: names of inputs in units of their own,
+    which span [0, 1] by their own background and bright end.
     """
 
     volumes: Mapping[str, Volume]
     affine: npt.NDArray[np.float64]
     notes: Sequence[str]
+    own: Sequence[str] = ()
 
 
 def load_case(files: Files, task: Task, *, simulated: bool, compared: bool = True, **alignment: bool) -> CaseVolumes:
@@ -70,8 +72,9 @@ def load_case(files: Files, task: Task, *, simulated: bool, compared: bool = Tru
             raw |= found
         except (BadInput, ValueError) as error:
             notes.append(f"{name}: {error}")
-    volumes = _on_one_scale(raw, task)
-    return CaseVolumes(volumes, np.asarray(result.affine, dtype=np.float64), notes)
+    own = [name for name in raw if name.startswith("input")][len(task.scans) :]
+    volumes = _on_one_scale(raw, task, own)
+    return CaseVolumes(volumes, np.asarray(result.affine, dtype=np.float64), notes, own)
 
 
 def _inputs(paths: Sequence[str | DicomSeries], task: Task, **options: bool) -> dict[str, MetaTensor]:
@@ -108,26 +111,25 @@ def _check_grid(volume: MetaTensor, result: MetaTensor) -> None:
         raise ValueError("its voxels do not lie where those of the result do")
 
 
-def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task) -> dict[str, Volume]:
-    """In reading order (inputs, result, truth, error, uncertainty, interval)."""
+def _on_one_scale(raw: Mapping[str, MetaTensor], task: Task, own: Sequence[str]) -> dict[str, Volume]:
+    """In reading order (inputs, result, truth, error, uncertainty, interval). own: as `CaseVolumes` has it."""
     arrays = {name: volume.as_tensor()[0].numpy().astype(np.float64) for name, volume in raw.items()}
-    inputs = [name for name in arrays if name.startswith("input")]
-    measured, truth, result = inputs[: len(task.scans)], arrays.get("truth"), arrays["result"]
-    low, high = float(background(raw["result"].as_tensor()[None])), float(result.max())
+    truth, result = arrays.get("truth"), arrays["result"]
+    low, high = (float(end) for end in intensity_range(raw["result"].as_tensor()[None]))
     scaled = (result - low) / (high - low)
     if truth is not None:
         low, high = float(truth.min()), float(truth.max())
         pair = {"pred": raw["result"], "label": raw["truth"]}
         scaled = ScaleToTruthd(task.degradation)(pair)["pred"][0].numpy().astype(np.float64)
-    shown = {name: (arrays[name] - low) / (high - low) if name in measured else _own_range(raw[name])
-             for name in inputs}  # fmt: skip
+    inputs = [name for name in arrays if name.startswith("input")]
+    shown = {name: _own_range(raw[name]) if name in own else (arrays[name] - low) / (high - low) for name in inputs}
     shown["result"] = scaled
     if truth is not None:
         shown["truth"] = (truth - low) / (high - low)
         shown["error"] = scaled - shown["truth"]
     for name in ("uncertainty", "interval"):
         if name in arrays:
-            shown[name] = arrays[name] * (np.ptp(scaled) / np.ptp(result))
+            shown[name] = arrays[name] * (np.ptp(scaled) / (np.ptp(result) or 1.0))
     return shown
 
 

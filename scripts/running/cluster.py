@@ -287,6 +287,7 @@ class ClusterEvaluator(CaseEvaluator):
         for warning in answer.warnings:
             logger.warning(warning)
         ledger.record.device = line["device"]
+        ledger.record.peak_gb = max(ledger.record.peak_gb, line["peak_memory_gb"])  # this process computes nothing
         if line["numbers"]:  # a worker that could read none of its cases so far knows of none
             ledger.record.inferer.numbers = line["numbers"]
         if line["outcome"] == FAILED:

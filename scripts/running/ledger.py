@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..data.formats import parts, stem
 from ..errors import BadInput, listed, several
 from ..files import clean_leftovers, sha256
 from ..inferers.memory import peak_memory_gb
-from .record import RunRecord
+from .record import RunRecord, facts_in
 
 try:
     import fcntl
@@ -29,6 +29,7 @@ LEDGER = "ledger.jsonl"
 DONE, FAILED = "done", "failed"  # outcomes of cases
 BEGUN, ENDED = "begun", "ended"  # of runs
 RESULTS = (".nii.gz", ".dcm")
+OF_RUN = ("device", "numbers")  # that a run knows when cases were computed
 
 
 class Ledger:
@@ -158,6 +159,36 @@ class Ledger:
         places = [(self.path.parent / name, size) for name, size in files.items()]
         there = all(place.is_file() and place.stat().st_size == size for place, size in places)
         return line.get("outcome") == DONE and bool(files) and there and "input" in line
+
+
+def so_far(folder: Path, begun: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a run that did not end, with what its ledger says of cases. begun: as it was when the run began."""
+    lines: dict[str, dict[str, Any]] = {}
+    with suppress(OSError):
+        for line in _parsed((folder / LEDGER).read_text(encoding="utf-8", errors="replace").splitlines()):
+            if line.get("run") == BEGUN:
+                lines.clear()
+            elif "case" in line:
+                lines[str(line["case"])] = line
+    done = {case: line for case, line in lines.items() if line.get("outcome") == DONE}
+    failed = {case: str(line.get("error", "")) for case, line in lines.items() if line.get("outcome") == FAILED}
+    told = {key: line[key] for line in done.values() for key in OF_RUN if line.get(key)}
+    peak = [float(line.get("peak_memory_gb") or 0.0) for line in lines.values()]
+    return {
+        **begun,
+        **told,
+        "peak_memory_gb": max([float(begun.get("peak_memory_gb") or 0.0), *peak]),
+        "cases": {**begun.get("cases", {}), **{case: facts_in(line) for case, line in done.items()}},
+        "failures": {**begun.get("failures", {}), **failed},
+    }
+
+
+def _parsed(texts: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Lines of a ledger but for those that were cut off, or are of another hand."""
+    for text in texts:
+        with suppress(ValueError):
+            if isinstance(line := json.loads(text), dict):
+                yield line
 
 
 def input_hash(entry: Mapping[str, Any]) -> str:

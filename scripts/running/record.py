@@ -18,7 +18,7 @@ from ..data.cases import ERROR
 from ..data.dicom import DicomSeries
 from ..data.folder import refuse
 from ..data.identifiers import FILE, Identifiers
-from ..errors import several
+from ..errors import BadInput, several
 from ..files import read_json, sha256, write_json
 from ..inferers.devices import device_name
 from ..inferers.memory import peak_memory_gb
@@ -49,16 +49,28 @@ class RunRecord:
         self.started = ""
         self.earlier: dict[str, dict[str, Any]] = {}  # lines of a ledger, of cases that are not computed again
         self.device = ""
+        self.peak_gb = 0.0  # of processes that computed cases for this one
 
     def attach(self, engine: Engine) -> None:
-        """Listen to warnings while the engine runs, write when it ends."""
+        """Listen to warnings while the engine runs, write when it ends; of a run with a ledger also when it begins."""
         engine.add_event_handler(Events.STARTED, self.restart)
+        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.COMPLETED, self.write)
-        engine.stopped = lambda: self.write(engine)  # type: ignore[attr-defined]  # of a run with a ledger
+        engine.stopped = lambda: self.write(engine, unfinished=True)  # type: ignore[attr-defined]  # of a run with a ledger
+
+    def _begin(self, engine: Any) -> None:
+        """Who is killed leaves no results under the record of an earlier run; `record` adds what the ledger says."""
+        if getattr(engine.data_loader.dataset, "ledger", None) is None:
+            return
+        try:
+            write_json(self.path, self.content(engine) | {"unfinished": True})
+        except BadInput as error:  # of a full disk: results are written as long as they can be
+            logger.warning(str(error))
 
     def restart(self, engine: Any = None) -> None:
         """Forget an earlier run, and say what this one is."""
         self.warnings.lines.clear()
+        self.peak_gb = 0.0
         logging.getLogger().addHandler(self.warnings)
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         if engine is not None and len(engine.data_loader.dataset):
@@ -79,10 +91,10 @@ class RunRecord:
         suits = f", {' or '.join(others)} where {'they' if len(others) > 1 else 'it'} saw such scans" if others else ""
         return "" if self.weights is None else f" with {Path(self.weights).name}{suits}"
 
-    def write(self, engine: Any) -> None:
-        """The file."""
+    def write(self, engine: Any, *, unfinished: bool = False) -> None:
+        """The file. unfinished: whether the run was stopped before its end."""
         logging.getLogger().removeHandler(self.warnings)
-        write_json(self.path, self.content(engine))
+        write_json(self.path, self.content(engine) | ({"unfinished": True} if unfinished else {}))
 
     def identity(self) -> dict[str, Any]:
         """What the results of a run depend on besides its input."""
@@ -112,8 +124,7 @@ class RunRecord:
 
     def content(self, engine: Any) -> dict[str, Any]:
         """What is written."""
-        kept = ("seconds", "doubts", "weights")
-        earlier = {case: {key: line[key] for key in kept if line.get(key)} for case, line in self.earlier.items()}
+        earlier = {case: facts_in(line) for case, line in self.earlier.items()}
         identifiers, files = Identifiers(self.path.with_name(FILE)), _files(engine)
         if identifiers.entries:
             files.pop("folder", None)  # its name may be a patient's
@@ -123,7 +134,7 @@ class RunRecord:
             "started": self.started,
             "options": _options(sys.argv[1:]),
             "warnings": self.warnings.lines,
-            "peak_memory_gb": peak_memory_gb(),
+            "peak_memory_gb": self.peak_gb or peak_memory_gb(),
             "sources": identifiers.keep_sources(_sources(engine)),
             "files": files,
             "cases": earlier | {case: facts_of(engine, case) for case in engine.done},
@@ -157,6 +168,11 @@ def facts_of(engine: Any, case: str) -> dict[str, Any]:
     """Seconds, doubts where there are any, and the file of weights where it is not that of the run."""
     weights = {"weights": name} if (name := engine.weights.get(case)) else {}
     return {"seconds": engine.seconds[case], **doubts_of(engine, case), **weights}
+
+
+def facts_in(line: Mapping[str, Any]) -> dict[str, Any]:
+    """As `facts_of`, from a line of the ledger."""
+    return {key: line[key] for key in ("seconds", "doubts", "weights") if line.get(key)}
 
 
 def doubts_of(engine: Any, case: str) -> dict[str, list[str]]:
@@ -212,9 +228,16 @@ def _told(source: str | DicomSeries) -> str | dict[str, Any]:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """The record that the latest run left in a folder, with sources that only the owner may see; empty when none left one."""
+    """The record that the latest run left in a folder, with sources that only the owner may see; empty when none left one.
+
+    Of a run that was killed, or is under way (`unfinished`), with the cases that ended so far.
+    """
+    from .ledger import so_far  # here: it imports this
+
     found = [path for name in RECORDS if (path := folder / name).is_file()]
     # An earlier run's metrics are not of what lies there now.
     content = read_json(max(found, key=lambda path: path.stat().st_mtime)) if found else {}
+    if content.get("unfinished"):
+        content = so_far(folder, content)
     sources = {**Identifiers(folder / FILE).sources, **content.get("sources", {})}
     return {**content, "sources": sources} if sources else content

@@ -153,7 +153,7 @@ def test_the_page_of_a_group_leads_to_the_page_of_every_scan(bids, call):
 )
 def test_a_group_is_of_the_scans_that_are_asked_for(more, names, bids, call, monkeypatch, capsys):
     shown = []
-    monkeypatch.setattr(group, "_page", lambda out, runs: shown.extend(folder.name for folder, _ in runs) or "")
+    monkeypatch.setattr(group, "_page", lambda page, runs, part: shown.extend(folder.name for folder, _ in runs) or "")
     out = bids / "derivatives" / "score-fusion"
     for scan in find_scans(bids, "T1w"):
         write_json(run_folder(scan, out) / "run.json", {"task": {"target": "t1"}})

@@ -27,5 +27,5 @@ def opened(page, profile, script, *, flags=SOFTWARE_GL):
         [*command, clock, f"--user-data-dir={profile}", copy.as_uri()], capture_output=True, text=True, timeout=300, check=True
     )
     complaints = [line for line in ended.stderr.splitlines() if "CONSOLE" in line and "GPU stall due to ReadPixels" not in line]
-    assert not complaints
+    assert not complaints, complaints
     return ended.stdout

@@ -36,7 +36,7 @@ def evaluated(tmp_path, head):
 @pytest.fixture
 def drawn(monkeypatch):
     calls = []
-    monkeypatch.setattr(module, "planes_figure", lambda volumes, path, title, spacing: calls.append((volumes, title)))
+    monkeypatch.setattr(module, "planes_figure", lambda volumes, path, title, **options: calls.append((volumes, title)))
     return calls
 
 
