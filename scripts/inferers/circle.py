@@ -15,6 +15,15 @@ def beyond(frames: int, block: int, least: int) -> int:
     return -(-wanted // block) * block
 
 
+def _first(steps: Tensor, levels: Tensor) -> int:
+    """Of (T,) the frame with the smallest step; of several, as where a film stands still, by what follows each, so that it is
+    the same one whichever frame comes first in a file.
+    """
+    marks = torch.stack([steps, levels], dim=1)
+    tied = [int(frame) for frame in (steps == steps.min()).nonzero()]
+    return min(tied, key=lambda frame: marks.roll(-frame, 0).flatten().tolist())
+
+
 class Circle:
     """Opens volumes (B, C, X, Y, T) where least happens, continues them beyond both ends, and closes what comes of it.
 
@@ -26,7 +35,8 @@ class Circle:
         block, self.frames = measurement.factors[-1], inputs.shape[-1]
         measured = measurement.measure(inputs[:, :1].double())
         steps = (measured - measured.roll(1, -1)).square().mean(dim=(1, 2, 3))  # to a frame from the one before it
-        self.first = [block * int(frame) for frame in steps.argmin(dim=1)]
+        levels = measured.mean(dim=(1, 2, 3))
+        self.first = [block * _first(*marks) for marks in zip(steps, levels, strict=True)]
         self.beyond = beyond(self.frames, block, least)
 
     def opened(self, volumes: Tensor) -> Tensor:

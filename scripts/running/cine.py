@@ -2,15 +2,15 @@
 """Restores a cine loop by loop: each slice's is a case like any other, and what came of all is one cine again."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..data.cine import Cine, read_cine, write_cine
-from ..data.cine.loops import claim, ending_of, joined, loop_names, name_of, plain, write_loops
+from ..data.cine.loops import claim, ending_of, joined, loop_names, mark, name_of, plain, told, write_loops
 from ..data.cine.preview import write_preview
-from ..data.dicom import DicomSeries
 from ..data.folder import is_dicom
-from ..data.identifiers import FILE, Identifiers, hide, words_of
+from ..data.identifiers import FILE, Identifiers
 from ..data.provenance import Provenance
 from ..errors import BadInput
 from ..files import remove
@@ -18,6 +18,7 @@ from ..logs import say
 
 logger = logging.getLogger(__name__)
 INPUT = "input"  # folder of the loops as they were measured
+LOADER = f"{__name__.split('.')[0]}.data.volumes"  # logs what is doubted of each case
 
 
 def restore_cine(
@@ -34,8 +35,9 @@ def restore_cine(
     if not Path(by.weights).is_file():  # before anything is written
         raise BadInput(f"{by.weights}: no such weights file; train them first or give another path")
     name = _name(cine, None if keep_ids else Path(output, FILE))
-    for doubt in cine.doubts:
-        logger.warning(f"{source}: {doubt}" if keep_ids or cine.series is None else f"{name}: {_hidden(doubt, cine.series)}")
+    doubts = told(cine)
+    for shown, hidden in zip(cine.doubts, doubts, strict=True):
+        logger.warning(f"{source}: {shown}" if keep_ids or cine.series is None else f"{name}: {hidden}")
     folder = Path(output, INPUT, name)
     if folder.absolute() in (Path(source).absolute(), *Path(source).absolute().parents):
         raise BadInput(f"{source}: lies where its loops are to be written; give another output")
@@ -43,11 +45,15 @@ def restore_cine(
     result, preview = (Path(output, f"{name}_{what}") for what in (f"pred{_ending(Path(source))}", "preview.gif"))
     for earlier in (result, preview):
         remove(earlier)  # it would stand beside other loops
-    for loop in folder.glob(f"{name}-[0-9]*_cine.nii.gz"):  # a slice more, perhaps
-        remove(loop)
-    write_loops(cine, folder, name)
-    run(dataset_dir=str(folder), periodic=cine.gated if periodic is None else periodic)
-    whole = _joined(cine, Path(output), name)
+    for loop in [*folder.glob(f"{name}-[0-9]*_cine.nii.gz"), *folder.glob(f"{name}-[0-9]*_cine.json")]:
+        remove(loop)  # a slice more, perhaps
+    write_loops(cine, folder, name, doubts)
+    with _said(doubts):
+        run(dataset_dir=str(folder), periodic=cine.gated if periodic is None else periodic)
+    results = [Path(output, case, f"{case}_pred.nii.gz") for case in loop_names(cine, name)]
+    for path in results:
+        mark(path)  # for the report
+    whole = joined(cine, results)
     write_cine(whole, cine, result, provenance=by)
     say(f"cine: {result}")
     try:
@@ -73,12 +79,19 @@ def _name(cine: Cine, identifiers: Path | None) -> str:
     return plain(study if cine.series.number is None else f"{study}-s{cine.series.number}")
 
 
-def _hidden(doubt: str, series: DicomSeries) -> str:
-    return hide(doubt, words_of({"": [series]}))
+@contextmanager
+def _said(doubts: Sequence[str]) -> Iterator[None]:
+    """Keep what was said of the whole from being logged again for every slice, whose record keeps it."""
 
+    def new(record: logging.LogRecord) -> bool:
+        return not record.getMessage().endswith(tuple(doubts))
 
-def _joined(cine: Cine, output: Path, name: str) -> Cine:
-    return joined(cine, [output / case / f"{case}_pred.nii.gz" for case in loop_names(cine, name)])
+    log = logging.getLogger(LOADER)
+    log.addFilter(new)
+    try:
+        yield
+    finally:
+        log.removeFilter(new)
 
 
 def _ending(source: Path) -> str:

@@ -74,6 +74,18 @@ def test_every_loop_of_a_batch_is_opened_where_it_moves_least(rng):
     assert torch.equal(circle.closed(opened), loops)
 
 
+@pytest.mark.parametrize("alike", [[(3, 2), (6, 5)], [(3, 2), (7, 6)], [(1, 0), (4, 3), (7, 6)]])
+def test_a_loop_that_stands_still_several_times_is_opened_at_one_of_them(alike, rng):
+    loops = loop(8, rng)
+    for after, before in alike:
+        loops[..., after] = loops[..., before]
+    average = BlockAverage((2, 2, 1), periodic=True)
+    opened = Circle(loops, average, 17).opened(loops)
+    for turn in range(1, 8):
+        turned = loops.roll(turn, -1)
+        assert torch.equal(Circle(turned, average, 17).opened(turned), opened)
+
+
 def test_frames_that_do_not_fill_the_circle_are_refused(rng):
     with pytest.raises((BadInput, ValueError), match="not a multiple"):
         restored(loop(11, rng), BlockAverage((1, 1, 2), periodic=True), torch.nn.Identity())

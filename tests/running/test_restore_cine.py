@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from scripts.data.cine import Cine, read_cine, write_cine
-from scripts.data.cine.loops import name_of
+from scripts.data.cine.loops import name_of, write_loops
 from scripts.data.doctor import doctor
 from scripts.data.identifiers import FILE
+from scripts.data.read import read_source
 from scripts.errors import BadInput
 from scripts.networks import ScoreFusion
 from scripts.networks.weights import write
@@ -93,15 +94,43 @@ def test_the_doctor_refuses_what_restore_refuses(task, tmp_path):
     assert refusals[0] == refusals[1] and "still.nii.gz" in refusals[0]
 
 
-def test_a_slice_that_fails_is_named_and_leaves_no_cine(source, weights, tmp_path):
+def test_an_empty_slice_comes_back_empty_with_a_doubt(source, weights, tmp_path, caplog):
     cine, out = read_cine(source), tmp_path / "out"
     cine.voxels[:, :, 1] = 7
     write_cine(cine, cine, source)
+    given = {"ckpt_path": weights, "size": "tiny", "precision": "float32", "orientations": 1}
+    restore(str(source), str(out), task="cine_super_resolution", **given)
+    assert (read_cine(out / "heart_pred.nii.gz").voxels[:, :, 1] == 7).all()
+    fact = "holds a single value in slice 2, which nothing is made of: it stays as it is"
+    cases = json.loads((out / "run.json").read_text())["cases"]
+    assert [*cases] == ["heart-01"] and f"heart-01_cine.nii.gz: {fact}" in cases["heart-01"]["doubts"]
+    assert caplog.text.count(fact) == 1  # and not once more for every slice
+    assert read_source(out / "heart-01" / "heart-01_pred.nii.gz").doubts == []  # which the report reads as a loop
+
+
+def test_bright_air_keeps_its_measurement(source, weights, tmp_path):
+    cine, out = read_cine(source), tmp_path / "out"
+    cine.voxels[cine.voxels < 50] = 255
+    write_cine(cine, cine, source)
+    given = {"ckpt_path": weights, "size": "tiny", "precision": "float32", "orientations": 1}
+    restore(str(source), str(out), task="cine_super_resolution", **given)
+    after = read_cine(out / "heart_pred.nii.gz").voxels
+    np.testing.assert_allclose(after.reshape(8, 4, 8, 4, 2, 6).mean(axis=(1, 3)), cine.voxels, rtol=0, atol=1e-3)
+
+
+def test_a_slice_that_fails_is_named_and_leaves_no_cine(source, weights, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def one_damaged(*arguments):
+        paths = write_loops(*arguments)
+        paths[1].write_bytes(paths[1].read_bytes()[:200])
+
+    monkeypatch.setattr(restoring, "write_loops", one_damaged)
     (out / "heart_pred.nii.gz").mkdir(parents=True)  # whatever an earlier run left
     with pytest.raises(SystemExit) as end:
         restore(str(source), str(out), task="cine_super_resolution", ckpt_path=weights, size="tiny")
     assert end.value.code == 2
-    assert "every voxel is 7" in json.loads((out / "run.json").read_text())["failures"]["heart-02"]
+    assert "cannot be read as NIfTI" in json.loads((out / "run.json").read_text())["failures"]["heart-02"]
     assert not (out / "heart_pred.nii.gz").exists()
 
 

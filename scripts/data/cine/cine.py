@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import BadInput
+from ...errors import BadInput, listed
 from ..doubts import by
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Times = npt.NDArray[np.float64]
 
 SMALLEST_SIDE = 5  # of a frame, in pixels
+FEWEST = 5  # frames
 MOST_VOXELS = 1 << 27  # of all frames of all slices: 0.5 GiB as float32
 LEAST_S, MOST_S = 5e-4, 1.5  # between frames: 2000 a second; slower than any film of something that moves
 UNEVEN = 0.1  # of the usual time between two frames
@@ -48,6 +49,8 @@ def check_shape(name: str, shape: tuple[int, ...]) -> None:
     """Before pixels are read: raise BadInput unless (X, Y, slices, frames) is a loop of a size to work on."""
     if shape[3] < 2:
         raise BadInput(f"{name}: is a single frame; a cine needs several: give the whole loop")
+    if shape[3] < FEWEST:
+        raise BadInput(f"{name}: has {shape[3]} frames, but a loop needs at least {FEWEST}; give the whole loop")
     if min(shape[:2]) < SMALLEST_SIDE:
         raise BadInput(f"{name}: its frames are {by(shape[:2])}, but they need at least {SMALLEST_SIDE} pixels a side")
     if np.prod(shape, dtype=float) > MOST_VOXELS:
@@ -62,10 +65,21 @@ def check_voxels(name: str, voxels: npt.NDArray[Any]) -> list[str]:
         raise BadInput(f"{name}: holds NaN or infinite voxels; replace them, for example by the background value")
     if low == high:
         raise BadInput(f"{name}: every voxel of every frame is {low:g}; there is nothing to restore")
+    doubts = list[str]()
+    if len(filled := slices_with_content(voxels)) < voxels.shape[2]:
+        empty = [str(k + 1) for k in range(voxels.shape[2]) if k not in filled]
+        doubts.append(f"holds a single value in slice {listed(empty)}, which nothing is made of: it stays as it is")
     still = [k for k in range(1, voxels.shape[3]) if np.array_equal(voxels[..., k], voxels[..., k - 1])]
     if len(still) == voxels.shape[3] - 1:
-        return ["all of its frames are the same: nothing moves"]
-    return [f"frame {still[0] + 1} is the same as the one before, as are {len(still) - 1} others"] if still else []
+        doubts.append("all of its frames are the same: nothing moves")
+    elif still:
+        doubts.append(f"frame {still[0] + 1} is the same as the one before, as are {len(still) - 1} others")
+    return doubts
+
+
+def slices_with_content(voxels: npt.NDArray[Any]) -> list[int]:
+    """Slices of (X, Y, slices, frames), counted from 0, that are not of one value alone, as those that fill up a stack are."""
+    return [k for k in range(voxels.shape[2]) if voxels[:, :, k].min() < voxels[:, :, k].max()]
 
 
 def check_times(name: str, times: Times, clock: float = 0.0) -> None:

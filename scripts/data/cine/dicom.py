@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import BadInput, listed
+from ...files import sha256
 from ..dicom.find import dicom_files
 from ..dicom.headers import Header, read_header
 from ..provenance import Provenance
@@ -46,18 +47,47 @@ def write_dicom(cine: Cine, like: Cine, path: Path, provenance: Provenance | Non
 
 def find(path: Path) -> Header | Sequence[Header]:
     """Of the file of a film, or of the images of an MR series."""
-    headers = [header for file in dicom_files(path) if (header := read_header(file)) is not None]
+    headers = _distinct([header for file in dicom_files(path) if (header := read_header(file)) is not None])
     films = [one for one in headers if one.aside and film.is_film(_file(one))]
-    by_series: dict[str, dict[str, Header]] = {}
+    by_series: dict[str, list[Header]] = {}
     for one in headers:
-        by_series.setdefault(one.series.uid, {})[one.sop_uid] = one  # a copy of an image counts once
-    loops = [[*series.values()] for series in by_series.values() if mr.is_loop([*series.values()])]
+        by_series.setdefault(one.series.uid, []).append(one)
+    loops = [series for series in by_series.values() if mr.is_loop(series)]
     if len(films) + len(loops) == 1:
+        _check_patient(films or loops[0], headers)
         return films[0] if films else loops[0]
     if films or loops:
         names = [*(str(one[0].series) for one in loops), *(f"file {_file(one).name}" for one in films)]
         raise BadInput(f"{path}: holds {len(names)} loops ({listed(names)}); give the folder of one series, or one file")
     raise BadInput(f"{path}: {_why(headers)}")
+
+
+def _distinct(headers: Sequence[Header]) -> list[Header]:
+    """Without copies of an image; some senders give images of other places or times one instance UID."""
+    alike: dict[tuple[object, ...], list[Header]] = {}
+    for one in headers:
+        places = [(image.position, tuple(image.traits.values())) for image in one.slices]
+        alike.setdefault((one.sop_uid, one.series.uid, one.series.patient_id, str(places)), []).append(one)
+    kept: dict[tuple[object, ...], Header] = {}
+    for key, members in alike.items():
+        for one in members:
+            own = (*key, _content(one) if len(members) > 1 else "")
+            if own not in kept or kept[own].damage:  # of two copies the whole one counts
+                kept[own] = one
+    return list(kept.values())
+
+
+def _content(header: Header) -> str:
+    """What tells images apart that share instance UID and place: of MR what they say of time, of films the whole file."""
+    return str([*mr.marks_of(header.slices).values()]) if header.slices else sha256(_file(header))
+
+
+def _check_patient(loop: Sequence[Header], headers: Sequence[Header]) -> None:
+    """Raise BadInput where a loop, or its study, is of several patients: a result would name one of them."""
+    studies = {one.series.study_uid for one in loop}
+    patients = {one.series.patient_id for one in headers if one.series.study_uid in studies} - {""}
+    if len(patients) > 1:
+        raise BadInput(f"{loop[0].series} is of a study of {len(patients)} patients; separate them first")
 
 
 def _file(header: Header) -> Path:

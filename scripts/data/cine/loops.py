@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each slice of a cine as a volume (x, y, t) in a file of its own, and the results back in one cine."""
 
+import csv
 import hashlib
+import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,47 +18,76 @@ import numpy.typing as npt
 from ...errors import BadInput
 from ...files import read_json, whole, write_json, write_text
 from ..formats import suffix
+from ..identifiers import hide, words_of
+from ..read import LOOP, sidecar
 from . import read_cine
-from .cine import Cine
-from .variants import varied
+from .cine import Cine, slices_with_content
+from .variants import bright_part, varied
 
+logger = logging.getLogger(__name__)
 nifti: Any = nib  # has no types
 MM_A_SECOND = 100.0  # nominal: the third axis of a loop's file is time
 SOURCES = ".sources.json"  # beside loops: the cine that each name is of, by checksums of its place and of its voxels
 LEAST, MOST_MM = 2.0, 50.0  # pixels, so that frames are never taken for finer than the plane; a side that is read at most
+COLUMNS = ["case", "split"]
+OPEN = "has two ends in time, which only --set periodic=False keeps apart"
 
 
-def write_loops(cine: Cine, folder: Path, name: str) -> list[Path]:
-    """`{name}-{slice}_cine.nii.gz` for every slice, counted from 1; (x, y, t) in float32."""
+def write_loops(cine: Cine, folder: Path, name: str, doubts: Sequence[str] = ()) -> list[Path]:
+    """`{name}-{slice}_cine.nii.gz` for every slice with content, counted from 1; (x, y, t) in float32. doubts: of each."""
     affine = np.diag([*(pixels := _pixels(cine)), _step(cine, pixels), 1.0])
     paths = [folder / f"{case}_cine.nii.gz" for case in loop_names(cine, name)]
-    for index, path in enumerate(paths):
+    for index, path in zip(slices_with_content(cine.voxels), paths, strict=True):
         image = nifti.Nifti1Image(np.ascontiguousarray(cine.voxels[:, :, index]), affine)
         image.set_qform(affine, code=1)
         image.header.set_xyzt_units("mm")
         with whole(path) as part:
             nifti.save(image, part)
+        mark(path, doubts)
     return paths
 
 
+def mark(path: Path, doubts: Sequence[str] = ()) -> None:
+    """Say beside a volume that its third axis is time, and what is doubted of it: whoever reads it takes it for no head."""
+    write_json(sidecar(path), {"axes": LOOP, "doubts": [*doubts]})
+
+
+def told(cine: Cine) -> list[str]:
+    """Its doubts for all to see: of DICOM without ID and date."""
+    words = set() if cine.series is None else words_of({"": [cine.series]})
+    return [hide(line, words) for line in cine.doubts]
+
+
 def loop_names(cine: Cine, name: str) -> list[str]:
-    """Of the cases that the slices of a cine are."""
-    return [f"{name}-{index:02d}" for index in range(1, cine.voxels.shape[2] + 1)]
+    """Of the cases that the slices of a cine are; a slice of one value alone is none."""
+    return [f"{name}-{index + 1:02d}" for index in slices_with_content(cine.voxels)]
 
 
-def claim(folder: Path, name: str, cine: Cine) -> None:
-    """Keep of which cine the loops of a name are. Raises BadInput where they are another's: `a_b` and `a-b` are one name."""
+def claim(folder: Path, name: str, cine: Cine, variants: Sequence[str] = ()) -> set[str]:
+    """Keep of which cine the loops of a name are, and of those of its variants; returns the names there of others.
+
+    Raises BadInput where they are another's: `a_b` and `a-b` are one name.
+    """
+    names = [name, *variants]
     place = str(cine.source.absolute()) if cine.series is None else cine.series.uid
     marks = [hashlib.sha256(what).hexdigest()[:16] for what in (os.fsencode(place), np.ascontiguousarray(cine.voxels).data)]
     owners = read_json(folder / SOURCES) if (folder / SOURCES).is_file() else {}
-    if not set(owners.get(name, marks)) & set(marks):
-        raise BadInput(f"{name}: results of this name are of another cine; give another output")
-    write_json(folder / SOURCES, {**owners, name: marks})
+    others = {own for own, known in owners.items() if not set(known) & set(marks)}
+    if taken := [own for own in names if own in others]:
+        raise BadInput(f"{taken[0]}: results of this name are of another cine; give another output")
+    write_json(folder / SOURCES, {**owners, **dict.fromkeys(names, marks)})
+    return others
 
 
 def joined(cine: Cine, paths: Iterable[Path]) -> Cine:
-    """What was made of all slices of a cine, on its field of view, with as many frames as there are now."""
-    voxels = np.stack([np.asarray(nifti.load(path).dataobj, dtype=np.float32) for path in paths], axis=2)
+    """What was made of all slices of a cine with content, on its field of view, with as many frames as there are now; slices
+    without stay as they are.
+    """
+    results = [np.asarray(nifti.load(path).dataobj, dtype=np.float32) for path in paths]
+    made = dict(zip(slices_with_content(cine.voxels), results, strict=True))
+    slices = range(cine.voxels.shape[2])
+    empty = {k: np.full_like(results[0], cine.voxels[0, 0, k, 0]) for k in slices if k not in made}
+    voxels = np.stack([(made | empty)[k] for k in slices], axis=2)
     finer = np.array(voxels.shape[:2]) / cine.voxels.shape[:2]
     scale = np.diag([*(1 / finer), 1.0, 1.0])
     scale[:2, 3] = (1 / finer - 1) / 2  # edges of pixels stay where they were
@@ -80,33 +112,62 @@ def _step(cine: Cine, pixels: Iterable[float]) -> float:
 
 
 def loops(source: str, output: str, *, train: Sequence[int] = (), val: Sequence[int] = (), variants: int = 0) -> None:
-    """Write the loops of a cine as a data folder, for `train` and `evaluate`.
+    """Write the loops of a cine as a data folder, for `train` and `evaluate`; those of other cines stay there.
 
     train, val: slices, counted from 1, of these splits; others are in none. variants: how often all slices to train on are
     written once more as another heart might look (`varied`).
-    Raises BadInput for slices that there are not, or in both, and for what `claim` refuses.
+    Raises BadInput for slices that there are not, without content, or in both, for what `claim` and `varied` refuse, and for a
+    splits.csv of other columns.
     """
     cine, name, folder = read_cine(source), name_of(Path(source)), Path(output)
     splits = {case: split for split, slices in (("train", train), ("val", val)) for case in _chosen(cine, name, slices)}
     if len(splits) < len(train) + len(val):
         raise BadInput("--train and --val: a slice stands twice; leave it out of one")
-    claim(folder, name, cine)
-    write_loops(cine, folder, name)
+    of_variants = [f"{name}-v{number}" for number in range(1, variants + 1 if train else 1)]
+    chosen = replace(cine, voxels=cine.voxels[:, :, [index - 1 for index in train]])
+    if of_variants:
+        bright_part(chosen)  # before anything is written
+    before = _rows(folder / "splits.csv")
+    others = claim(folder, name, cine, of_variants)
+    for doubt in (doubts := told(cine)):
+        logger.warning(f"{source}: {doubt}")
+    doubts += [] if cine.gated else [OPEN]
+    write_loops(cine, folder, name, doubts)
     rng = np.random.default_rng(0)
-    for number in range(1, variants + 1 if train else 1):
-        other = varied(replace(cine, voxels=cine.voxels[:, :, [index - 1 for index in train]]), rng)
-        write_loops(other, folder, f"{name}-v{number}")
-        splits |= dict.fromkeys(loop_names(other, f"{name}-v{number}"), "train")
-    if splits:
-        write_text(folder / "splits.csv", "\n".join(["case,split", *(",".join(row) for row in splits.items())]) + "\n")
-    print(f"{output}: loops of {cine.voxels.shape[2]} slices; next: score-fusion train {output} (docs/cine.md)")
+    for own in of_variants:
+        other = varied(chosen, rng)
+        write_loops(other, folder, own, doubts)
+        splits |= dict.fromkeys(loop_names(other, own), "train")
+    kept = [row for row in before if not _is_of(row[0], name) or row[0].rpartition("-")[0] in others]
+    if rows := [*kept, *splits.items()]:
+        write_text(folder / "splits.csv", "\n".join(",".join(row) for row in [COLUMNS, *rows]) + "\n")
+    how = "" if cine.gated else " --set periodic=False"
+    print(f"{output}: loops of {cine.voxels.shape[2]} slices; next: score-fusion train {output}{how} (docs/cine.md)")
 
 
 def _chosen(cine: Cine, name: str, slices: Sequence[int]) -> list[str]:
-    names = loop_names(cine, name)
-    if wrong := [index for index in slices if not 1 <= index <= len(names)]:
-        raise BadInput(f"slice {wrong[0]}: there are {len(names)}; count from 1")
+    count, names = cine.voxels.shape[2], dict(zip(slices_with_content(cine.voxels), loop_names(cine, name), strict=True))
+    if wrong := [index for index in slices if not 1 <= index <= count]:
+        raise BadInput(f"slice {wrong[0]}: there are {count}; count from 1")
+    if empty := [index for index in slices if index - 1 not in names]:
+        raise BadInput(f"slice {empty[0]}: holds a single value, of which nothing can be learned; leave it out")
     return [names[index - 1] for index in slices]
+
+
+def _rows(table: Path) -> list[list[str]]:
+    """Of a splits.csv as `loops` writes it, none where there is no such file."""
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        header, *rows = [row for row in csv.reader(file) if row] or [COLUMNS]
+    if header != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+        raise BadInput(f"{table}: has other columns than {' and '.join(COLUMNS)}; give another output, or move it away")
+    return rows
+
+
+def _is_of(case: str, name: str) -> bool:
+    """Whether a case may be a slice, or the variant of one, of the cine of a name."""
+    return re.fullmatch(rf"{re.escape(name)}(-v\d+)?-\d+", case) is not None
 
 
 def name_of(source: Path) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cine MR from DICOM: every slice a loop, ordered by when its frames were taken, classic or enhanced."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, time
@@ -17,7 +17,7 @@ from ..dicom.find import placed
 from ..dicom.headers import Header, value_of
 from ..dicom.read import read_series
 from ..dicom.series import DicomSeries, affine_of
-from ..dicom.slices import SAME_PLACE_MM, Slice, Volume, fault, in_order, inversion_fault, stackable
+from ..dicom.slices import SAME_PLACE_MM, Slice, Volume, count_doubts, fault, in_order, inversion_fault, stackable
 from ..dicom.stream import opened, with_syntax
 from ..dicom.told import silent, without_values
 from .cine import Cine, Times, check_shape, check_times, check_voxels, closes
@@ -103,16 +103,24 @@ def loops_of(headers: Sequence[Header]) -> Loops:
         short = counts.index(min(counts))
         fact = f"slice {short + 1} of {len(stack)} has {counts[short]} frames, others {max(counts)}"
         raise BadInput(f"{name} lacks frames: {fact}; send the whole series again")
-    marks = _marks(slices)
-    clock = _clock(name, stack, marks)
+    marks = marks_of(slices)
+    clock, passed = _clock(name, stack, marks)
     ordered = [sorted(images, key=lambda one: marks[one.file, one.frame][clock]) for images in stack]
     times = np.array([[marks[one.file, one.frame][clock] for one in images] for images in ordered])
     _check_clock(name, ordered, times)
+    numbers = [one.number for one in (slices if slices[0].frame else headers)]  # frames are numbered in their stack
+    lacking = _lacking(name, [images[0] for images in ordered], {one for one in numbers if one is not None}, len(slices))
     first = next(one for one in headers if one.slices)
     series = _series(first.series, ordered)
     interval = float(np.median([_interval(marks[one.file, one.frame]) for one in slices]))
     shared = dict.fromkeys(line for one in headers for line in one.series.doubts)
-    return Loops(series, times, clock, interval, (*shared, *_count_doubts(slices, times, marks)))
+    twice = ["has images of one SOPInstanceUID at different places or times; all of them are used"] * _shares_uids(headers)
+    return Loops(series, times, clock, interval, (*shared, *twice, *passed, *lacking, *_time_doubts(times, marks)))
+
+
+def _shares_uids(headers: Sequence[Header]) -> bool:
+    uids = [one.sop_uid for one in headers if one.slices]
+    return len(set(uids)) < len(uids)
 
 
 def _refuse_mixtures(name: str, slices: Sequence[Slice]) -> None:
@@ -137,12 +145,26 @@ def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:
     return stack
 
 
-def _clock(name: str, stack: Sequence[Sequence[Slice]], marks: dict[tuple[str, int], Marks]) -> str:
-    """The surest clock that every image has and that goes on within a slice."""
+def _clock(name: str, stack: Sequence[Sequence[Slice]], marks: dict[tuple[str, int], Marks]) -> tuple[str, list[str]]:
+    """The surest clock that every image has and that goes on within a slice, and doubts about surer ones.
+
+    Raises BadInput where there is none, and where a few images lack the time since the heartbeat: another clock may be of the
+    order in which they were acquired.
+    """
+    doubts: list[str] = []
     for clock in (*CLOCKS, TEMPORAL):
         known = [[marks[one.file, one.frame].get(clock) for one in images] for images in stack]
-        if all(None not in times and len(set(times)) > 1 for times in known):
-            return clock
+        goes = [len({*times} - {None}) > 1 for times in known]
+        lacking = sum(times.count(None) for times in known)
+        if all(goes) and not lacking:
+            return clock, doubts
+        if not any(goes):
+            continue
+        count, still = sum(map(len, known)), goes.index(False) + 1 if False in goes else 0
+        fact = f"{lacking} of {count} images lack {clock}" if lacking else f"{clock} stands still in slice {still}"
+        if clock in GATED:
+            raise BadInput(f"{name} cannot be put in order: {fact}; export it again with all its tags")
+        doubts.append(f"is not ordered by {clock}: {fact}")
     raise BadInput(
         f"{name} does not say when its frames were taken (TriggerTime and others); export it again with all its tags"
     )
@@ -174,10 +196,21 @@ def _series(first: DicomSeries, ordered: Sequence[Sequence[Slice]]) -> DicomSeri
     return replace(series, files=files, frames=frames, spacing=(*series.spacing[:2], across), problem="", exclusion="")
 
 
-def _count_doubts(slices: Sequence[Slice], times: Times, marks: dict[tuple[str, int], Marks]) -> list[str]:
+def _lacking(name: str, starts: Sequence[Slice], numbers: Collection[int], images: int) -> list[str]:
+    """What makes one think that images are missing; starts: the first of each slice. Raises BadInput where slices surely are.
+
+    Slices as far apart as they should be may still lack frames, so that here a gap in the numbers counts in any case.
+    """
+    problem, counted = count_doubts(starts, numbers, images)
+    if problem:
+        raise BadInput(f"{name} {problem}")
+    by_number = count_doubts([one._replace(thickness=0.0, between=0.0) for one in starts], numbers, images)[1]
+    lines = dict.fromkeys([*counted, *by_number])
+    return [line.replace("may lack slices:", "may lack slices or frames:") for line in lines]
+
+
+def _time_doubts(times: Times, marks: dict[tuple[str, int], Marks]) -> list[str]:
     doubts, steps = [], np.median(np.diff(times, axis=1), axis=1)
-    if slices[0].images > len(slices):
-        doubts.append(f"may lack slices or frames: it has {len(slices)} images, but {slices[0].images} by ImagesInAcquisition")
     if np.ptp(steps) > APART * np.median(steps):
         doubts.append(f"has slices whose frames last {steps.min():.3g} to {steps.max():.3g} ms; they are taken as simultaneous")
     most = max(one.get(IMAGES, 0.0) for one in marks.values())
@@ -204,7 +237,7 @@ def _interval(marks: Marks) -> float:
     return next((marks[key] for key in INTERVALS if key in marks), 0.0)
 
 
-def _marks(slices: Iterable[Slice]) -> dict[tuple[str, int], Marks]:
+def marks_of(slices: Iterable[Slice]) -> dict[tuple[str, int], Marks]:
     """By file and frame, what headers say of time."""
     marks: dict[tuple[str, int], Marks] = {}
     for file in dict.fromkeys(one.file for one in slices):

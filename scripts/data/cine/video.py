@@ -101,7 +101,8 @@ def frames_of(path: Path, doubts: list[str] | None = None) -> Iterator[tuple[flo
     """
     av = _av()
     with path.open("rb") as file, _usable(path), av.open(file, format=_container(path).format) as opened:
-        stream = _stream(path, opened, doubts if doubts is not None else [])
+        doubts = [] if doubts is None else doubts
+        stream = _stream(path, opened, doubts)
         size, count = (stream.height, stream.width), 0
         for frame in opened.decode(stream):
             if (frame.height, frame.width) != size:
@@ -115,9 +116,18 @@ def frames_of(path: Path, doubts: list[str] | None = None) -> Iterator[tuple[flo
                 raise BadInput(f"{path}: holds more than the {MOST_VOXELS:.2g} pixels that are worked on; cut it")
             yield float(frame.time), _converted(frame, "rgb24").to_ndarray()
         if stream.frames and count != stream.frames:
-            raise BadInput(f"{path}: ends after {count} of {stream.frames} frames; copy it again")
+            if count != _packets(path, edited=True) or stream.frames != _packets(path, edited=False):
+                raise BadInput(f"{path}: ends after {count} of {stream.frames} frames; copy it again")
+            doubts.append(f"is trimmed by its header: the {count} of its {stream.frames} frames that players show are read")
     if path.suffix.lower() == ".gif" and not _ends_well(path):
         raise BadInput(f"{path}: is cut short, it ends without a GIF's end; copy it again")
+
+
+def _packets(path: Path, *, edited: bool) -> int:
+    """Of the film in a file: those that are shown, or with what its list of edits cuts off without taking it out."""
+    options = {} if edited else {"ignore_editlist": "1"}
+    with path.open("rb") as file, _av().open(file, format=_container(path).format, options=options) as opened:
+        return sum(packet.size > 0 and not packet.is_discard for packet in opened.demux(opened.streams.video[0]))
 
 
 def _stream(path: Path, opened: Any, doubts: list[str]) -> Any:

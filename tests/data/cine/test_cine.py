@@ -50,6 +50,7 @@ def test_frame_times_that_no_film_has_are_refused(step):
 def test_a_single_frame_tiny_frames_and_too_many_are_refused():
     for shape, fact in {
         (64, 64, 3, 1): "is a single frame; a cine needs several",
+        (64, 64, 3, 4): "has 4 frames, but a loop needs at least 5; give the whole loop",
         (64, 4, 1, 9): "its frames are 64x4, but they need at least 5 pixels a side",
         (4096, 4096, 1, 900): "cut out the frames or the part that is wanted",
     }.items():
@@ -64,6 +65,10 @@ def test_what_does_not_move_or_has_no_values_is_told():
     frozen[..., 4] = frozen[..., 3]
     assert check_voxels("a", frozen) == ["frame 5 is the same as the one before, as are 0 others"]
     assert check_voxels("a", beating().astype(np.float32)) == []
+    padded = beating().astype(np.float32)
+    padded[:, :, [0, 2]] = 0
+    fact = "holds a single value in slice 1, 3, which nothing is made of: it stays as it is"
+    assert check_voxels("a", padded) == [fact]
     for value, fact in ((0.0, "every voxel of every frame is 0"), (np.nan, "NaN or infinite")):
         with pytest.raises(BadInput, match=fact):
             check_voxels("a", np.full_like(still, value))

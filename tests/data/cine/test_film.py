@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Films in DICOM: ultrasound that keeps its colours, times and calibration; fluoroscopy; what is refused."""
 
+import shutil
 import struct
 import subprocess
 from dataclasses import replace
@@ -58,6 +59,24 @@ def test_an_ultrasound_loop_that_is_written_unchanged_shows_the_same(tmp_path):
     before, after = source.SequenceOfUltrasoundRegions[0], image.SequenceOfUltrasoundRegions[0]
     for key in ("PhysicalDeltaX", "PhysicalDeltaY", "RegionLocationMinX0", "RegionLocationMaxY1", "PhysicalUnitsXDirection"):
         assert after[key].value == before[key].value
+
+
+def test_a_copy_of_a_film_counts_once_and_another_of_its_uid_does_not(frames, tmp_path):
+    file = write_film(tmp_path / "a.dcm", frames)
+    shutil.copy(file, tmp_path / "b.dcm")
+    assert read_cine(tmp_path).voxels.shape == (24, 20, 1, 9)
+    known = dcmread(file)
+    uids = {key: known[key].value for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")}
+    write_film(tmp_path / "c.dcm", frames[::-1], **uids)
+    with pytest.raises(BadInput, match="holds 2 loops"):
+        read_cine(tmp_path)
+
+
+def test_a_film_of_a_study_of_two_patients_is_refused(frames, tmp_path):
+    write_film(tmp_path / "a.dcm", frames, StudyInstanceUID="1.2.3")
+    write_film(tmp_path / "still.dcm", frames[:1], StudyInstanceUID="1.2.3", PatientID="another")
+    with pytest.raises(BadInput, match="is of a study of 2 patients; separate them first"):
+        read_cine(tmp_path)
 
 
 @pytest.mark.parametrize("key", ["FrameTime", "BurnedInAnnotation", "Rows"])

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from scripts.data import CropToContentd, LoadVolumesd, RestoreGridd, find_cases
 from scripts.data.cine import Cine, write_cine
 from scripts.data.cine.loops import claim, joined, loop_names, loops, write_loops
+from scripts.data.read import read_source
 from scripts.errors import BadInput
 from scripts.measurement import BlockAverage
 
@@ -105,4 +107,85 @@ def test_slices_that_are_not_there_or_in_both_splits_are_refused(given, line, ci
     write_cine(cine, cine, tmp_path / "heart.nii.gz")
     with pytest.raises(BadInput, match=line):
         loops(str(tmp_path / "heart.nii.gz"), str(tmp_path / "loops"), **given)
+    assert not (tmp_path / "loops").exists()
+
+
+def test_bright_air_is_part_of_a_film_and_no_background_of_a_head(cine, tmp_path):
+    cine.voxels[:] = np.where(cine.voxels > 50, cine.voxels, 255)
+    path = write_loops(cine, tmp_path, "film")[0]
+    scan = read_source(path)
+    assert np.array_equal(scan.voxels, cine.voxels[:, :, 0]) and not scan.doubts
+    (tmp_path / "film-01_cine.json").unlink()
+    assert read_source(path).voxels[0, 0, 0] == 0  # as of a scan of a head
+
+
+def test_what_is_doubted_of_a_cine_goes_with_each_of_its_loops(cine, tmp_path):
+    paths = write_loops(cine, tmp_path, "heart", ["has no clock"])
+    meta = LoadVolumesd(degradation=BlockAverage((4, 4, 1)))({"image": str(paths[2]), "case": "heart-03"})["image"].meta
+    assert json.loads(meta["doubts"]) == ["heart-03_cine.nii.gz: has no clock"]
+
+
+def test_a_slice_of_a_single_value_is_no_loop_and_stays_as_it_is(cine, tmp_path):
+    cine.voxels[:, :, 1] = 7
+    assert loop_names(cine, "heart") == ["heart-01", "heart-03"]
+    fine = replace(cine, voxels=cine.voxels.repeat(4, axis=0).repeat(4, axis=1).repeat(2, axis=3))
+    result = joined(cine, write_loops(fine, tmp_path, "heart"))
+    assert np.array_equal(result.voxels, fine.voxels)
+    assert sorted(path.name for path in tmp_path.glob("*.nii.gz")) == ["heart-01_cine.nii.gz", "heart-03_cine.nii.gz"]
+
+
+@pytest.fixture
+def hearts(cine, tmp_path):
+    """A function: the path of a file of another heart."""
+
+    def saved(name, level=0):
+        other = replace(cine, voxels=cine.voxels + np.float32(level))
+        write_cine(other, other, tmp_path / f"{name}.nii.gz")
+        return str(tmp_path / f"{name}.nii.gz")
+
+    return saved
+
+
+def test_a_second_heart_leaves_the_splits_of_the_first(hearts, tmp_path):
+    folder, table = str(tmp_path / "loops"), tmp_path / "loops" / "splits.csv"
+    loops(hearts("a"), folder, train=[1], val=[3], variants=1)
+    loops(hearts("b", 1), folder, train=[2])
+    assert table.read_text().split() == ["case,split", "a-01,train", "a-03,val", "a-v1-01,train", "b-02,train"]
+    loops(hearts("a"), folder, val=[2])
+    assert table.read_text().split() == ["case,split", "b-02,train", "a-02,val"]
+
+
+def test_no_variant_takes_the_name_of_another_heart(hearts, tmp_path):
+    folder, table = str(tmp_path / "loops"), tmp_path / "loops" / "splits.csv"
+    loops(hearts("a-v1", 1), folder, train=[1])
+    with pytest.raises(BadInput, match="a-v1: results of this name are of another cine"):
+        loops(hearts("a"), folder, train=[1], variants=1)
+    loops(hearts("a"), folder, train=[2])
+    assert table.read_text().split() == ["case,split", "a-v1-01,train", "a-02,train"]
+
+
+def test_a_table_that_others_wrote_is_left_alone(hearts, tmp_path):
+    (tmp_path / "loops").mkdir()
+    (tmp_path / "loops" / "splits.csv").write_text("subject,split,age\nx,train,7\n")
+    with pytest.raises(BadInput, match=r"splits\.csv: has other columns than case and split"):
+        loops(hearts("a"), str(tmp_path / "loops"), train=[1])
+    assert [path.name for path in (tmp_path / "loops").iterdir()] == ["splits.csv"]
+
+
+def test_whoever_writes_loops_is_told_what_is_doubted_and_that_time_has_ends(cine, tmp_path, caplog, capsys):
+    cine.voxels[..., 6:] += 300  # it does not close
+    cine.voxels[..., 3] = cine.voxels[..., 2]
+    write_cine(cine, cine, tmp_path / "heart.nii.gz")
+    loops(str(tmp_path / "heart.nii.gz"), str(tmp_path / "loops"), train=[1])
+    assert "heart.nii.gz: frame 4 is the same as the one before" in caplog.text
+    assert f"next: score-fusion train {tmp_path / 'loops'} --set periodic=False" in capsys.readouterr().out
+    doubts = read_source(tmp_path / "loops" / "heart-02_cine.nii.gz").doubts
+    assert [line.partition(",")[0] for line in doubts[-2:]] == ["frame 4 is the same as the one before", "has two ends in time"]
+
+
+def test_an_empty_slice_is_not_to_be_learned_from(cine, tmp_path):
+    cine.voxels[:, :, 0] = 0
+    write_cine(cine, cine, tmp_path / "heart.nii.gz")
+    with pytest.raises(BadInput, match="slice 1: holds a single value, of which nothing can be learned; leave it out"):
+        loops(str(tmp_path / "heart.nii.gz"), str(tmp_path / "loops"), train=[1], variants=2)
     assert not (tmp_path / "loops").exists()

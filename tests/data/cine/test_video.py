@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Video as cine: what PyAV and Pillow read of results; streams that are broken, cut, still, empty or too large."""
 
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -151,6 +152,28 @@ def test_what_is_no_video_is_refused(suffix, tmp_path):
     for content in (b"", b"text " * 100, b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", b"ffconcat version 1.0\nfile b.mp4\n"):
         path.write_bytes(content)
         refused(path, "is no video that can be used|holds no picture")
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_film_that_its_header_trims_is_read_as_it_is_shown(end, frames, tmp_path):
+    """As telephones trim: a list of edits (elst) shows a part, and the stream stays whole."""
+    path = save(tmp_path / "a.mp4", frames)
+    whole, content = read_cine(path).voxels, bytearray(path.read_bytes())
+    place = content.find(b"elst") + 12  # of its only edit: length by the film's clock, start by the stream's
+    length, start = struct.unpack(">Ii", content[place : place + 8])
+    stream = content.find(b"mdhd") + 16
+    frame = struct.unpack(">I", content[stream : stream + 4])[0] * 4 // 100  # 40 ms
+    edit = (length, start + 3 * frame) if end == "first" else (length * 6 // 9, start)
+    content[place : place + 8] = struct.pack(">Ii", *edit)
+    path.write_bytes(content)
+    cine = read_cine(path)
+    np.testing.assert_array_equal(cine.voxels, whole[..., 3:] if end == "first" else whole[..., :6])
+    assert cine.doubts == ("is trimmed by its header: the 6 of its 9 frames that players show are read",)
+    write_cine(cine, cine, tmp_path / "b.mp4")
+    assert read_cine(tmp_path / "b.mp4").voxels.shape == cine.voxels.shape
+    for share in (0.95, 0.6):  # a film that is cut short is not trimmed
+        path.write_bytes(content[: int(share * len(content))])
+        refused(path, "copy it again|export it again")
 
 
 def test_a_playlist_opens_no_other_file(frames, tmp_path):
