@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scans of a BIDS data set: whose they are, of which session, suffix and contrast."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -9,9 +10,11 @@ from typing import Any, NamedTuple
 
 from ..data.bids import entities, filter_for, fitting
 from ..data.formats import stem
-from ..data.layouts import place_of
+from ..data.layouts import component, named_entities, place_of
 from ..errors import BadInput, listed
 from ..files import read_json
+
+logger = logging.getLogger(__name__)
 
 DESCRIPTION = "dataset_description.json"
 NIFTI = (".nii", ".nii.gz")
@@ -69,8 +72,12 @@ def find_scans(
     """
     _check(root, "participant", "sub-", participants, {path.name for path in root.glob("sub-*/")})
     _check(root, "session", "ses-", sessions, {path.name for path in root.glob("sub-*/ses-*/")})
-    scans = choose(_everything(root), participants=participants, sessions=sessions)
+    everything = choose(_everything(root), participants=participants, sessions=sessions)
+    scans = [scan for scan in everything if not component(scan.path, named_entities(bids_filter))]
     found = choose(scans, modality)
+    if left := [scan.path.name for scan in choose([scan for scan in everything if scan not in scans], modality)]:
+        remedy = "name part or desc in --bids-filter for these"
+        logger.warning("%s: left out what is no scan by its name: %s; %s", root, listed(left, most=MOST), remedy)
     if not (chosen := choose(found, bids_filter=bids_filter)):
         counts = Counter(scan.suffix for scan in scans)
         seen = listed([f"{suffix} ({count})" for suffix, count in sorted(counts.items())], most=MOST) or "no scan in anat"

@@ -4,7 +4,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -15,7 +15,7 @@ from .dicom import DicomSeries
 from .folder import OTHER_FORMATS, UNUSED_DICOM, CaseList, account, files_below, tell
 from .formats import image_of, parts, stem, suffix
 from .identifiers import Identifiers, anonymous, hide, words_of
-from .layouts import MODALITIES, modalities_told, modality_of, place_of, why_no_case
+from .layouts import MODALITIES, modalities_told, modality_of, named_entities, place_of, told_instead, why_no_case
 from .splits import MOST, Split
 from .splits import subject_of as subject_of
 
@@ -79,7 +79,7 @@ def find_cases(  # noqa: PLR0913  its arguments are keys of configs (docs/decisi
                 logger.warning("case %s: has no mask in the datalist, so nothing is measured in it", entry["case"])
         return _accounted(root, listed, dict.fromkeys(files_below(root), "not in the datalist"), {}, set())
     asked = list(dict.fromkeys([*wanted, *([] if goal is None else [goal])]))
-    everything, files = look(root, asked)
+    everything, files = look(root, asked, named_entities(bids_filter))
     cases = _filtered(everything, bids_filter) if bids_filter else everything
     splits = Split(root, split, train_fraction)
     complete: Mapping[str, Mapping[str, Path | DicomSeries]]
@@ -142,34 +142,42 @@ def folder_of(dataset_dir: str | Path) -> Path:
 # Looking through a folder
 
 
-def look(root: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
-    """Cases for these modalities or any that is known, and all files of volumes."""
+def look(root: Path, asked: Sequence[str], chosen: Collection[str] = ()) -> tuple[Cases, list[Path]]:
+    """Cases for these modalities or any that is known, and all files of volumes. chosen: entities that a filter asks for."""
     known = MODALITIES | set(asked)
     cases: Cases = {}
     if root.is_file():
         return _single(root, asked) if suffix(root) else ({}, [])
-    files = [path for path in files_below(root) if suffix(path) and not why_no_case(path, root)]
+    files = [path for path in files_below(root) if suffix(path) and not why_no_case(path, root, chosen)]
     for path in files:
         place = place_of(path, root)
         if place is not None and place[1] in known:
             case, modality, run = place
             cases.setdefault(case, {}).setdefault(modality, []).append(_File(path, run))
+    native = [file.path for case in cases.values() for file in case.get("t1", ())] if "t1" in asked else []
+    _warn_of_names(root, "t1", {path: "t1ce" for path in native if "t1ce" in modalities_told(path)})
     flat = [path for path in files if path.parent == root]
     if not cases and flat and len(asked) == 1:  # nothing names a modality: every file is the one that is asked for
         for path in flat:
             cases.setdefault(stem(path), {}).setdefault(asked[0], []).append(_File(path, 0))
-        if doubtful := [path.name for path in flat if modalities_told(path) and asked[0] not in modalities_told(path)]:
-            fact = f"taken as {asked[0]}, though their names tell another modality"
-            logger.warning("%s: %s: %s; move away what is not", root, fact, listed(doubtful, most=MOST))
+        _warn_of_names(root, asked[0], {path: told_instead(path, asked[0]) for path in flat})
     return dict(sorted(cases.items())), files
+
+
+def _warn_of_names(root: Path, asked: str, told: Mapping[Path, str]) -> None:
+    """Of files taken as what is asked for, though their names may tell something else."""
+    if doubtful := [f"{path.relative_to(root)} ({word})" for path, word in told.items() if word]:
+        fact = f"taken as {asked}, though their names tell something else"
+        logger.warning("%s: %s: %s; move away what is not", root, fact, listed(doubtful, most=MOST))
 
 
 def _single(file: Path, asked: Sequence[str]) -> tuple[Cases, list[Path]]:
     """One file as a case: where a single volume is asked for it is that, whatever it is called."""
     place = place_of(file, file.parent)
     case, modality = place[:2] if place is not None and place[1] in MODALITIES | set(asked) else (stem(file), "")
-    if len(asked) == 1 and modality not in ("", asked[0]):
-        logger.warning("%s: taken as %s, though its name says %s", file, asked[0], modality)
+    told = modality if modality not in ("", asked[0]) else told_instead(file, asked[0])
+    if len(asked) == 1 and told:
+        logger.warning("%s: taken as %s, though its name says %s", file, asked[0], told)
     return {case: {asked[0] if len(asked) == 1 else modality or "unknown": [_File(file, 0)]}}, [file]
 
 

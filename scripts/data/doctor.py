@@ -10,12 +10,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ..errors import BadInput, named, several
+from ..measurement.slices import Slices
 from .advice import ANY, Expectation, Grid, Plan, asked_of, orientations, plan
 from .cases import BESIDE, ERROR, find_cases, folder_of, look
 from .cine import read_cine
 from .dicom import DicomSeries
 from .dicom.choose import Studies, describe, find_studies
 from .dicom.series import affine_of
+from .doubts import Volume, by
 from .folder import summary
 from .read import Scan, checked_header, read_source
 from .seen import Seen, judge, properties, read_seen
@@ -131,9 +133,18 @@ def _examine(case: str, sources: Mapping[str, str | DicomSeries], expected: Expe
         print(f"  case {case} cannot be used: {error}")
         return str(error)
     print(f"  case {case}: {', '.join(f'{word} is {source}' for word, source in sources.items())}", flush=True)
+    if expected.weights:
+        print(f"    comes out as {_outcome(scans[0], way)}")
     for line in (*doubts, *way.doubts, *(f"{Path(source).name} will be resampled onto the first" for source in way.displaced)):
         print(f"    {line}")
     return ""
+
+
+def _outcome(scan: Scan, way: Plan) -> str:
+    """Voxels of the result, its axes as the scan's are stored."""
+    axes = [int(axis) for axis in orientations.io_orientation(scan.affine)[:, 0]]
+    sides = " x ".join(f"{way.grid.spacing[axis]:.3g}" for axis in axes)
+    return f"{by([way.grid.shape[axis] for axis in axes])} voxels of {sides} mm"
 
 
 def _sampled(scan: Scan, way: Plan, expected: Expectation) -> list[str]:
@@ -156,14 +167,25 @@ def _unseen(scans: Sequence[Scan], way: Plan, expected: Expectation, known: Know
     for number, scan in enumerate(scans[: len(seen)]):
         spacing, shape = _sides(scan, way)
         turn = orientations.io_orientation(scan.affine)
-        found = properties(orientations.apply_orientation(scan.voxels, turn).transpose(way.order), spacing)
+        voxels = orientations.apply_orientation(scan.voxels, turn).transpose(way.order)
+        found = properties(voxels, spacing)
         if expected.scanned is not None:
             axes = expected.scanned.sampling(shape, spacing, scan.thickness)
-            for one in [one for one in known.specialists if one.suits(axes, spacing, found)][:1]:
+            one = next((one for one in known.specialists if one.suits(axes, spacing, found)), None)
+            if one is not None:
                 lines, seen = [f"{Path(one.weights).name} will be used, of task {one.task}"], {one.condition: one.seen}
+            else:  # the weights for all scans are shown slices on the grid of the result
+                found = properties(*_repeated(voxels, spacing, axes))
         name, of_one = list(seen.items())[number]
         lines += judge(name, of_one, found, refusing=expected.refusing)
     return lines
+
+
+def _repeated(voxels: Volume, spacing: Sequence[float], axes: Sequence[Slices | None]) -> tuple[Volume, list[float]]:
+    """A scan (H, W, D) with the nearest slice in every voxel of its result's grid, and their sides in mm."""
+    for number, axis in enumerate(axes):
+        voxels = voxels if axis is None else voxels.take(axis.nearest(), axis=number)
+    return voxels, [mm if axis is None else mm / axis.spacing for mm, axis in zip(spacing, axes, strict=True)]
 
 
 def _grid(source: str | DicomSeries) -> Grid:

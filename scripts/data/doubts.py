@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
-from ..errors import BadInput
+from ..errors import BadInput, listed
 
 Affine = npt.NDArray[np.floating]
 Volume = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 GRID_TOLERANCE_MM = 0.01  # between corner voxels of one grid: scanners and converters round positions to two decimals
 FORMS_APART = 0.5  # of the smallest voxel side; the quaternions of a qform in float32 lose up to 0.1 mm at a head's edge
@@ -26,7 +27,8 @@ DEFLATE_RATIO = 1032  # the most that DEFLATE can gain (RFC 1951): a match of 25
 LARGE, LARGE_RATIO = 5e8, 100  # bytes; no scan of this size gains more, and label maps of it are rare
 AROUND, FEW = 0.5, 0.1  # shares of the six faces: of what lies around a head, and of a value far from tissue
 DARKER, SLIGHT = 0.01, 0.05  # share of voxels that are outliers at either end; share of the bright end negative by accident
-FAR = 2.0  # ranges of tissue below which there is no natural darkness
+FAR, ABOVE = 2.0, 0.5  # ranges of tissue: below, where there is no natural darkness, and above, where none is saturated
+FEW_VALUES = 16  # of a slice or volume, as of a label map
 UNITS_MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's spatial codes: metre, millimetre, micrometre; 0 does not say
 HOLES = "holds NaN or infinite voxels; replace them, for example by the background value"
 SIDES_UNKNOWN = "does not say where the head lies: left and right are unknown and may be swapped"
@@ -114,9 +116,10 @@ def of_nifti(file: Path, header: Any, shape: Sequence[int]) -> tuple[list[str], 
     return [*lines, fact], unit, (sform, 0)
 
 
-def of_voxels(source: str, voxels: Volume, *, constant: bool = False) -> tuple[Volume, list[str]]:
+def of_voxels(source: str, voxels: Volume, *, constant: bool = False, loop: bool = False) -> tuple[Volume, list[str]]:
     """A volume (H, W, D) whose background is a number near its tissue, and what is to be told of that.
 
+    loop: whether the last axis is time; then nothing lies around a head, and bright air is part of the film.
     Raises BadInput for voxels without a value that are not around the head, or, unless it may be `constant`, one value only.
     """
     lines = []
@@ -133,39 +136,111 @@ def of_voxels(source: str, voxels: Volume, *, constant: bool = False) -> tuple[V
         return voxels, lines
     if low == high:
         raise BadInput(f"{source}: every voxel is {low:g}; there is nothing to learn from or translate")
+    if loop:
+        return voxels, lines
+    if count := _few(voxels):
+        lines.append(f"holds {count} values alone, as masks and label maps do; give the scan that it was drawn on")
     if (far := far_background(voxels)) is not None:
         common, value = far
         voxels = np.where(voxels == common, np.float32(value), voxels)
         lines.append(f"its background is {common:g}, far from its tissue; taken as {value:g}")
+    elif (within := background_within(voxels)) is not None:
+        around, value = within
+        lines.append(f"its background is {float(voxels[around][0]):g}, amid the values of its tissue; taken as {value:.3g}")
+        voxels = np.where(around, np.float32(value), voxels)
     return voxels, lines
+
+
+def _few(voxels: Volume) -> int:
+    """How many values a volume (H, W, D) has, 0 for more than a mask or a map of some labels."""
+    if np.unique(voxels[::3, ::3, ::3]).size > FEW_VALUES:  # quickly, as of any scan
+        return 0
+    count = np.unique(voxels).size
+    return count if count <= FEW_VALUES else 0
+
+
+def of_slices(voxels: Volume, axis: int) -> list[str]:
+    """Doubts about the slices of a volume (H, W, D) across `axis`: blank ones between others, and neighbours that are equal.
+
+    Slices of few values, as label maps have them, are no scan's and tell nothing.
+    """
+    slices = np.moveaxis(voxels, axis, 0)
+    blank = [bool((one == one.flat[0]).all()) for one in slices]
+    held = np.flatnonzero(np.logical_not(blank)).tolist()
+    gaps = [(before, after) for before, after in itertools.pairwise(held) if after > before + 1]
+    equal = [at for at, after in itertools.pairwise(held) if after == at + 1 and np.array_equal(slices[at], slices[after])]
+    lost = [at for ends in gaps if all(_of_scan(slices[end]) for end in ends) for at in range(ends[0] + 1, ends[1])]
+    found = {"are blank between others": lost, "hold the same as the next": [at for at in equal if _of_scan(slices[at])]}
+    remedy = "copy or convert the scan again, for its result is wrong there"
+    told = {fact: listed([str(at + 1) for at in places]) for fact, places in found.items() if places}
+    return [f"has slices that {fact} (slice {places} of {len(slices)}); {remedy}" for fact, places in told.items()]
+
+
+def _of_scan(plane: npt.NDArray[np.floating]) -> bool:
+    return np.unique(plane).size > FEW_VALUES
 
 
 def far_background(voxels: Volume) -> tuple[float, float] | None:
     """A value around the head that is no darkness, as -1000 or 4095, and what to take it for; None where there is none.
 
     voxels: (H, W, D). The value is that of many voxels of the faces, and above nearly all others, or negative: a whole number
-    where the others are not, or below them by more than their range twice. A normalised scan's darkness is neither.
+    where the others are not, or below them by more than their range twice. A normalised scan's darkness is neither, nor is
+    tissue that a window cut off at its bright end: it is near the others, and not around them.
     """
-    faces = _faces(voxels)
-    values, counts = np.unique(faces, return_counts=True)
-    common = float(values[counts.argmax()])
-    others = voxels[voxels != common]
-    if common == 0 or not others.size or counts.max() / faces.size < FEW:
+    common, share = _common(voxels)
+    if common == 0 or share < FEW or (ends := _ends(voxels, common)) is None:
         return None
-    ranks = [max(int(share * others.size), 1) - 1 for share in (DARKER, 1 - DARKER)]
-    low, high = (float(value) for value in np.partition(others, ranks)[ranks])
+    low, high = ends
     magnitude = low >= -SLIGHT * high  # no less than zero, but for what resampling leaves
     below = common < 0 and ((magnitude and common.is_integer()) or low - common > FAR * (high - low))
-    return (common, min(low, 0.0)) if below or common > high else None
+    above = common > high and (common - high > ABOVE * (high - low) or background_alone(voxels == common))
+    return (common, min(low, 0.0)) if below or above else None
 
 
-def background_alone(outside: npt.NDArray[np.bool_]) -> bool:
+def background_within(voxels: Volume) -> tuple[Mask, float] | None:
+    """Where a value lies around the head that is amid those of the tissue, and the dark end of this; None where none does.
+
+    voxels: (H, W, D), as of a brain that was normalised alone, with 0 around: networks would take air for tissue. Holes of the
+    same value within are left: there it may be tissue.
+    """
+    common, share = _common(voxels)
+    if share <= AROUND or (voxels < common).mean() <= DARKER or (ends := _ends(voxels, common)) is None:
+        return None
+    low, high = ends
+    if not SLIGHT * (high - low) < common - low < (1 - SLIGHT) * (high - low):
+        return None
+    around = _reaching_faces(voxels == common)
+    return (around, low) if _faces(around).mean() > AROUND else None
+
+
+def background_alone(outside: Mask) -> bool:
     """Whether voxels (H, W, D) are most of the faces and reach them everywhere: around the head, not holes in it."""
+    return bool(_faces(outside).mean() > AROUND) and bool((_reaching_faces(outside) == outside).all())
+
+
+def _reaching_faces(outside: Mask) -> Mask:
+    """Those of the voxels (H, W, D) that hang together with some in the six faces."""
     from scipy import ndimage  # takes a moment to import
 
     regions, _ = ndimage.label(outside)
-    at_faces = _faces(regions)
-    return bool((at_faces > 0).mean() > AROUND) and set(np.unique(regions)) <= {0, *np.unique(at_faces)}
+    at_faces = np.unique(_faces(regions))
+    return np.isin(regions, at_faces[at_faces > 0])
+
+
+def _common(voxels: Volume) -> tuple[float, float]:
+    """The value that most voxels of the six faces have, and their share."""
+    values, counts = np.unique(faces := _faces(voxels), return_counts=True)
+    return float(values[counts.argmax()]), float(counts.max() / faces.size)
+
+
+def _ends(voxels: Volume, common: float) -> tuple[float, float] | None:
+    """The dark and the bright end of all voxels that are not `common`, but for outliers; None where there are none."""
+    others = voxels[voxels != common]
+    if not others.size:
+        return None
+    ranks = [max(int(share * others.size), 1) - 1 for share in (DARKER, 1 - DARKER)]
+    low, high = np.partition(others, ranks)[ranks]
+    return float(low), float(high)
 
 
 def _faces(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:

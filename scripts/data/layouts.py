@@ -2,8 +2,12 @@
 """What the place and name of a file say: whose it is, of which modality, and whether it can belong to a case at all."""
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+from .bids import SHORT, entities
+from .dicom.words import DESCRIPTIONS, LOCALIZER, MAP_WORD, agent_given, plain
 from .formats import stem
 
 # The words by which others call our modalities, in lower case. A word that is not here stands for itself.
@@ -19,10 +23,20 @@ ALIASES = {
     "dseg": "seg",
 }
 MODALITIES = frozenset({"t1", "t1ce", "t2", "flair", "seg"})
-AGENT_WORDS = frozenset({"post", "gd", "gad", "ce", "contrast", "km", "gadolinium"})  # after which a t1 is a t1ce
+AGENTS = frozenset({"gd", "gad", "ce", "contrast", "km", "gadolinium"})  # with which a t1 is a t1ce
+AGENT_WORDS = AGENTS | {"post"}  # which may be after an operation, too
 WITHOUT_AGENT = frozenset(
     {"none", "no", "non", "pre", "nogd", "nativ", "native", "without", "precontrast", "0"}
 )  # labels of ce-
+# What stands behind a t1 and says whether there was an agent: T1_CE, t1w-post-contrast, T1_pre.
+BEHIND_T1 = re.compile(
+    r"(?<![^\W_])t1w?[-_. ]"
+    r"(?:(?P<without>pre|nativ|native|nogd|precontrast)|(?:post[-_. ]?)?(?:gd|gad|ce|contrast|km|gadolinium)|post)$",
+    re.IGNORECASE,
+)
+NO_SCANS = frozenset({"mask", "masks", "brainmask", "label", "labels", "seg", "dseg", "aseg", "roi", "rois", "parc", "aparc"})
+NOT_OF_NAMES = frozenset({"pilot", "real"})  # of studies and people, where in descriptions they are localizers and components
+COMPONENTS = {"part": ("phase", "real", "imag"), "desc": ("mask",)}  # labels of BIDS that are no scan a radiologist looks at
 OUTPUT_WORDS = frozenset({"pred", "uncertainty", "interval", "error"})
 
 # Paths below dataset_dir without the suffix of a volume; the first that matches counts.
@@ -51,8 +65,8 @@ def modality_of(word: str) -> str:
     return ALIASES.get(word.lower(), word.lower())
 
 
-def why_no_case(path: Path, root: Path) -> str:
-    """Why a file cannot belong to a case, whatever it is called, or ""."""
+def why_no_case(path: Path, root: Path, chosen: Collection[str] = ()) -> str:
+    """Why a file cannot belong to a case, whatever it is called, or "". chosen: entities that a filter asks for."""
     above = path.relative_to(root).parts[:-1]
     if path.name[0] == ".":
         return "hidden"
@@ -60,29 +74,80 @@ def why_no_case(path: Path, root: Path) -> str:
         return "in derivatives"
     if len(above) >= DEEPEST:
         return "deeper than any layout"
-    return "a result of ours" if _is_output(path) else ""
+    return "a result of ours" if _is_output(path) else component(path, chosen)
+
+
+def component(path: Path, chosen: Collection[str] = ()) -> str:
+    """What a name of BIDS says it is instead of a scan, a phase image or a mask, or "". chosen: as for `why_no_case`."""
+    given = entities(path) if path.name.startswith("sub-") else {}
+    told = [f"{key}-{given[key]}" for key, no in COMPONENTS.items() if given.get(key) in no and key not in chosen]
+    return f"no scan by its name ({told[0]})" if told else ""
+
+
+def named_entities(bids_filter: Any) -> set[str]:
+    """The entities that a filter asks for, of all modalities or of one."""
+    asked = bids_filter if isinstance(bids_filter, Mapping) else {}
+    keys = [str(key).lower() for one in (asked, *asked.values()) if isinstance(one, Mapping) for key in one]
+    return {SHORT.get(key, key) for key in keys}
 
 
 def place_of(path: Path, root: Path) -> tuple[str, str, int] | None:
     """Case, modality and run of a file, or None when its place follows no layout."""
-    relative = path.relative_to(root).with_name(stem(path)).as_posix()
+    behind = BEHIND_T1.search(stem(path))
+    name = stem(path) if behind is None else stem(path)[: behind.start()] + ("t1" if behind["without"] else "t1ce")
+    relative = path.relative_to(root).with_name(name).as_posix()
     match = next(filter(None, (layout.fullmatch(relative) for layout in LAYOUTS)), None)
     if match is None:
         return None
     parts = match.groupdict()
     modality = modality_of(parts["word"])
     agent = re.search(r"_ce-([A-Za-z0-9]+)", path.name)  # BIDS marks contrast in an entity, not in the suffix
-    if modality == "t1" and agent and agent[1].lower() not in WITHOUT_AGENT:
+    if modality == "t1" and (agent[1].lower() not in WITHOUT_AGENT if agent else _agent_before(path, parts["case"])):
         modality = "t1ce"
     names = [parts["case"] or root.resolve().name, parts.get("session")]
     return "_".join(name for name in names if name), modality, int(parts.get("run") or 0)
 
 
+def _agent_before(path: Path, case: str | None) -> bool:
+    """Whether the word before the last one of a name, as in Gd_t1 or post-contrast.t1, is an agent that was given.
+
+    A name of BIDS has an entity for it, and words of the case's own name tell nothing.
+    """
+    name = stem(path)
+    if path.name.startswith("sub-"):
+        return False
+    if case and path.parent.name == case:
+        name = re.sub(rf"^{re.escape(case)}(?![^\W_])", "", name)
+    words = re.findall(r"[A-Za-z0-9]+", name)[-3:]
+    return len(words) > 1 and words[-2].lower() in AGENTS and agent_given(plain(" ".join(words))) is True
+
+
 def modalities_told(path: Path) -> set[str]:
     """Modalities that words anywhere in a name tell."""
-    words = {modality_of(word) for word in re.split(r"[^A-Za-z0-9]+", stem(path))}
-    found = words & MODALITIES
-    return (found - {"t1"}) | {"t1ce"} if "t1" in found and words & AGENT_WORDS else found
+    text = _without_labels(path)
+    found = {modality_of(word) for word in re.split(r"[^A-Za-z0-9]+", text)} & MODALITIES
+    agent = not AGENT_WORDS.isdisjoint(re.findall(r"[a-z0-9]+", plain(text))) and agent_given(plain(text)) is not False
+    return (found - {"t1"}) | {"t1ce"} if "t1" in found and agent else found
+
+
+def told_instead(path: Path, asked: str) -> str:
+    """What a name tells that is no scan of the modality asked for: another, a mask, a map or a localizer; "" for nothing."""
+    text, told = plain(_without_labels(path)), modalities_told(path)
+    words = " ".join(re.findall(r"[a-z0-9*]+", text))
+    if asked in MODALITIES - {"seg"}:
+        odd = [word for word in words.split() if word in NO_SCANS]
+        odd += [found.group() for found in (LOCALIZER.search(words), MAP_WORD.search(words)) if found]
+        if odd := [word for word in odd if word not in NOT_OF_NAMES]:
+            return odd[0]
+        if not told:
+            kinds = [kind for kind, pattern in DESCRIPTIONS if pattern.search(words)]
+            return kinds[0] if kinds and not asked.startswith(kinds[0]) else ""
+    return "" if asked in told else " and ".join(sorted(told))
+
+
+def _without_labels(path: Path) -> str:
+    """A name without whose it is and what BIDS says of an agent, whose words are none of a modality."""
+    return re.sub(r"^sub[-_][^-_. ]+|(?<![^\W_])(?:ses|ce)-[^_]+", " ", stem(path))
 
 
 def _is_output(path: Path) -> bool:

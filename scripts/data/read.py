@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a volume of any format, its header alone or with its voxels. Nothing here waits for PyTorch."""
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -16,11 +17,13 @@ from ..measurement.as_scanned import DENSE
 from ..measurement.slices import thickest
 from .dicom import DicomSeries
 from .dicom.series import affine_of
-from .doubts import Affine, Volume, by, check_size, of_affine, of_voxels
+from .doubts import Affine, Volume, by, check_size, of_affine, of_slices, of_voxels
 from .formats import Opened, format_of, parts, stem
 
 SMALLEST_SIDE = 5  # of a volume, in voxels
 LARGEST_THICKNESS = 100.0  # of slices in mm; a sidecar that says more is wrong
+SPACING_APART = 0.05  # of their spacing: what a sidecar may round
+LOOP = ["x", "y", "t"]  # `axes` in the JSON beside a volume whose third axis is time
 
 
 class Scan(NamedTuple):
@@ -38,14 +41,26 @@ class Scan(NamedTuple):
 
 def read_source(source: str | Path | DicomSeries, *, constant: bool = False) -> Scan:
     """A file or a series. Raises BadInput when it is missing, damaged, of no use or, unless `constant`, the same everywhere."""
+    loop = None if isinstance(source, DicomSeries) else _doubts_of_loop(Path(source).expanduser())
     if isinstance(source, DicomSeries):
         scan = Scan(_read_dicom(source), affine_of(source), (1, 1), [*source.doubts], source.thickness)
     else:
-        voxels, header = read_file(Path(source).expanduser())
-        scan = Scan(voxels, header.affine, header.codes, [*header.doubts], _thickness(Path(source).expanduser()))
-    voxels, doubts = of_voxels(str(source), scan.voxels, constant=constant)
-    thickness = _along_coarsest(scan.thickness, np.linalg.norm(scan.affine[:3, :3], axis=0).tolist())
+        file = Path(source).expanduser()
+        voxels, header = read_file(file)
+        thickness, between = (_told(file, key) for key in ("SliceThickness", "SpacingBetweenSlices"))
+        apart = [] if loop is not None else _doubts_of_spacing(header.affine, thickness, between)
+        scan = Scan(voxels, header.affine, header.codes, [*header.doubts, *(loop or []), *apart], thickness)
+    voxels, doubts = of_voxels(str(source), scan.voxels, constant=constant, loop=loop is not None)
+    spacing = np.linalg.norm(scan.affine[:3, :3], axis=0).tolist()
+    if loop is None and not constant:  # a film may stand still
+        doubts += of_slices(voxels, _across(spacing))
+    thickness = _along_coarsest(scan.thickness, spacing)
     return scan._replace(voxels=voxels, doubts=[*scan.doubts, *doubts], thickness=thickness)
+
+
+def _across(spacing: Sequence[float]) -> int:
+    """The axis that slices lie across: the coarsest, else the third as stored."""
+    return 2 if (through := thickest(spacing)) is None else through
 
 
 def _along_coarsest(thickness: float, spacing: Sequence[float]) -> float:
@@ -59,21 +74,44 @@ def _along_coarsest(thickness: float, spacing: Sequence[float]) -> float:
     return spacing[through]
 
 
-def _thickness(file: Path) -> float:
-    """Of slices in mm, as the JSON beside a file of BIDS says; 0 where none does, NaN where it cannot be read as one."""
-    sidecar = file.with_name(f"{stem(file)}.json")
+def sidecar(file: Path) -> Path:
+    """The JSON beside a volume, whether it is there or not."""
+    return file.with_name(f"{stem(file)}.json")
+
+
+def _doubts_of_loop(file: Path) -> list[str] | None:
+    """What the JSON beside a volume doubts of a loop in time; None where it does not say that the volume is one."""
     try:
-        content = json.loads(sidecar.read_bytes())  # not a text: editors write UTF-16, or UTF-8 with a mark before it
-        told = content.get("SliceThickness") if isinstance(content, dict) else None
+        content = json.loads(sidecar(file).read_bytes())
+        return [str(line) for line in content.get("doubts", [])] if content["axes"] == LOOP else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _doubts_of_spacing(affine: Affine, thickness: float, between: float) -> list[str]:
+    """Where slices are elsewhere by the JSON (mm from centre to centre, or of the gap between them) than by the header."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    across, said = [spacing[_across(spacing)], spacing[2]], [between, between + thickness]
+    if not between > 0 or any(abs(one - mm) <= SPACING_APART * mm for one, mm in itertools.product(said, across)):
+        return []
+    fact = f"its slices are {across[0]:.3g} mm apart by its header and {between:.3g} mm by the JSON"
+    return [f"{fact}; the header counts: correct it if it is wrong"]
+
+
+def _told(file: Path, key: str) -> float:
+    """A length in mm that the JSON beside a file of BIDS says; 0 where none does, NaN where it cannot be read as one."""
+    try:
+        content = json.loads(sidecar(file).read_bytes())  # not a text: editors write UTF-16, or UTF-8 with a mark before it
+        told = content.get(key) if isinstance(content, dict) else None
         told = told[0] if isinstance(told, list) and len(told) == 1 else told
         if told is None:
             return 0.0
-        thickness = float(told) if type(told) in (int, float, str) else math.nan
+        length = float(told) if type(told) in (int, float, str) else math.nan
     except FileNotFoundError:
         return 0.0
     except (OSError, ValueError, OverflowError):
         return math.nan
-    return thickness if 0 < thickness < LARGEST_THICKNESS else math.nan
+    return length if 0 < length < LARGEST_THICKNESS else math.nan
 
 
 def checked_header(file: Path) -> Opened:

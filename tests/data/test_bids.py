@@ -57,3 +57,24 @@ def test_the_app_filters_scans_of_a_contrast_whatever_lies_between_them(tmp_path
     make_files(tmp_path, *(f"sub-01/anat/sub-01_{name}_T1w.nii.gz" for name in ("acq-a", "ce-gd", "run-1")))
     found = find_scans(tmp_path, "T1w", bids_filter={"acq": "a"})
     assert [scan.name for scan in found] == ["sub-01_acq-a_T1w", "sub-01_ce-gd_T1w"]  # the only one of its contrast stays
+
+
+def test_phase_images_and_masks_are_no_scans_unless_a_filter_asks_for_them(tmp_path):
+    names = [f"sub-1/anat/sub-1_{entity}_T1w.nii.gz" for entity in ("part-mag", "part-phase", "desc-mask")]
+    make_files(tmp_path, *names)
+    cases = find_cases(tmp_path, ["t1"])
+    assert cases[0]["image"] == [str(tmp_path / names[0])]
+    left = {group["reason"] for group in cases.files["left_out"]}
+    assert left == {"no scan by its name (part-phase)", "no scan by its name (desc-mask)"}
+    for asked in ({"part": "phase"}, {"t1": {"part": "phase"}}):
+        assert find_cases(tmp_path, ["t1"], bids_filter=asked)[0]["image"] == [str(tmp_path / names[1])]
+    assert find_cases(tmp_path, ["t1"], bids_filter={"description": "mask"})[0]["image"] == [str(tmp_path / names[2])]
+
+
+def test_the_app_leaves_out_phase_images_and_masks_with_a_line(tmp_path, caplog):
+    names = [f"sub-1/anat/sub-1_{entity}_T1w.nii.gz" for entity in ("desc-mask", "part-mag", "part-phase")]
+    make_files(tmp_path, *names, "sub-1/anat/sub-1_part-real_FLAIR.nii.gz", "sub-1/anat/sub-1_part-mag_FLAIR.nii.gz")
+    assert [scan.name for scan in find_scans(tmp_path, "T1w")] == ["sub-1_part-mag_T1w"]
+    told = "sub-1_desc-mask_T1w.nii.gz, sub-1_part-phase_T1w.nii.gz; name part or desc in --bids-filter for these"
+    assert f"left out what is no scan by its name: {told}" in caplog.text and "FLAIR" not in caplog.text
+    assert [scan.name for scan in find_scans(tmp_path, "T1w", bids_filter={"part": "phase"})] == ["sub-1_part-phase_T1w"]

@@ -172,7 +172,7 @@ def test_a_clinical_folder_is_told_whole_where_a_modality_is_missing(tmp_path):
 def test_names_that_tell_another_modality_than_they_are_taken_for_are_warned_of(tmp_path, caplog):
     make_files(tmp_path, "AX_FLAIR_8.nii.gz", "AX_T1_7.nii.gz", "scan_9.nii.gz")  # as dcm2niix names them
     assert len(find_cases(tmp_path, ["t1"])) == 3
-    assert "taken as t1, though their names tell another modality: AX_FLAIR_8.nii.gz; move away" in caplog.text
+    assert "taken as t1, though their names tell something else: AX_FLAIR_8.nii.gz (flair); move away" in caplog.text
 
 
 @pytest.mark.parametrize(("name", "case"), [("a_t1.nii.gz", "a"), ("scan_9.nii.gz", "scan_9"), ("b-flair.NII.GZ", "b-flair")])

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import resource
 import subprocess
 import sys
@@ -10,10 +11,13 @@ import pytest
 
 from scripts import bundle_root
 from scripts.__main__ import main
+from scripts.data import LoadVolumesd
 from scripts.data.cases import find_cases
 from scripts.data.doctor import doctor
+from scripts.data.specialists import ChooseWeightsd
 from scripts.errors import BadInput
 from scripts.limits import limits_of
+from scripts.measurement import AsScanned
 
 sys.path.insert(0, str(Path(__file__).parent / "dicom"))
 from dicom_series import random_affine, random_voxels, write_series
@@ -184,3 +188,36 @@ def test_the_doctor_takes_what_restore_takes_of_contrast_and_slices(tmp_path, rn
         "error: --spacing 2.0: task both has none; --task any takes it",
         "error: --thickness: is of a task; flair is none",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sides", "shape"), [((1.5, 1.5, 3.8), (40, 36, 22)), ((3.8, 1.5, 1.5), (22, 40, 36)), ((3, 3, 3), (24, 26, 22))]
+)
+def test_the_doctor_and_a_run_say_the_same_of_a_scan_unlike_those_that_the_weights_saw(sides, shape, tmp_path, rng, capsys):
+    axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij")
+    voxels = np.where(sum(axis**2 for axis in axes) < 2, rng.uniform(300, 900, shape), 0).astype(np.float32)
+    nib.save(nib.Nifti1Image(voxels, np.diag([*sides, 1.0])), tmp_path / "a_t1.nii.gz")
+    doctor(tmp_path)
+    told = [line.strip() for line in capsys.readouterr().out.splitlines() if "unlike what the weights saw" in line]
+    loaded = LoadVolumesd(["image"], AsScanned())({"case": "a", "image": str(tmp_path / "a_t1.nii.gz")})
+    choose = ChooseWeightsd(Path(bundle_root(), "models", "any.pt"), AsScanned(), ["super_resolution"])
+    assert told and told == json.loads(choose(loaded)["image"].meta["unseen"])
+
+
+@pytest.mark.parametrize(
+    ("task", "sides", "turned", "line"),
+    [
+        ("any", (4, 4, 5), False, "12x10x9 voxels of 4 x 4 x 4 mm"),  # 7 slices of 5 mm are 35 mm
+        ("any", (4, 4, 5), True, "9x12x10 voxels of 4 x 4 x 4 mm"),
+        ("super_resolution", (4, 4, 4), False, "48x40x28 voxels of 1 x 1 x 1 mm"),
+        ("t1", (4, 4, 4), False, ""),
+    ],
+)
+def test_the_doctor_says_what_comes_out_along_the_axes_of_the_file(task, sides, turned, line, tmp_path, rng, capsys):
+    image = nib.Nifti1Image(random_voxels(rng, (12, 10, 7)), np.diag([*map(float, sides), 1.0]))
+    if turned:
+        image = image.as_reoriented(np.array([[1, -1], [2, 1], [0, 1]]))
+    nib.save(image, tmp_path / "a_t1.nii.gz")
+    doctor(tmp_path, [task])
+    said = [told.strip() for told in capsys.readouterr().out.splitlines() if "comes out as" in told]
+    assert said == ([f"comes out as {line}"] if line else [])

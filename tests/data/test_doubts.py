@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.data.doubts import background_alone, distance_mm, far_background
-from scripts.data.read import checked_header
+from scripts.data.doubts import background_alone, distance_mm, far_background, of_slices, of_voxels
+from scripts.data.read import checked_header, read_source
 from scripts.data.volumes import LoadVolumesd, read_volume
 from scripts.data.write import SaveVolumed
 from scripts.errors import BadInput
@@ -270,3 +270,97 @@ def test_holes_and_single_corners_are_not_what_lies_around(seed):
     corner = np.zeros_like(around)
     corner[0, 0, 0] = True
     assert not background_alone(corner)
+
+
+def test_tissue_that_a_window_cut_off_is_no_background(rng):
+    """As of an export of 8 bits, cropped to within the brain; a map of labels, too."""
+    windowed = np.clip(rng.normal(220, 50, (14, 15, 9)), 0, 255).round().astype(np.float32)
+    assert (windowed == 255).mean() > 0.2 and of_voxels("a", windowed)[1] == []
+    labels = rng.integers(0, 4, (14, 15, 9)).astype(np.float32)
+    labels[0] = 3
+    assert far_background(labels) is None
+
+
+def test_a_bright_background_next_to_the_range_of_the_tissue_is_one_where_it_is_alone(head):
+    assert far_background(np.where(head > 0, head, 1000)) == (1000, 0)
+
+
+@pytest.mark.parametrize("around", [0.0, 0.25])
+def test_what_lies_around_a_brain_normalised_alone_is_taken_as_its_dark_end(around, tmp_path, head):
+    tissue = head[head > 0]
+    normalised = np.where(head > 0, (head - tissue.mean()) / tissue.std(), around).astype(np.float32)
+    normalised[8:11, 9:12, 9:12] = around  # a hole in the mask
+    volume = read_volume(write(tmp_path / "a.nii.gz", normalised))
+    (line,) = json.loads(volume.meta["doubts"])
+    assert line.startswith(f"its background is {around:g}, amid the values of its tissue; taken as -1.")
+    dark, voxels = float(line.split()[-1]), volume[0].numpy()
+    assert dark == pytest.approx(np.quantile(normalised[head > 0], 0.01), abs=0.02)
+    np.testing.assert_allclose(voxels[head == 0], dark, atol=0.005)
+    np.testing.assert_array_equal(voxels[head > 0], normalised[head > 0])
+    below = np.where(head > 0, normalised, normalised.min())
+    assert of_voxels("a", below)[1] == [] and of_voxels("a", normalised, loop=True)[1] == []
+
+
+def test_what_resampling_leaves_below_zero_is_no_tissue(head, rng):
+    ringing = np.where(rng.random(head.shape) < 0.1, -rng.uniform(0, 20, head.shape), head).astype(np.float32)
+    ringing[0], ringing[-1] = 0, 0
+    assert of_voxels("a", ringing)[1] == []
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize(
+    ("at", "fact"),
+    [(None, "are blank between others (slice 10 of 18); copy"), (8, "hold the same as the next (slice 9 of 18); copy")],
+)
+def test_slices_that_were_lost_or_stored_twice_are_told(axis, at, fact, tmp_path, rng):
+    voxels = rng.uniform(100, 900, (18, 18, 18)).astype(np.float32)
+    voxels[:2] = voxels[-2:] = voxels[:, :, :2] = voxels[:, :, -2:] = 0  # as around a head
+    slices = np.moveaxis(voxels, axis, 0)
+    sides = [1.0, 1.0, 1.0]
+    sides[axis] = 5.0
+
+    def told():
+        nib.save(nib.Nifti1Image(voxels, np.diag([*sides, 1.0])), tmp_path / "a.nii.gz")
+        return read_source(tmp_path / "a.nii.gz").doubts
+
+    assert told() == []
+    slices[9] = 0 if at is None else slices[at]
+    (line,) = told()
+    assert fact in line
+    (tmp_path / "a.json").write_text('{"axes": ["x", "y", "t"]}')
+    assert told() == []  # a film may stand still
+
+
+def test_equal_and_blank_slices_of_a_label_map_are_none_that_were_lost(rng):
+    labels = np.zeros((9, 9, 9), dtype=np.float32)
+    labels[..., [1, 4]] = rng.integers(0, 9, (9, 9, 2))
+    labels[..., 2] = labels[..., 1]
+    assert of_slices(labels, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("sides", "thickness", "between", "told"),
+    [
+        ((1, 1, 5), 5, 6.5, True),
+        ((1, 1, 6.5), 5, 6.5, False),
+        ((1, 1, 6.5), 5, 1.5, False),  # of the gap
+        ((5, 1, 1), 5, 5, False),  # turned since
+        ((0.5, 1.5, 1.2), 1.2, 1.2, False),
+        ((1, 1, 5), 5, "none", False),
+        ((1, 1, 1), 5, 6.5, True),  # resampled since
+    ],
+)
+def test_slices_that_the_json_has_elsewhere_than_the_header_are_told(sides, thickness, between, told, tmp_path, rng):
+    nib.save(nib.Nifti1Image(rng.random((6, 7, 8)), np.diag([*map(float, sides), 1.0])), tmp_path / "a.nii.gz")
+    (tmp_path / "a.json").write_text(json.dumps({"SliceThickness": thickness, "SpacingBetweenSlices": between}))
+    lines = read_source(tmp_path / "a.nii.gz").doubts
+    assert len(lines) == told and all(f"mm apart by its header and {between} mm by the JSON" in line for line in lines)
+
+
+@pytest.mark.parametrize("count", [2, 5, 200])
+def test_a_mask_or_map_of_labels_in_place_of_a_scan_is_told(count, tmp_path, rng):
+    labels = np.pad(rng.integers(0, count, (10, 10, 10)), 2).astype(np.float32)
+    lines = read_source(write(tmp_path / "a.nii.gz", labels)).doubts
+    told = [f"holds {count} values alone, as masks and label maps do; give the scan that it was drawn on"]
+    assert lines == (told if count < 200 else [])
+    assert read_source(tmp_path / "a.nii.gz", constant=True).doubts == []

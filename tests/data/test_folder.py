@@ -142,3 +142,20 @@ def test_a_zip_with_a_damaged_file_is_one_line(tmp_path):
     (tmp_path / "b.zip").write_bytes(bytes(content))
     with pytest.raises(BadInput, match=r"b\.zip: cannot be unzipped"):
         find_cases(tmp_path / "b.zip", ["t1"])
+
+
+@pytest.mark.parametrize(
+    ("names", "case"),
+    [
+        (["Kopf/head scan.nii.gz", "__MACOSX/Kopf/._head scan.nii.gz"], "head scan"),  # as a Mac packs a folder
+        (["a/b/scan.nii.gz", "a/b/scan.json"], "scan"),
+        (["anna/t1.nii.gz"], "anna"),
+        (["sub-1/ses-2/anat/sub-1_ses-2_T1w.nii.gz"], "sub-1_ses-2"),
+        (["100307/T1w/T1w_acpc_dc_restore_brain.nii.gz"], "100307"),
+    ],
+)
+def test_a_zip_of_one_folder_is_that_folder_unless_it_is_of_a_layout(names, case, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    assert case_names(find_cases(tmp_path / "a.zip", ["t1"])) == [case]
