@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from heads import draw_head, save
+from heads import save
 
 from scripts.errors import BadInput
 from scripts.measurement import BlockAverage, Task
@@ -14,11 +14,6 @@ from scripts.report.side_by_side import side_by_side
 
 METRICS = {"psnr": 27.5, "seconds": 3.25}
 TASK = Task(["t1"], "t1", BlockAverage((4, 4, 4))).content()
-
-
-@pytest.fixture
-def head(rng):
-    return draw_head(rng)
 
 
 def write(folder, name="run.json", **content):

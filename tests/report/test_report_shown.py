@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from browser import needs_chromium, opened
-from heads import draw_head, save
+from heads import save
 from matplotlib.image import imread
 
 from scripts.measurement import BlockAverage, Task
@@ -23,11 +23,6 @@ from scripts.report.slices import looks, plane_name, planes
 from scripts.report.viewer import viewer_parts
 
 LOOP = ("x", "y", "t")
-
-
-@pytest.fixture
-def head(rng):
-    return draw_head(rng)
 
 
 @pytest.fixture

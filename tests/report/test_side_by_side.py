@@ -3,16 +3,11 @@ import json
 
 import numpy as np
 import pytest
-from heads import SIDES, draw_head, save
+from heads import SIDES, save
 
 from scripts.errors import BadInput
 from scripts.report import side_by_side as module
 from scripts.report.side_by_side import side_by_side
-
-
-@pytest.fixture
-def head(rng):
-    return draw_head(rng)
 
 
 @pytest.fixture
