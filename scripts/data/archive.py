@@ -13,7 +13,7 @@ from ..errors import BadInput, several
 from ..files import temporary_folder
 from .folder import files_below
 from .formats import suffix
-from .layouts import MODALITIES, place_of, why_no_case
+from .layouts import places, why_no_case
 
 OF_A_MAC = "__MACOSX"  # where it packs what only itself reads
 MOST_MEMBERS, MOST_RATIO, SMALL = 200_000, 100, 1e9  # files; unpacked to packed bytes, of what is larger than a GB unpacked
@@ -38,21 +38,20 @@ def unzip(path: Path) -> Path:
     except Exception as error:  # every compression is broken in its own way; RuntimeError: it has a password
         folder.cleanup()
         raise BadInput(f"{path}: cannot be unzipped ({str(error)[:120]}); unzip it yourself, or copy it again") from error
-    return _content(inside)
+    return inside
 
 
-def _content(folder: Path) -> Path:
-    """The folder within that a system packed alone, unless it is part of a layout: of the files below none says whose it is."""
+def content_of(folder: Path) -> Path:
+    """The folder that a system packed alone, else what was unpacked.
+
+    A folder that is part of a layout is none: of the files below none says whose it is.
+    """
     while True:
         visible = [path for path in folder.iterdir() if path.name[0] != "." and path.name != OF_A_MAC]
-        if len(visible) != 1 or not visible[0].is_dir() or any(_known(path, folder) for path in files_below(folder)):
+        files = [path for path in files_below(folder) if suffix(path) and not why_no_case(path, folder)]
+        if len(visible) != 1 or not visible[0].is_dir() or any(places(files, folder, ())):
             return folder
         (folder,) = visible
-
-
-def _known(path: Path, root: Path) -> bool:
-    place = place_of(path, root) if suffix(path) and not why_no_case(path, root) else None
-    return place is not None and place[1] in MODALITIES
 
 
 def _check(path: Path, members: Sequence[zipfile.ZipInfo], free: int) -> None:

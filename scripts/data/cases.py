@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import BadInput, listed, several
-from .archive import unzip
+from .archive import content_of, unzip
 from .bids import difference, entities, filter_for, fitting
 from .dicom import DicomSeries
 from .folder import OTHER_FORMATS, UNUSED_DICOM, CaseList, account, files_below, tell
 from .formats import image_of, parts, stem, suffix
 from .identifiers import Identifiers, anonymous, hide, words_of
-from .layouts import MODALITIES, modalities_told, modality_of, named_entities, place_of, told_instead, why_no_case
+from .layouts import MODALITIES, modalities_told, modality_of, named_entities, place_of, places, told_instead, why_no_case
 from .splits import MOST, Split
 from .splits import subject_of as subject_of
 
@@ -31,6 +31,7 @@ ERROR = "error"  # the key of an entry that says why its case is refused
 class _File(NamedTuple):
     path: Path
     run: int  # 0, or which of several acquisitions of the same modality
+    by_agent: bool = False  # whether words beside its t1 tell the modality, as in T1_post
 
 
 Cases = dict[str, dict[str, list[_File]]]
@@ -64,7 +65,7 @@ def find_cases(  # noqa: PLR0913  its arguments are keys of configs (docs/decisi
     `refused`, it is {"case": name, "image": [], "error": line}. The list's `files` accounts for every file of the folder.
     Raises BadInput when nothing usable is found.
     """
-    root = folder_of(dataset_dir)
+    root = folder_of(dataset_dir, descend=datalist is None)
     if split not in SPLITS:
         raise BadInput(f"split {split}: there is no such split; choose one of {', '.join(SPLITS)}")
     wanted = [modality_of(word) for word in ([conditions] if isinstance(conditions, str) else conditions)]
@@ -85,7 +86,7 @@ def find_cases(  # noqa: PLR0913  its arguments are keys of configs (docs/decisi
     complete: Mapping[str, Mapping[str, Path | DicomSeries]]
     words: set[str] = set()
     if cases:
-        taken = {case: cases[case] for case in splits.take(cases)}
+        taken = {case: _plainer(cases[case]) for case in splits.take(cases)}
         complete, lines = _complete(root, taken, asked, files, refused=refused)
         reasons = _reasons(everything, taken, asked)
         bad = {file.path: lines[case] for case in lines for m in asked for file in cases[case][m]}
@@ -129,11 +130,14 @@ def _with_mask(entry: dict[str, Any], mask: str, cases: Cases) -> dict[str, Any]
         return entry
 
 
-def folder_of(dataset_dir: str | Path) -> Path:
-    """The folder itself, what a zip holds, or a single file. Raises BadInput when there is none."""
+def folder_of(dataset_dir: str | Path, *, descend: bool = True) -> Path:
+    """The folder itself, what a zip holds, or a single file. Raises BadInput when there is none.
+
+    descend: whether a folder that a zip holds alone stands for the zip, as where no list has paths from its top.
+    """
     root = Path(dataset_dir).expanduser()
     if root.suffix.lower() == ".zip" and root.is_file():
-        return unzip(root)
+        return content_of(unzip(root)) if descend else unzip(root)
     if not root.exists():
         raise BadInput(f"{dataset_dir}: there is no such folder or file; check the path")
     return image_of(root)
@@ -144,23 +148,16 @@ def folder_of(dataset_dir: str | Path) -> Path:
 
 def look(root: Path, asked: Sequence[str], chosen: Collection[str] = ()) -> tuple[Cases, list[Path]]:
     """Cases for these modalities or any that is known, and all files of volumes. chosen: entities that a filter asks for."""
-    known = MODALITIES | set(asked)
     cases: Cases = {}
     if root.is_file():
         return _single(root, asked) if suffix(root) else ({}, [])
     files = [path for path in files_below(root) if suffix(path) and not why_no_case(path, root, chosen)]
-    for path in files:
-        place = place_of(path, root)
-        if place is not None and place[1] in known:
-            case, modality, run = place
-            cases.setdefault(case, {}).setdefault(modality, []).append(_File(path, run))
-    native = [file.path for case in cases.values() for file in case.get("t1", ())] if "t1" in asked else []
+    plain, told, nameless = places(files, root, asked)
+    for path, (case, modality, run) in {**plain, **told, **nameless}.items():
+        cases.setdefault(case, {}).setdefault(modality, []).append(_File(path, run, path in told))
+    native = [path for path, place in {**plain, **told}.items() if place[1] == "t1"] if "t1" in asked else []
     _warn_of_names(root, "t1", {path: "t1ce" for path in native if "t1ce" in modalities_told(path)})
-    flat = [path for path in files if path.parent == root]
-    if not cases and flat and len(asked) == 1:  # nothing names a modality: every file is the one that is asked for
-        for path in flat:
-            cases.setdefault(stem(path), {}).setdefault(asked[0], []).append(_File(path, 0))
-        _warn_of_names(root, asked[0], {path: told_instead(path, asked[0]) for path in flat})
+    _warn_of_names(root, " and ".join(asked), {path: told_instead(path, asked[0]) for path in nameless})
     return dict(sorted(cases.items())), files
 
 
@@ -283,6 +280,11 @@ def _filtered(cases: Cases, bids_filter: Mapping[str, Any]) -> Cases:
             names = [{**({"run": str(file.run)} if file.run else {}), **entities(file.path)} for file in files]
             chosen[case][modality] = [files[index] for index in fitting(names, filter_for(bids_filter, modality))]
     return chosen
+
+
+def _plainer(modalities: Mapping[str, list[_File]]) -> dict[str, list[_File]]:
+    """Of every modality the files that are called so, where there are any, and not those that words about an agent tell."""
+    return {modality: [file for file in files if not file.by_agent] or files for modality, files in modalities.items()}
 
 
 def _the_one(case: str, modality: str, files: Sequence[_File]) -> Path:

@@ -139,15 +139,16 @@ def of_voxels(source: str, voxels: Volume, *, constant: bool = False, loop: bool
     if loop:
         return voxels, lines
     if count := _few(voxels):
-        lines.append(f"holds {count} values alone, as masks and label maps do; give the scan that it was drawn on")
+        kinds = "masks, label maps and pictures of few grey levels"
+        lines.append(f"holds {count} values alone, as {kinds} do; give the scan that it was made of")
     if (far := far_background(voxels)) is not None:
         common, value = far
-        voxels = np.where(voxels == common, np.float32(value), voxels)
+        voxels = np.where(_far(voxels, common), np.float32(value), voxels)
         lines.append(f"its background is {common:g}, far from its tissue; taken as {value:g}")
     elif (within := background_within(voxels)) is not None:
-        around, value = within
-        lines.append(f"its background is {float(voxels[around][0]):g}, amid the values of its tissue; taken as {value:.3g}")
-        voxels = np.where(around, np.float32(value), voxels)
+        common, dark = within
+        remedy = f"set what lies around the head to its darkest, {dark:.3g}, or give the scan before it was normalised"
+        lines.append(f"its background is {common:g}, amid the values of its tissue, and is taken for tissue; {remedy}")
     return voxels, lines
 
 
@@ -193,24 +194,38 @@ def far_background(voxels: Volume) -> tuple[float, float] | None:
     low, high = ends
     magnitude = low >= -SLIGHT * high  # no less than zero, but for what resampling leaves
     below = common < 0 and ((magnitude and common.is_integer()) or low - common > FAR * (high - low))
-    above = common > high and (common - high > ABOVE * (high - low) or background_alone(voxels == common))
+    above = common > high and (_far_above(common, ends) or _mostly_around(voxels == common))
     return (common, min(low, 0.0)) if below or above else None
 
 
-def background_within(voxels: Volume) -> tuple[Mask, float] | None:
-    """Where a value lies around the head that is amid those of the tissue, and the dark end of this; None where none does.
+def _far(voxels: Volume, common: float) -> Mask:
+    """Where a value lies that `far_background` found. Next to the range of the tissue some of this may be as bright."""
+    outside, ends = voxels == common, _ends(voxels, common)
+    return _reaching_faces(outside) if ends and common > ends[1] and not _far_above(common, ends) else outside
 
-    voxels: (H, W, D), as of a brain that was normalised alone, with 0 around: networks would take air for tissue. Holes of the
-    same value within are left: there it may be tissue.
+
+def _far_above(common: float, ends: tuple[float, float]) -> bool:
+    low, high = ends
+    return common - high > ABOVE * (high - low)
+
+
+def _mostly_around(outside: Mask) -> bool:
+    """Whether voxels (H, W, D) are most of the faces and hang together with them, but for few."""
+    around = _reaching_faces(outside)
+    return bool(_faces(around).mean() > AROUND) and bool(around.sum() >= (1 - FEW) * outside.sum())
+
+
+def background_within(voxels: Volume) -> tuple[float, float] | None:
+    """The value around a head that is amid those of its tissue, and the dark end of this; None where there is none.
+
+    voxels: (H, W, D), as of a brain that was normalised alone, with 0 around.
     """
     common, share = _common(voxels)
     if share <= AROUND or (voxels < common).mean() <= DARKER or (ends := _ends(voxels, common)) is None:
         return None
     low, high = ends
-    if not SLIGHT * (high - low) < common - low < (1 - SLIGHT) * (high - low):
-        return None
-    around = _reaching_faces(voxels == common)
-    return (around, low) if _faces(around).mean() > AROUND else None
+    amid = SLIGHT * (high - low) < common - low < (1 - SLIGHT) * (high - low)
+    return (common, low) if amid and _faces(_reaching_faces(voxels == common)).mean() > AROUND else None
 
 
 def background_alone(outside: Mask) -> bool:

@@ -2,7 +2,7 @@
 """What the place and name of a file say: whose it is, of which modality, and whether it can belong to a case at all."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ AGENT_WORDS = AGENTS | {"post"}  # which may be after an operation, too
 WITHOUT_AGENT = frozenset(
     {"none", "no", "non", "pre", "nogd", "nativ", "native", "without", "precontrast", "0"}
 )  # labels of ce-
-# What stands behind a t1 and says whether there was an agent: T1_CE, t1w-post-contrast, T1_pre.
+# What stands behind a t1 and says whether there was an agent: T1_CE, t1w-post-contrast, T1_pre, T1_no_contrast.
 BEHIND_T1 = re.compile(
     r"(?<![^\W_])t1w?[-_. ]"
-    r"(?:(?P<without>pre|nativ|native|nogd|precontrast)|(?:post[-_. ]?)?(?:gd|gad|ce|contrast|km|gadolinium)|post)$",
+    r"(?:(?P<without>pre|nativ|native|(?:pre|no|non|without)[-_. ]?(?:gd|gad|ce|contrast|km|gadolinium))"
+    r"|(?:post[-_. ]?)?(?:gd|gad|ce|contrast|km|gadolinium)|post)$",
     re.IGNORECASE,
 )
+INITIALS = re.compile(r"(?i:km|ce)|GD")  # agents that may be a patient's, where names begin with whose a scan is
 NO_SCANS = frozenset({"mask", "masks", "brainmask", "label", "labels", "seg", "dseg", "aseg", "roi", "rois", "parc", "aparc"})
 NOT_OF_NAMES = frozenset({"pilot", "real"})  # of studies and people, where in descriptions they are localizers and components
 COMPONENTS = {"part": ("phase", "real", "imag"), "desc": ("mask",)}  # labels of BIDS that are no scan a radiologist looks at
@@ -58,6 +60,9 @@ LAYOUTS = tuple(
     )
 )
 DEEPEST = 5  # path parts of an unprocessed HCP file
+
+Place = tuple[str, str, int]  # case, modality and run
+Places = dict[Path, Place]
 
 
 def modality_of(word: str) -> str:
@@ -91,35 +96,63 @@ def named_entities(bids_filter: Any) -> set[str]:
     return {SHORT.get(key, key) for key in keys}
 
 
-def place_of(path: Path, root: Path) -> tuple[str, str, int] | None:
+def place_of(path: Path, root: Path) -> Place | None:
     """Case, modality and run of a file, or None when its place follows no layout."""
-    behind = BEHIND_T1.search(stem(path))
-    name = stem(path) if behind is None else stem(path)[: behind.start()] + ("t1" if behind["without"] else "t1ce")
-    relative = path.relative_to(root).with_name(name).as_posix()
+    relative = path.relative_to(root).with_name(stem(path)).as_posix()
     match = next(filter(None, (layout.fullmatch(relative) for layout in LAYOUTS)), None)
     if match is None:
         return None
     parts = match.groupdict()
     modality = modality_of(parts["word"])
     agent = re.search(r"_ce-([A-Za-z0-9]+)", path.name)  # BIDS marks contrast in an entity, not in the suffix
-    if modality == "t1" and (agent[1].lower() not in WITHOUT_AGENT if agent else _agent_before(path, parts["case"])):
+    if modality == "t1" and agent and agent[1].lower() not in WITHOUT_AGENT:
         modality = "t1ce"
     names = [parts["case"] or root.resolve().name, parts.get("session")]
     return "_".join(name for name in names if name), modality, int(parts.get("run") or 0)
 
 
-def _agent_before(path: Path, case: str | None) -> bool:
+def places(files: Sequence[Path], root: Path, asked: Sequence[str]) -> tuple[Places, Places, Places]:
+    """The files whose last word is a modality, those with an agent's word beside t1, and nameless ones; a later place counts.
+
+    Where no name ends in a modality, every file of the folder itself is the one asked for, unless an agent tells another.
+    What is none of our modalities may be a T1_CE by another word.
+    """
+    known = MODALITIES | set(asked)
+    plain = {path: place for path in files if (place := place_of(path, root)) is not None and place[1] in known}
+    alone = [path for path in files if path.parent == root] if not plain and len(asked) == 1 else []
+    told = {path: place for path in alone or files if (place := _by_agent(path, root, plain.get(path))) is not None}
+    nameless = {
+        path: (stem(path), asked[0], 0)
+        for path in alone
+        if path not in told or told[path][1] == asked[0] or asked[0] not in MODALITIES
+    }
+    return plain, told, nameless
+
+
+def _by_agent(path: Path, root: Path, plain: Place | None) -> Place | None:
+    """The place by words beside a t1 that say whether there was an agent, as in T1_pre or Gd_t1. plain: by its last word."""
+    if plain is not None:
+        return (plain[0], "t1ce", plain[2]) if plain[1] == "t1" and _agent_before(path, root) else None
+    behind = BEHIND_T1.search(stem(path))
+    if behind is None:
+        return None
+    name = stem(path)[: behind.start()] + ("t1" if behind["without"] else "t1ce") + path.name[len(stem(path)) :]
+    return place_of(path.with_name(name), root)
+
+
+def _agent_before(path: Path, root: Path) -> bool:
     """Whether the word before the last one of a name, as in Gd_t1 or post-contrast.t1, is an agent that was given.
 
     A name of BIDS has an entity for it, and words of the case's own name tell nothing.
     """
-    name = stem(path)
-    if path.name.startswith("sub-"):
+    words = re.findall(r"[A-Za-z0-9]+", stem(path))[-3:]
+    if len(words) < 2 or words[-2].lower() not in AGENTS or path.name.startswith("sub-"):
         return False
-    if case and path.parent.name == case:
-        name = re.sub(rf"^{re.escape(case)}(?![^\W_])", "", name)
-    words = re.findall(r"[A-Za-z0-9]+", name)[-3:]
-    return len(words) > 1 and words[-2].lower() in AGENTS and agent_given(plain(" ".join(words))) is True
+    if path.parent == root:
+        of_case = INITIALS.fullmatch(words[-2]) is not None and words[0].lower() != "post"
+    else:
+        of_case = words[-2].lower() in re.findall(r"[a-z0-9]+", path.parent.name.lower())
+    return not of_case and agent_given(plain(" ".join(words))) is True
 
 
 def modalities_told(path: Path) -> set[str]:

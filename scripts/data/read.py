@@ -29,7 +29,8 @@ LOOP = ["x", "y", "t"]  # `axes` in the JSON beside a volume whose third axis is
 class Scan(NamedTuple):
     """Voxels (H, W, D) as they are stored, affine (4, 4) to mm in RAS, codes of sform and qform for the result, doubts.
 
-    thickness: in mm along the coarsest axis, 0 where nobody says, NaN where what is said is none.
+    thickness: in mm along the coarsest axis, 0 where nobody says, NaN where what is said is none. loop: whether the
+    third axis is time.
     """
 
     voxels: Volume
@@ -37,25 +38,30 @@ class Scan(NamedTuple):
     codes: tuple[int, int]
     doubts: list[str]
     thickness: float = 0.0
+    loop: bool = False
 
 
-def read_source(source: str | Path | DicomSeries, *, constant: bool = False) -> Scan:
-    """A file or a series. Raises BadInput when it is missing, damaged, of no use or, unless `constant`, the same everywhere."""
-    loop = None if isinstance(source, DicomSeries) else _doubts_of_loop(Path(source).expanduser())
+def read_source(source: str | Path | DicomSeries, *, constant: bool = False, loop: bool = False) -> Scan:
+    """A file or a series. loop: whether its third axis is time, where no JSON beside it says so.
+
+    Raises BadInput when it is missing, damaged, of no use or, unless `constant`, the same everywhere.
+    """
+    of_loop = None if isinstance(source, DicomSeries) else _doubts_of_loop(Path(source).expanduser())
+    loop = loop or of_loop is not None
     if isinstance(source, DicomSeries):
         scan = Scan(_read_dicom(source), affine_of(source), (1, 1), [*source.doubts], source.thickness)
     else:
         file = Path(source).expanduser()
         voxels, header = read_file(file)
         thickness, between = (_told(file, key) for key in ("SliceThickness", "SpacingBetweenSlices"))
-        apart = [] if loop is not None else _doubts_of_spacing(header.affine, thickness, between)
-        scan = Scan(voxels, header.affine, header.codes, [*header.doubts, *(loop or []), *apart], thickness)
-    voxels, doubts = of_voxels(str(source), scan.voxels, constant=constant, loop=loop is not None)
+        apart = [] if loop else _doubts_of_spacing(header.affine, thickness, between)
+        scan = Scan(voxels, header.affine, header.codes, [*header.doubts, *(of_loop or []), *apart], thickness)
+    voxels, doubts = of_voxels(str(source), scan.voxels, constant=constant, loop=loop)
     spacing = np.linalg.norm(scan.affine[:3, :3], axis=0).tolist()
-    if loop is None and not constant:  # a film may stand still
+    if not (loop or constant):  # a film may stand still
         doubts += of_slices(voxels, _across(spacing))
     thickness = _along_coarsest(scan.thickness, spacing)
-    return scan._replace(voxels=voxels, doubts=[*scan.doubts, *doubts], thickness=thickness)
+    return scan._replace(voxels=voxels, doubts=[*scan.doubts, *doubts], thickness=thickness, loop=loop)
 
 
 def _across(spacing: Sequence[float]) -> int:
@@ -89,12 +95,15 @@ def _doubts_of_loop(file: Path) -> list[str] | None:
 
 
 def _doubts_of_spacing(affine: Affine, thickness: float, between: float) -> list[str]:
-    """Where slices are elsewhere by the JSON (mm from centre to centre, or of the gap between them) than by the header."""
+    """Where slices are elsewhere by the JSON (mm from centre to centre, or of the gap between them) than by the header.
+
+    They may lie across any axis: converters turn what was scanned, and slices are finer than pixels in many a 3D scan.
+    """
     spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    across, said = [spacing[_across(spacing)], spacing[2]], [between, between + thickness]
-    if not between > 0 or any(abs(one - mm) <= SPACING_APART * mm for one, mm in itertools.product(said, across)):
+    said = [between, between + thickness]
+    if not between > 0 or any(abs(one - mm) <= SPACING_APART * mm for one, mm in itertools.product(said, spacing)):
         return []
-    fact = f"its slices are {across[0]:.3g} mm apart by its header and {between:.3g} mm by the JSON"
+    fact = f"its slices are {spacing[_across(spacing)]:.3g} mm apart by its header and {between:.3g} mm by the JSON"
     return [f"{fact}; the header counts: correct it if it is wrong"]
 
 

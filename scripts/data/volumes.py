@@ -156,15 +156,16 @@ class LoadVolumesd(MapTransform):
         return [joined], {"background": float(background(self.degradation.plain(joined)[None]))} if several else {}
 
 
-def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> MetaTensor:
+def read_volume(source: str | Path | DicomSeries, *, constant: bool = False, loop: bool = False) -> MetaTensor:
     """One file or DICOM series as (1, H, W, D) float32 in RAS, with the meta of `LoadVolumesd`.
 
     Meta besides: `thickness` (of slices in mm, 0 where the file does not say), `xform_codes` (JSON: of sform and qform, for the
-    result) and `doubts` (JSON: lines, see `doubts`).
+    result), `doubts` (JSON: lines, see `doubts`) and `loop` (whether its last axis is time, as the JSON beside it or the
+    caller says).
     Raises BadInput when it is missing, unreadable, damaged, not 3D, smaller than 5 voxels a side, not finite within the head,
     or, unless it may be `constant`, the same everywhere.
     """
-    voxels, affine, codes, doubts, thickness = read_source(source, constant=constant)
+    voxels, affine, codes, doubts, thickness, loop = read_source(source, constant=constant, loop=loop)
     volume = make_volume(torch.from_numpy(voxels)[None], affine, {})
     in_ras: Any = Orientation(axcodes="RAS", labels=None)(volume)
     meta = {
@@ -175,6 +176,7 @@ def read_volume(source: str | Path | DicomSeries, *, constant: bool = False) -> 
         "thickness": thickness,
         "xform_codes": json.dumps(codes),
         "doubts": json.dumps(doubts),
+        "loop": loop,
     }
     if isinstance(source, DicomSeries):
         meta["dicom_files"] = json.dumps(source.files)

@@ -88,7 +88,7 @@ class ReadPredictiond(MapTransform):
         path = self._path(case, suffix)
         if not path.is_file():
             raise BadInput(f"case {case}: there is no {path}; infer it first, or give another --predictions")
-        volume = read_volume(path)
+        volume = read_volume(path, loop=bool(label.meta.get("loop", False)))
         grid = [int(side) for side in label.meta["grid_shape"]]
         affine = np.asarray(label.affine)
         if list(volume.shape[1:]) != grid or distance_mm(np.asarray(volume.affine), affine, grid) > GRID_TOLERANCE_MM:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pages say in plain lines: doubts, alike ones of many cases once, and warnings, of others' cases to nobody else."""
+"""What pages say in plain lines: doubts, alike ones of many cases once, and warnings, on a case's page its own alone."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,6 @@ def notes(title: str, lines: Sequence[str]) -> str:
     return _box(title, [escape(line) for line in lines])
 
 
-def listed_lines(lines: Sequence[str]) -> str:
-    """Lines one below the other."""
-    return _items([escape(line) for line in lines])
-
-
 def doubts(cases: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Any]) -> str:
     """A box of the doubts of all cases: those that differ in names alone are one, and what few cases have comes first.
 
@@ -38,17 +33,22 @@ def doubts(cases: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Any]) -
     return _box("Doubts", [_shared(text, lines, len(cases)) for text, lines in rare_first])
 
 
-def own_warnings(results: Mapping[str, Any], case: str) -> list[str]:
-    """Of a run's warnings those of a case, and those that name no other: its page may be sent to whom others do not concern."""
-    sources: Mapping[str, Any] = results.get("sources", {})
-    others = {other for key in ("sources", "cases", "failures") for other in results.get(key, {})} - {case}
-    files = {file for other in others for file in _files(sources.get(other, {}))} - set(_files(sources.get(case, {})))
+def all_warnings(results: Mapping[str, Any]) -> str:
+    """Of a run, one below the other, or nothing where there are none."""
+    return _items([escape(line) for line in lines]) if (lines := results.get("warnings")) else ""
 
-    def of_another(line: str) -> bool:
-        return any(file in line for file in files) or any(_says(line, f"case {other}") for other in others)
 
+def own_warnings(results: Mapping[str, Any], case: str, above: str) -> str:
+    """Of a run's warnings those of a case, and how many others stand on the page `above` (a link).
+
+    Any other may name a case that the record does not know, such as one that was left out, and a case's page may be sent to
+    whom others do not concern. What holds for all cases is a doubt of each.
+    """
     lines: Sequence[str] = results.get("warnings", ())
-    return [line for line in lines if line.startswith(f"case {case}:") or not of_another(line)]
+    own = [escape(line) for line in lines if line.startswith(f"case {case}:")]
+    others = several(len(lines) - len(own), "warning")
+    more = [f'<a href="{above}">{others} of the run</a>'] if len(own) < len(lines) else []
+    return _items([*own, *more]) if lines else ""
 
 
 def unfinished(results: Mapping[str, Any], done: int) -> list[str]:
@@ -90,10 +90,6 @@ def _nameless(line: str, names: Sequence[str]) -> str:
     for name in sorted(names, key=len, reverse=True):
         line = re.sub(_whole(name), ELLIPSIS, line)
     return line
-
-
-def _says(line: str, words: str) -> bool:
-    return words in line and re.search(_whole(words), line) is not None
 
 
 def _whole(words: str) -> str:

@@ -20,7 +20,7 @@ from ..evaluation.metrics import heading
 from ..measurement import Task
 from ..measurement.task import SPACE
 from .figures import box_plot, calibration, histogram, risk_coverage
-from .notes import doubts, listed_lines, notes, own_warnings, unfinished
+from .notes import all_warnings, doubts, notes, own_warnings, unfinished
 from .slices import MAPS, Look, Plane, looks, plane_name, planes
 from .viewer import viewer_parts
 from .volumes import CaseVolumes
@@ -99,7 +99,7 @@ def case_page(page: CasePage) -> str:
         metrics=_metrics(measured, page),
         histogram=histogram(volumes, styles),
         histogram_caption="Voxels brighter than the background.",
-        facts=_facts({**page.results, "warnings": own_warnings(page.results, page.case)}, measured),
+        facts=_facts(page.results, measured, own_warnings(page.results, page.case, _link(page.above))),
         script=_asset("planes.js") + _asset("rating.js"),
     )
 
@@ -131,7 +131,7 @@ def group_page(
         boxes=_boxes(panels) if "mean" in results else f'<p class="hint">{NOT_EVALUATED}</p>',
         calibration=_calibration(results.get("calibration")) + _risk(results.get("risk_coverage")),
         cases=_case_table(cases, titles, pages) + (f"<p>{escape(summary(files))}.</p>" if files else ""),
-        facts=_facts(results, {}),
+        facts=_facts(results, {}, all_warnings(results)),
         script=_asset("rating.js"),
     )
 
@@ -306,8 +306,8 @@ def _case_table(
     return said + _table(("case", *map(_title, keys), "rating"), rows)
 
 
-def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
-    """What is known of the run, and of the case but its metrics."""
+def _facts(results: Mapping[str, Any], measured: Mapping[str, Any], warnings: str) -> str:
+    """What is known of the run, and of the case but its metrics. warnings: HTML."""
     facts = _flat({**results.get("task", {}), **results.get("system", {})})
     if axes := results.get("task", {}).get("axes"):  # of a loop
         facts = {f"voxels averaged ({', '.join(axes)})" if key == "blocks" else key: value for key, value in facts.items()}
@@ -316,7 +316,7 @@ def _facts(results: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     if _is_number(mean := results.get("mean", {}).get("seconds")):
         facts["mean time of a case (s)"] = mean
     rows = [(_title(key), escape(_text(value))) for key, value in _flat(facts).items() if value not in (None, [], "")]
-    rows += [("warnings", listed_lines(lines))] if (lines := results.get("warnings")) else []
+    rows += [("warnings", warnings)] if warnings else []
     if not rows:
         return f"<p>{NO_RECORD}</p>"
     lines = "".join(f'<tr><th scope="row">{key}</th><td>{value}</td></tr>' for key, value in rows)

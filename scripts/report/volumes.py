@@ -17,6 +17,7 @@ from ..errors import BadInput
 from ..evaluation.scaling import ScaleToTruthd
 from ..measurement import AsScanned, Degradation, Task
 from ..measurement.intensity import intensity_range
+from ..measurement.task import LOOP
 
 Volume = npt.NDArray[np.floating]
 
@@ -52,7 +53,8 @@ def load_case(files: Files, task: Task, *, simulated: bool, compared: bool = Tru
     whether there should be a truth, so that its absence is worth a note. alignment:
     `resample` and `register` as the run had them, so that volumes are shown where it used them.
     """
-    result = read_volume(files.result)
+    loop = task.axes == LOOP
+    result = read_volume(files.result, loop=loop)
     raw, notes = {"result": result}, []
     maps = (("uncertainty", files.uncertainty), ("interval", files.interval))
     for name, given in (("input", files.inputs), ("truth", files.truth), *maps):
@@ -66,7 +68,7 @@ def load_case(files: Files, task: Task, *, simulated: bool, compared: bool = Tru
             elif simulated and any(alignment.values()) and files.inputs and not isinstance(given, Path):
                 found = {name: _input([files.inputs[0], given], None, **alignment)}
             else:
-                found = {name: read_volume(given)}
+                found = {name: read_volume(given, loop=loop)}
             for volume in found.values():
                 _check_grid(volume, result)
             raw |= found

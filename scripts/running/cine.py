@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..data.cine import Cine, read_cine, write_cine
-from ..data.cine.loops import claim, ending_of, joined, loop_names, mark, name_of, plain, told, write_loops
+from ..data.cine.loops import claim, ending_of, joined, loop_names, name_of, plain, told, write_loops
 from ..data.cine.preview import write_preview
 from ..data.folder import is_dicom
 from ..data.identifiers import FILE, Identifiers
@@ -51,8 +51,6 @@ def restore_cine(
     with _said(doubts):
         run(dataset_dir=str(folder), periodic=cine.gated if periodic is None else periodic)
     results = [Path(output, case, f"{case}_pred.nii.gz") for case in loop_names(cine, name)]
-    for path in results:
-        mark(path)  # for the report
     whole = joined(cine, results)
     write_cine(whole, cine, result, provenance=by)
     say(f"cine: {result}")

@@ -285,18 +285,34 @@ def test_a_bright_background_next_to_the_range_of_the_tissue_is_one_where_it_is_
     assert far_background(np.where(head > 0, head, 1000)) == (1000, 0)
 
 
+@pytest.mark.parametrize("lesion", [1, 3])
+def test_tissue_as_bright_as_the_white_around_it_stays_and_the_white_is_background(lesion, head):
+    """As of an inverted image of 8 bits; a hole that a value far above everything fills is none of the head's."""
+    head[8 : 8 + lesion, 9, 9] = 1000
+    white = np.where(head > 0, head, 1000).astype(np.float32)
+    voxels, lines = of_voxels("a", white)
+    np.testing.assert_array_equal(voxels, head)
+    assert lines == ["its background is 1000, far from its tissue; taken as 0"]
+    marked, _ = of_voxels("a", np.where(white == 1000, 4095, white).astype(np.float32))
+    np.testing.assert_array_equal(marked, np.where(white == 1000, 0, white))
+
+
+def test_a_bright_value_that_is_as_much_within_as_around_is_no_background(head):
+    head[(head > 0) & (np.indices(head.shape).sum(0) % 2 == 0)] = 1000
+    assert far_background(np.where(head > 0, head, 1000)) is None
+
+
 @pytest.mark.parametrize("around", [0.0, 0.25])
-def test_what_lies_around_a_brain_normalised_alone_is_taken_as_its_dark_end(around, tmp_path, head):
+def test_what_lies_around_a_brain_normalised_alone_is_doubted_and_stays(around, tmp_path, head):
     tissue = head[head > 0]
     normalised = np.where(head > 0, (head - tissue.mean()) / tissue.std(), around).astype(np.float32)
     normalised[8:11, 9:12, 9:12] = around  # a hole in the mask
     volume = read_volume(write(tmp_path / "a.nii.gz", normalised))
     (line,) = json.loads(volume.meta["doubts"])
-    assert line.startswith(f"its background is {around:g}, amid the values of its tissue; taken as -1.")
-    dark, voxels = float(line.split()[-1]), volume[0].numpy()
+    assert line.startswith(f"its background is {around:g}, amid the values of its tissue, and is taken for tissue; set")
+    dark = float(line.split("darkest, ")[1].split(",")[0])
     assert dark == pytest.approx(np.quantile(normalised[head > 0], 0.01), abs=0.02)
-    np.testing.assert_allclose(voxels[head == 0], dark, atol=0.005)
-    np.testing.assert_array_equal(voxels[head > 0], normalised[head > 0])
+    np.testing.assert_array_equal(volume[0].numpy(), normalised)
     below = np.where(head > 0, normalised, normalised.min())
     assert of_voxels("a", below)[1] == [] and of_voxels("a", normalised, loop=True)[1] == []
 
@@ -348,6 +364,8 @@ def test_equal_and_blank_slices_of_a_label_map_are_none_that_were_lost(rng):
         ((0.5, 1.5, 1.2), 1.2, 1.2, False),
         ((1, 1, 5), 5, "none", False),
         ((1, 1, 1), 5, 6.5, True),  # resampled since
+        ((0.6, 0.98, 0.98), 1.2, 0.6, False),  # a sagittal 3D scan, turned by its converter
+        ((0.98, 0.7, 0.98), 1.4, 0.7, False),
     ],
 )
 def test_slices_that_the_json_has_elsewhere_than_the_header_are_told(sides, thickness, between, told, tmp_path, rng):
@@ -361,6 +379,7 @@ def test_slices_that_the_json_has_elsewhere_than_the_header_are_told(sides, thic
 def test_a_mask_or_map_of_labels_in_place_of_a_scan_is_told(count, tmp_path, rng):
     labels = np.pad(rng.integers(0, count, (10, 10, 10)), 2).astype(np.float32)
     lines = read_source(write(tmp_path / "a.nii.gz", labels)).doubts
-    told = [f"holds {count} values alone, as masks and label maps do; give the scan that it was drawn on"]
+    kinds = "masks, label maps and pictures of few grey levels"
+    told = [f"holds {count} values alone, as {kinds} do; give the scan that it was made of"]
     assert lines == (told if count < 200 else [])
     assert read_source(tmp_path / "a.nii.gz", constant=True).doubts == []

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every file below a folder ends as used, left out because, or refused because."""
 
+import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from test_cases import case_names, make_files
@@ -159,3 +161,15 @@ def test_a_zip_of_one_folder_is_that_folder_unless_it_is_of_a_layout(names, case
         for name in names:
             archive.writestr(name, b"x")
     assert case_names(find_cases(tmp_path / "a.zip", ["t1"])) == [case]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_paths_of_a_datalist_start_at_the_top_of_a_zip(inside, tmp_path):
+    content = json.dumps({"training": [{"image": "scans/a17.nii.gz"}]})
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("scans/a17.nii.gz", b"x")
+        archive.writestr("scans/list.json", content)
+    (tmp_path / "list.json").write_text(content)
+    datalist = "scans/list.json" if inside else str(tmp_path / "list.json")
+    (case,) = find_cases(tmp_path / "a.zip", ["t1"], datalist=datalist)
+    assert case["case"] == "a17" and Path(case["image"][0]).is_file()

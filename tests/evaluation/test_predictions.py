@@ -110,6 +110,36 @@ def test_a_prediction_that_a_gain_and_an_offset_bring_to_the_truth_is_doubted(ch
         assert re.match(f"the prediction looks to be in other units than the truth: {told}", doubts[0])
 
 
+def load(path, voxels, degradation=BLOCKS):
+    nib.save(nib.Nifti1Image(voxels, AFFINE), path)
+    simulate = degradation is not None
+    return LoadVolumesd(degradation=degradation, simulate=simulate)({"case": "a", "image": [str(path)], "label": str(path)})
+
+
+def within_grid(volume, case):
+    height, width, depth = case["label"].meta["grid_shape"]
+    return volume.as_tensor()[0, :height, :width, :depth].numpy()
+
+
+@pytest.mark.parametrize(("around", "of_prediction"), [(-1000, -1000), (-1000, 0), (0, -1000), (0, np.nan), (np.nan, np.nan)])
+def test_a_prediction_has_the_background_of_its_truth_however_both_say_it(around, of_prediction, truth, tmp_path):
+    voxels, _ = truth
+    case = load(tmp_path / "b.nii.gz", np.where(voxels > 0, voxels, around).astype(np.float32))
+    leave(tmp_path / "run", np.where(voxels > 0, voxels + 1, of_prediction).astype(np.float32))
+    d = read(tmp_path / "run", case)
+    assert set(np.unique(np.round(within_grid(d["pred"], d) - within_grid(d["label"], d), 3))) == {0, 1}
+
+
+def test_bright_air_of_a_loop_stays_in_predictions_that_say_nothing_of_time(tmp_path, rng):
+    voxels = np.full((16, 16, 20), 255, dtype=np.float32)
+    voxels[4:12, 4:12] = rng.uniform(40, 110, (8, 8, 20))
+    (tmp_path / "a_cine.json").write_text('{"axes": ["x", "y", "t"]}')
+    case = load(tmp_path / "a_cine.nii.gz", voxels, BlockAverage((4, 4, 1)))
+    leave(tmp_path / "run", np.where(voxels < 255, voxels + 1, 250))
+    pred = within_grid(read(tmp_path / "run", case, degradation=BlockAverage((4, 4, 1)))["pred"], case)
+    assert pred.max() == 250 and (pred == 250).sum() == (voxels == 255).sum()
+
+
 def test_a_prediction_elsewhere_in_space_is_named(truth, tmp_path):
     voxels, case = truth
     larger = AFFINE @ np.diag([1.005, 1.005, 1.005, 1])  # each element by less than may be, the far corner by more

@@ -28,7 +28,7 @@ def test_pages_say_what_was_measured_and_done_and_the_worst_comes_first(run):
     assert (run / "out" / "a" / "planes.png").read_bytes()[:4] == b"\x89PNG"
     assert "21.25" in cases["a"]
     assert "versions: torch" in cases["a"]
-    assert "a warning" in cases["a"]
+    assert "a warning" in group and '<a href="../report.html">1 warning of the run</a>' in cases["a"]
     assert group.index('href="a/report.html"') < group.index('href="b/report.html"')
     assert "c: t1 has 3 &lt;voxels&gt;" in group
     assert "Not shown" not in cases["a"]

@@ -54,6 +54,13 @@ def loop(tmp_path, head):
     return restored(tmp_path, head, Task(["cine"], "cine", BlockAverage((4, 4, 1)), axes=LOOP), head[::4, ::4])
 
 
+def test_a_loop_without_a_json_beside_it_is_shown_with_its_bright_air(tmp_path, head):
+    bright = np.where(head > 0, head, 2 * head.max()).astype(np.float32)
+    restored(tmp_path, bright, Task(["cine"], "cine", BlockAverage((4, 4, 1)), axes=LOOP), bright[::4, ::4])
+    shown = recorded_case(tmp_path / "out", "a").volumes["result"]
+    assert shown[0, 0, 0] == shown.max()
+
+
 def test_a_picture_of_a_loop_has_no_left_and_right(head, texts, tmp_path):
     planes_figure({"result": head}, tmp_path / "loop.png", axes=LOOP)
     assert texts == ["y-t", "x-t", "x-y"]

@@ -10,10 +10,21 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import BadInput, listed
-from .copies import groups, twins
+from .copies import groups, identity, twins
 from .headers import Header, read_header
 from .series import DicomSeries
-from .slices import Volume, count_doubts, fault, inversion_fault, line_of, plane_of, scaling_doubt, spacing_of, volumes
+from .slices import (
+    Volume,
+    count_doubts,
+    fault,
+    inversion_fault,
+    line_of,
+    pair,
+    plane_of,
+    scaling_doubt,
+    spacing_of,
+    volumes,
+)
 from .stream import is_dicom, may_be_cut
 from .words import exclusion
 
@@ -112,7 +123,7 @@ def _volumes(members: Sequence[Header], damage: str, numbers: set[int]) -> Itera
     of_file = {member.series.files[0]: member.series for member in members}
     others = twins(members)
     slices = [one for member in members for one in member.slices]
-    twice = len({member.sop_uid for member in members}) < len(members)
+    twice = len({member.sop_uid for member in members}) < len({identity(member) for member in members})
     shared = ["has images of one SOPInstanceUID at different places; all of them are used"] if twice else []
     for volume in volumes(slices):
         if volume.slices[0].frame:  # frames are numbered in their stack
@@ -121,21 +132,21 @@ def _volumes(members: Sequence[Header], damage: str, numbers: set[int]) -> Itera
         problem = damage or clash or volume.lack or fault(volume.slices) or inversion_fault(volume.slices)
         told = (doubt for one in volume.slices for doubt in of_file[one.file].doubts)
         descriptions = dict.fromkeys(of_file[one.file].description for one in volume.slices)
-        doubts = [*dict.fromkeys(told), *shared, *_descriptions(descriptions), *filter(None, [scaling_doubt(volume.slices)])]
+        doubts = [*dict.fromkeys(told), *_descriptions(descriptions), *filter(None, [scaling_doubt(volume.slices)])]
         if not problem:
             problem, counted = count_doubts(volume.slices, numbers, len(slices))
-            doubts += counted
+            doubts += [*([] if problem else shared), *counted]
         yield replace(placed(of_file[volume.slices[0].file], volume), problem=problem, doubts=tuple(doubts))
 
 
 def _clash(files: Sequence[str], others: Mapping[str, str]) -> str:
     """Why images do not go together of which two are one by their header, as `twins` tells them, or ""."""
     among = set(files)
-    pair = next(((others[file], file) for file in files if others.get(file) in among), None)
-    if pair is None:
+    file = next((file for file in files if others.get(file) in among), None)
+    if file is None:
         return ""
-    first, second = (Path(file).name for file in pair)
-    return f"has {first} and {second} of one SOPInstanceUID and place but different pixels, as of two series; give each alone"
+    both = pair(Path(others[file]).name, Path(file).name)
+    return f"has {both} of one SOPInstanceUID and place but different pixels, as of two series; give each alone"
 
 
 def _descriptions(texts: Collection[str]) -> list[str]:

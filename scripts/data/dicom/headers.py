@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One DICOM file's header: safe to open, whole, and of an MR image; or a line that says why not."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -90,7 +90,7 @@ def _read(path: Path, file: BinaryIO) -> Header | None:
         doubts = _doubts(dataset, complete(path, dataset))
         aside = _not_an_image(dataset)
         series = _series(path, dataset, aside or _problem(dataset), doubts)
-        number = _whole(dataset.get("InstanceNumber"))
+        number = _said(dataset.get, "InstanceNumber", _whole)
         slices = [] if series.problem else list(_slices(path, dataset))
         file.seek(end)
         damage = "" if series.problem else _damage(path, dataset, file, size - end)
@@ -153,8 +153,8 @@ def _has_bits_above(dataset: Any, file: BinaryIO) -> bool:
     if syntax.is_encapsulated or bits not in (8, 16, 32):
         return False
     stored_bits = int(dataset.get("BitsStored") or bits)
-    spare = bits - 1 - int(dataset.get("HighBit", stored_bits - 1))
-    overlays = any(dataset.get((group, 0x0102)) and dataset[group, 0x0102].value for group in range(0x6000, 0x6020, 2))
+    spare = bits - 1 - high_bit(dataset, stored_bits)
+    overlays = any(_said(dataset.get, (group, 0x0102), lambda bit: bit.value) for group in range(0x6000, 0x6020, 2))
     if overlays or not 0 < spare < bits:
         return False
     count = pixel_bytes(dataset) * 8 // bits
@@ -167,19 +167,24 @@ def _has_bits_above(dataset: Any, file: BinaryIO) -> bool:
     return bool(((above != 0) & ~(extended & (above == (1 << spare) - 1))).any())
 
 
+def high_bit(dataset: Any, stored: int) -> int:
+    """The highest of the bits that are `stored`, which some headers leave empty."""
+    said = _said(dataset.get, "HighBit", _whole)
+    return stored - 1 if said is None else int(said)
+
+
 # What kind of series a header belongs to
 
 
 def _series(path: Path, dataset: Any, problem: str, doubts: tuple[str, ...]) -> DicomSeries:
     first = next(_groups(dataset), dataset)
-    number, agent = dataset.get("SeriesNumber"), dataset.get("ContrastBolusAgent")
-    agents = dataset.get("ContrastBolusAgentSequence")
+    agent, agents = dataset.get("ContrastBolusAgent"), dataset.get("ContrastBolusAgentSequence")
     return DicomSeries(
         files=(str(path),),
         uid=str(dataset.SeriesInstanceUID),
         study_uid=str(dataset.StudyInstanceUID),
         patient_id=str(dataset.get("PatientID") or dataset.get("PatientName") or "").strip(),
-        number=None if number is None else int(number),
+        number=_said(dataset.get, "SeriesNumber", _whole),
         description=str(dataset.get("SeriesDescription") or dataset.get("ProtocolName") or "").strip(),
         modality=str(dataset.get("Modality") or "no modality"),
         body_part=str(dataset.get("BodyPartExamined") or ""),
@@ -265,10 +270,10 @@ def _slices(path: Path, dataset: Any) -> Iterator[Slice]:
             traits=_traits(value, dataset, kind),
             kind=kind,
             contrast=str(value("AcquisitionContrast") or ""),
-            number=_whole(value("InStackPositionNumber") if enhanced else dataset.get("InstanceNumber")),
-            thickness=_number(value("SliceThickness")) or 0.0,
-            between=abs(_number(value("SpacingBetweenSlices")) or 0.0),
-            images=0 if enhanced else _whole(dataset.get("ImagesInAcquisition")) or 0,
+            number=_said(value, "InStackPositionNumber" if enhanced else "InstanceNumber", _whole),
+            thickness=_said(value, "SliceThickness", _number) or 0.0,
+            between=abs(_said(value, "SpacingBetweenSlices", _number) or 0.0),
+            images=0 if enhanced else _said(dataset.get, "ImagesInAcquisition", _whole) or 0,
             scaling=_scaling(value, dataset),
             inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
         )
@@ -297,9 +302,9 @@ def _scaling(value: Any, dataset: Any) -> tuple[Any, ...]:
     """Units of the values, and factors to other units than those of slope and intercept."""
     mapping = next(iter(dataset.get("RealWorldValueMappingSequence") or ()), pydicom.Dataset())
     units = value("MeasurementUnitsCodeSequence") or mapping.get("MeasurementUnitsCodeSequence")
-    real, slope = value("RealWorldValueSlope") or mapping.get("RealWorldValueSlope"), value("RescaleSlope")
-    philips = dataset.get(PHILIPS_SCALE)
-    factor = _number(philips.value) if philips is not None and not isinstance(philips.value, bytes) else None
+    real, slope = (_said(value, keyword, _number) for keyword in ("RealWorldValueSlope", "RescaleSlope"))
+    real = real or _said(mapping.get, "RealWorldValueSlope", _number)
+    factor = _said(dataset.get, PHILIPS_SCALE, lambda scale: None if isinstance(scale.value, bytes) else _number(scale.value))
     return (
         value("RescaleType"),
         units[0].get("CodeValue") if units else None,
@@ -322,6 +327,14 @@ def value_of(group: Any, dataset: Any, keyword: str) -> Any:
             if element.VR == "SQ" and not element.tag.is_private and element.value and keyword in element.value[0]:
                 return element.value[0][keyword].value
     return dataset.get(keyword)
+
+
+def _said(get: Callable[[Any], Any], tag: Any, read: Callable[[Any], Any]) -> Any:
+    """What a tag says of which no image depends; None where it is empty or makes no sense."""
+    try:
+        return read(get(tag))
+    except Exception:  # as it fails to be decoded or read
+        return None
 
 
 def _several(value: Any) -> list[Any]:

@@ -12,7 +12,7 @@ import pydicom
 
 from ...errors import BadInput
 from .decoder import Decoder
-from .headers import value_of
+from .headers import high_bit, value_of
 from .series import DicomSeries
 from .stream import opened, with_syntax
 from .told import silent, without_values
@@ -80,7 +80,7 @@ def _stored(dataset: Any, pixels: Array) -> Array:
     bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
     values = pixels.astype(np.int64)
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        values >>= max(int(dataset.get("HighBit", bits - 1)) + 1 - bits, 0)
+        values >>= max(high_bit(dataset, bits) + 1 - bits, 0)
     values &= (1 << bits) - 1
     if dataset.PixelRepresentation == 1:
         values -= (values >> (bits - 1)) << bits

@@ -140,13 +140,13 @@ def fault(slices: Sequence[Slice]) -> str:
         first, second = pairs[int(gaps.argmin())]
         more = int((gaps < SAME_PLACE_MM).sum()) - 1
         remedy = f", and {more} more such pairs; give each series alone" if more else "; remove one of them"
-        return f"has {first} and {second} at the same place{remedy}"
+        return f"has {pair(str(first), str(second))} at the same place{remedy}"
     start, step = line_of(slices)
     off = np.abs(places - (start + np.outer(np.arange(len(slices)), step)) @ slices[0].normal).max()
     if off > min(max(OFF_LINE * usual, OFF_LINE_MM), usual / 10):
         worst = int(np.abs(gaps - usual).argmax())
         first, second = pairs[worst]
-        fact = f"{first} and {second} are {gaps[worst]:.4g} mm apart, the others {usual:.4g} mm"
+        fact = f"{pair(str(first), str(second))} are {gaps[worst]:.4g} mm apart, the others {usual:.4g} mm"
         lost = round(float(gaps[worst]) / usual) - 1
         if lost < 1:
             return f"is unevenly spaced: {fact}; resample it to an even spacing"
@@ -197,7 +197,13 @@ def inversion_fault(slices: Sequence[Slice]) -> str:
     black, white = (next((one for one in slices if one.inverted == inverted), None) for inverted in (True, False))
     if black is None or white is None:
         return ""
-    return f"has {black} in MONOCHROME1 and {white} in MONOCHROME2, black where the other is white; export it again"
+    another = "another " * (str(black) == str(white))
+    return f"has {black} in MONOCHROME1 and {another}{white} in MONOCHROME2, black where the other is white; export it again"
+
+
+def pair(first: str, second: str) -> str:
+    """Two files by their names, which are alike in two folders; folders may be named after patients."""
+    return f"{first} and {'another of that name' if first == second else second}"
 
 
 def _agree(step: float, between: float) -> bool:

@@ -76,7 +76,9 @@ def test_a_blank_slice_that_two_series_of_one_uid_have_is_of_both(tmp_path, writ
 def test_where_series_have_no_number_their_descriptions_tell_them_apart(tmp_path, write):
     for name in ("T1", "T1 +C"):
         write(name, SeriesNumber=None, SeriesDescription=name, **SERIES)
-    assert sorted(one.description for one in found(tmp_path) if not one.problem) == ["T1", "T1 +C"]
+    both = sorted(found(tmp_path), key=lambda one: one.description)
+    assert [(one.description, one.problem) for one in both] == [("T1", ""), ("T1 +C", "")]
+    assert all("told apart by description" in one.doubts[0] for one in both)
 
 
 @pytest.mark.parametrize(("keyword", "word"), [("PatientID", "patient"), ("StudyInstanceUID", "study")])
@@ -126,6 +128,80 @@ def test_an_object_that_is_no_image_and_has_another_number_divides_nothing(tmp_p
     write("raw", np.zeros((12, 10, 1), np.uint16), SOPClassUID=RawDataStorage, SeriesNumber=99, **SERIES)
     scan = next(one for one in found(tmp_path) if not one.problem)
     assert (len(scan.files), scan.uid, scan.doubts) == (COUNT, UID, ())
+
+
+# One series of which tags differ from file to file
+
+
+@pytest.mark.parametrize(
+    ("tags", "doubt"),
+    [
+        ({"StudyDate": lambda k: f"2020010{k + 1}"}, "has images that differ in date and are used as one series"),
+        ({"StudyDate": lambda k: f"2020010{1 + k // 3}"}, "differ in date"),
+        ({"StudyInstanceUID": lambda k: f"1.2.{k + 1}"}, "differ in study"),
+        ({"SeriesNumber": lambda k: 100 + k, "InstanceNumber": "1"}, "differ in number"),
+        ({"SeriesNumber": lambda k: 100 + (k == 0), "InstanceNumber": "1"}, "differ in number"),
+        ({"SeriesNumber": lambda k: 100 + (k > 2), "InstanceNumber": None}, "differ in number"),
+        ({"SeriesNumber": lambda k: 100 + k % 2, "StudyDate": lambda k: f"2020010{k + 1}"}, "differ in date and number"),
+        ({"SeriesNumber": None, "SeriesDescription": lambda k: f"T1 slice {k}"}, f"has images of {COUNT} descriptions"),
+    ],
+)
+def test_a_whole_series_stays_one(tmp_path, write, tags, doubt):
+    voxels = write("a", **SERIES, **tags) if "StudyInstanceUID" not in tags else write("a", SeriesInstanceUID=UID, **tags)
+    (one,) = found(tmp_path)
+    assert (one.uid, one.problem) == (UID, "") and sum(doubt in line for line in one.doubts) == 1
+    np.testing.assert_array_equal(read_series(one), voxels)
+
+
+def test_a_whole_series_that_shares_its_uid_with_another_stays_one(tmp_path, write):
+    voxels = write("a", SeriesNumber=lambda k: 100 + k, **ALL)
+    write("b", np.zeros((8, 6, 1), np.uint16), SeriesNumber=7, **ALL)  # a scout
+    scan = next(one for one in found(tmp_path) if not one.problem)
+    np.testing.assert_array_equal(read_series(scan), voxels)
+
+
+def test_a_whole_series_of_two_dates_with_copies_of_some_slices_stays_one(tmp_path, write):
+    voxels = write("a", **SERIES)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    change(tmp_path / "b", StudyDate="20210101")
+    for path in [*sorted((tmp_path / "a").iterdir())[4:], *sorted((tmp_path / "b").iterdir())[:2]]:
+        path.unlink()
+    (one,) = found(tmp_path)
+    np.testing.assert_array_equal(read_series(one), voxels)
+
+
+def test_patients_of_whole_series_stay_two(tmp_path, write):
+    for name, start in (("anna", 0.0), ("bert", COUNT * SPACING)):
+        uids = {"StudyInstanceUID": lambda k, name=name: f"1.2.{len(name)}{ord(name[0])}{k}", "SeriesInstanceUID": UID}
+        write(name, start=start, PatientID=name, **uids)
+    assert [(one.patient_id, len(one.files), one.problem) for one in found(tmp_path)] == [
+        ("anna", COUNT, ""),
+        ("bert", COUNT, ""),
+    ]
+
+
+def test_a_whole_series_with_an_image_that_cannot_be_used_is_not_joined_without_it(tmp_path, write):
+    write("a", SeriesNumber=lambda k: 100 + k, BurnedInAnnotation=lambda k: "YES" if k == 0 else "NO", **SERIES)
+    assert all(one.problem for one in found(tmp_path))
+
+
+# What is said of files
+
+
+def test_files_of_one_name_in_two_folders_are_said_to_be_two(tmp_path, write):
+    for name in ("anna", "bert"):
+        write(name, PatientID="", PatientName="", **ALL)
+    (one,) = found(tmp_path)
+    assert one.problem.startswith("has 0001.dcm and another of that name of one SOPInstanceUID and place")
+    assert not any("all of them are used" in doubt for doubt in one.doubts)
+    for folder, tags in (("anna", {"PhotometricInterpretation": "MONOCHROME1"}), ("bert", {})):
+        for path in (tmp_path / folder).iterdir():
+            change(tmp_path / folder, **tags)
+            dataset = pydicom.dcmread(path)
+            dataset.SOPInstanceUID = f"1.2.{path.stem.lstrip('0')}.{len(folder) + ord(folder[0])}"
+            dataset.save_as(path)
+    (one,) = found(tmp_path)
+    assert one.problem.startswith("has 0001.dcm and another of that name at the same place")
 
 
 # Copies

@@ -5,6 +5,8 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import random_affine, random_voxels, write_enhanced, write_series
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from scripts.data.dicom.find import find_series
 from scripts.data.dicom.read import read_series
@@ -50,6 +52,27 @@ def test_a_sign_that_fills_the_bits_above_is_none_of_them(tmp_path, rng):
     series = the_series(tmp_path)
     np.testing.assert_array_equal(read_series(series), values)
     assert not series.doubts
+
+
+@pytest.mark.parametrize(
+    ("keyword", "kind", "value"),
+    [
+        *(("HighBit", "US", value) for value in (b"", b"\7", b"\7\0\7\0")),
+        (0x60000102, "US", b"\7"),  # where an overlay lies
+        *((keyword, "IS", b"some") for keyword in ("SeriesNumber", "InstanceNumber", "ImagesInAcquisition")),
+        *((keyword, "IS", b"1\\1 ") for keyword in ("SeriesNumber", "InstanceNumber", "ImagesInAcquisition")),
+        *((keyword, "DS", b"thin") for keyword in ("SliceThickness", "SpacingBetweenSlices")),
+        *(("RealWorldValueSlope", "FD", value) for value in (b"\7", bytes(16))),
+    ],
+)
+def test_a_tag_of_which_no_voxel_depends_refuses_none(tmp_path, rng, keyword, kind, value):
+    voxels = random_voxels(rng)
+    for path in write_series(tmp_path, voxels, random_affine(rng)):
+        dataset, tag = pydicom.dcmread(path), Tag(keyword)
+        dataset.pop(tag, None)
+        dataset[tag] = RawDataElement(tag, kind, len(value), value, 0, False, True, True)
+        dataset.save_as(path)
+    np.testing.assert_array_equal(read_series(the_series(tmp_path)), voxels)
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
