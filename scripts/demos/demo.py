@@ -118,7 +118,7 @@ def _spacing(volume: MetaTensor) -> list[float]:
 def _measured(title: str, volumes: Mapping[str, Volume], truth: Volume) -> dict[str, str]:
     """Prints PSNR and SSIM of volumes in [0, 1]; their names with these below."""
     print(f"{title}\n{'':12}{'PSNR':>8}{'SSIM':>8}")
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # more would only fetch more pages
         figures = pool.map(lambda volume: (psnr(volume, truth), ssim(volume, truth)), volumes.values())
         named = {}
         for name, (decibels, similarity) in zip(volumes, figures, strict=True):
