@@ -87,8 +87,10 @@ def inside(conditions: Tensor, mask: Tensor) -> Tensor:
     three voxels, which dark tissue has, and unless a condition lacks a large part of the mask, as one of a smaller field does.
     conditions, mask: as of `normalized`.
     """
+    if conditions.shape[1] == 1:
+        return mask > 0
     head = (mask > 0).to(mask)
-    empty = (conditions[:, 1:] <= ABOVE).to(mask)  # no channel, perhaps, which pooling would not take
+    empty = (conditions[:, 1:] <= ABOVE).to(mask)
     lacking = (empty * head).sum(dim=(2, 3, 4), keepdim=True) / head.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1)
     filled = (1 - empty * (lacking < LACKING)).prod(dim=1, keepdim=True)
     outside = F.max_pool3d(1 - F.max_pool3d(filled, 3, 1, 1), 3, 1, 1) * (1 - filled)
