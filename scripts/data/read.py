@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import BadInput
 from ..measurement.as_scanned import DENSE
 from ..measurement.slices import thickest
+from ..measurement.task import LOOP
 from .dicom import DicomSeries
 from .dicom.series import affine_of
 from .doubts import Affine, Volume, by, check_size, of_affine, of_slices, of_voxels
@@ -23,7 +24,6 @@ from .formats import Opened, format_of, parts, stem
 SMALLEST_SIDE = 5  # of a volume, in voxels
 LARGEST_THICKNESS = 100.0  # of slices in mm; a sidecar that says more is wrong
 SPACING_APART = 0.05  # of their spacing: what a sidecar may round
-LOOP = ["x", "y", "t"]  # `axes` in the JSON beside a volume whose third axis is time
 
 
 class Scan(NamedTuple):
@@ -89,7 +89,7 @@ def _doubts_of_loop(file: Path) -> list[str] | None:
     """What the JSON beside a volume doubts of a loop in time; None where it does not say that the volume is one."""
     try:
         content = json.loads(sidecar(file).read_bytes())
-        return [str(line) for line in content.get("doubts", [])] if content["axes"] == LOOP else None
+        return [str(line) for line in content.get("doubts", [])] if tuple(content["axes"]) == LOOP else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
 

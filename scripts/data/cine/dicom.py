@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...errors import BadInput, listed
 from ...files import sha256
+from ..dicom.copies import alike
 from ..dicom.find import dicom_files
 from ..dicom.headers import Header, read_header
 from ..provenance import Provenance
@@ -64,12 +65,8 @@ def find(path: Path) -> Header | Sequence[Header]:
 
 def _distinct(headers: Sequence[Header]) -> list[Header]:
     """Without copies of an image; some senders give images of other places or times one instance UID."""
-    alike: dict[tuple[object, ...], list[Header]] = {}
-    for one in headers:
-        places = [(image.position, tuple(image.traits.values())) for image in one.slices]
-        alike.setdefault((one.sop_uid, one.series.uid, one.series.patient_id, str(places)), []).append(one)
     kept: dict[tuple[object, ...], Header] = {}
-    for key, members in alike.items():
+    for key, members in alike(headers).items():
         for one in members:
             own = (*key, _content(one) if len(members) > 1 else "")
             if own not in kept or kept[own].damage:  # of two copies the whole one counts

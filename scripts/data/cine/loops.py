@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from ...errors import BadInput
 from ...files import read_json, whole, write_json, write_text
+from ...measurement.task import LOOP
 from ..formats import suffix
 from ..identifiers import hide, words_of
-from ..read import LOOP, sidecar
+from ..read import sidecar
 from . import read_cine
 from .cine import Cine, slices_with_content
 from .variants import bright_part, varied

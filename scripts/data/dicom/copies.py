@@ -41,7 +41,7 @@ def identity(header: Header) -> tuple[object, ...]:
 
 def twins(members: Sequence[Header]) -> Mapping[str, str]:
     """By file, another one that shares its identity and is no copy of it."""
-    pairs = [(same[0], one) for same in _alike(members).values() for one in same[1:]]
+    pairs = [(same[0], one) for same in alike(members).values() for one in same[1:]]
     return {one.series.files[0]: first.series.files[0] for first, one in pairs}
 
 
@@ -82,7 +82,7 @@ def _joined(parts: Mapping[Kind, list[Header]], told_by: Sequence[str]) -> dict[
     for own in of_patient.values() if len(parts) > 1 else ():
         if any(one.series.problem for one in own):  # it may be a slice of any
             continue
-        for volume in volumes([one for same in _alike(own).values() for one in same[0].slices]):
+        for volume in volumes([one for same in alike(own).values() for one in same[0].slices]):
             if _is_of_one_series(volume, [origin[one.file] for one in volume.slices]):
                 together = {joined[one.file] for one in volume.slices}
                 first = min(together, key=str)
@@ -110,7 +110,7 @@ def _as_one(group: list[Header], kinds: Sequence[Kind], told_by: Sequence[str]) 
     differing = [word for at, word in enumerate(told_by) if len({kind[at] for kind in kinds}) > 1 and word != "description"]
     doubt = f"has images that differ in {' and '.join(differing)} and are used as one series, for they are one volume"
     doubts = (doubt,) if differing else ()
-    once = [one for same in _alike(group).values() for one in _by_pixels(same)]
+    once = [one for same in alike(group).values() for one in _by_pixels(same)]
     return [one._replace(series=replace(one.series, doubts=(*one.series.doubts, *doubts))) for one in once]
 
 
@@ -128,7 +128,8 @@ def _renamed(header: Header, kind: Kind, doubt: str, problem: str) -> Header:
     return header._replace(series=replace(series, uid=uid, doubts=(*series.doubts, doubt), problem=problem))
 
 
-def _alike(members: Sequence[Header]) -> Alike:
+def alike(members: Sequence[Header]) -> Alike:
+    """Images by `identity`: several of one are copies, or share an instance UID that they should not."""
     by_identity: Alike = {}
     for one in members:
         by_identity.setdefault(identity(one), []).append(one)
@@ -137,7 +138,7 @@ def _alike(members: Sequence[Header]) -> Alike:
 
 def _new(parts: Mapping[Kind, Sequence[Header]]) -> dict[Kind, Alike]:
     """Without copies, and without the parts that are copies of others but for what headers say of the series."""
-    once = {kind: {own: _by_pixels(same) for own, same in _alike(part).items()} for kind, part in parts.items()}
+    once = {kind: {own: _by_pixels(same) for own, same in alike(part).items()} for kind, part in parts.items()}
     pixels = cache(_pixels)
     kept: dict[Kind, Alike] = {}
     for kind in sorted(once, key=lambda kind: -len(once[kind])):

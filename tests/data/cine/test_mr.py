@@ -27,16 +27,6 @@ each_kind = pytest.mark.parametrize("kind", WRITE)
 ROUNDED_MM = 1e-4  # of places, which a decimal string holds with 10 digits
 
 
-@pytest.fixture
-def affine(rng):
-    return dicom_series.random_affine(rng, (1.4, 1.6, 8.0))
-
-
-@pytest.fixture
-def film(rng):
-    return beating(rng=rng)
-
-
 @each_kind
 def test_voxels_places_and_times_are_those_of_the_files(kind, film, affine, tmp_path):
     WRITE[kind](tmp_path / "in", film, affine)

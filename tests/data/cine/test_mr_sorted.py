@@ -13,16 +13,6 @@ from scripts.data.cine import read_cine
 from scripts.errors import BadInput
 
 
-@pytest.fixture
-def affine(rng):
-    return dicom_series.random_affine(rng, (1.4, 1.6, 8.0))
-
-
-@pytest.fixture
-def film(rng):
-    return beating(rng=rng)
-
-
 def refused(folder, fact):
     with pytest.raises(BadInput, match=fact) as caught:
         read_cine(folder)
