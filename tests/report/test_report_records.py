@@ -130,7 +130,8 @@ def test_the_page_of_a_case_names_no_other(tmp_path, head):
     more = '<a href="../report.html">{} warnings of the run</a>'.format
     own = {"Anna": [warnings[0], more(7)], "Anna-2": [warnings[1], more(7)], "Ben": [more(8)]}
     assert {case: warned(page) for case, page in shown.items()} == own
-    assert not re.search("Carl|HUBER|MEIER|Dora", "".join(shown.values()))
+    words = re.sub("[A-Za-z0-9+/=]{200,}", "", "".join(shown.values()))  # pictures in base64 may hold any four letters
+    assert "Anna" in words and not re.search("Carl|HUBER|MEIER|Dora", words)
 
 
 # Doubts of many
